@@ -1,0 +1,211 @@
+import { parseArgs } from "node:util";
+import { exitCodes, OperatorError } from "./errors.ts";
+
+/** What a command line asks for. */
+export type Command =
+  | { readonly command: "serve"; readonly configPath: string | undefined; readonly overrides: Overrides }
+  | {
+      readonly command: "check";
+      readonly configPath: string | undefined;
+      readonly configOnly: boolean;
+      readonly json: boolean;
+    }
+  | { readonly command: "status"; readonly configPath: string | undefined; readonly json: boolean }
+  | {
+      readonly command: "explain";
+      readonly configPath: string | undefined;
+      readonly container: string;
+      readonly json: boolean;
+    }
+  | {
+      readonly command: "firewall";
+      readonly action: "apply" | "remove" | "status" | "render";
+      readonly configPath: string | undefined;
+      readonly settingsDirectory: string | undefined;
+      readonly backend: "nftables" | "iptables" | undefined;
+      readonly json: boolean;
+    }
+  | { readonly command: "version" }
+  | { readonly command: "help"; readonly topic: string | undefined };
+
+/** Flags of the predecessors that overrule config.json, under the configuration's names. */
+export type Overrides = {
+  readonly listen?: string;
+  readonly defaultRoleArn?: string;
+  readonly defaultPolicy?: string;
+  readonly metadataEndpoint?: string;
+  readonly dockerHost?: string;
+  readonly verbose?: boolean;
+  readonly passthrough?: false;
+};
+
+export const usage = `Gives every Docker container on an EC2 host its own IAM role.
+
+Usage:
+  ec2metaproxy [serve] [-c FILE]          run the proxy
+  ec2metaproxy check [--config-only]      say what is wrong with the configuration, and with this host
+  ec2metaproxy status [--json]            ask the running proxy what it serves
+  ec2metaproxy explain CONTAINER [--json] who a container is, which role it gets, and why
+  ec2metaproxy firewall apply|remove|status|render
+                                          the rules that bring the containers' requests here
+  ec2metaproxy --version | --help
+
+Options:
+  -c, --config FILE          default /etc/ec2metaproxy/config.json
+      --config-only          check: validate the file and do nothing else
+      --json                 check, status, explain, firewall: for programs
+      --settings DIRECTORY   firewall: where firewall.conf and firewall.d are, default /etc/ec2metaproxy
+      --backend NAME         firewall: nftables or iptables, instead of the settings' BACKEND
+
+serve also takes the flags of earlier programs of this kind; they overrule the file:
+  -s, --server ADDRESS         listen
+  -r, --default-iam-role ARN   the role of containers that ask for nothing
+      --default-iam-policy JSON  defaultPolicy
+      --metadata-url URL       metadataEndpoint (also -meta-data-api)
+      --docker-endpoint HOST   dockerHost
+      --disable-upstream       passthrough.enabled = false
+      --verbose                verbose
+
+Exit codes: 0 done, 1 something is not as it should be, 64 wrong usage, 69 something outside is missing,
+70 a bug, 78 the configuration must be edited.
+See ec2metaproxy(8), ec2metaproxy.json(5) and ec2metaproxy-firewall.conf(5).`;
+
+const options = {
+  config: { type: "string", short: "c" },
+  "config-only": { type: "boolean" },
+  json: { type: "boolean" },
+  settings: { type: "string" },
+  backend: { type: "string" },
+  server: { type: "string", short: "s" },
+  "default-iam-role": { type: "string", short: "r" },
+  "default-iam-policy": { type: "string" },
+  "metadata-url": { type: "string" },
+  "meta-data-api": { type: "string" },
+  "docker-endpoint": { type: "string" },
+  "disable-upstream": { type: "boolean" },
+  verbose: { type: "boolean" },
+  version: { type: "boolean" },
+  help: { type: "boolean", short: "h" },
+} as const;
+
+type OptionName = keyof typeof options;
+
+const legacyFlags = [
+  "server",
+  "default-iam-role",
+  "default-iam-policy",
+  "metadata-url",
+  "meta-data-api",
+  "docker-endpoint",
+  "disable-upstream",
+  "verbose",
+] as const;
+
+/** Which options each command takes, beside --config. */
+const optionsOf: Readonly<Record<string, readonly OptionName[]>> = {
+  serve: legacyFlags,
+  check: ["config-only", "json"],
+  status: ["json"],
+  explain: ["json"],
+  firewall: ["settings", "backend", "json"],
+};
+
+/**
+ * Arguments to a command; pure.
+ * @throws OperatorError with exit code 64.
+ */
+export function parse(argv: readonly string[]): Command {
+  const { values, positionals } = read(argv);
+  if (values.version) return { command: "version" };
+  if (values.help || positionals[0] === "help") return { command: "help", topic: positionals[1] };
+  const [command = "serve", ...operands] = positionals;
+  const allowed = optionsOf[command];
+  if (allowed === undefined) throw wrong(`there is no command "${command}"`);
+  for (const option of Object.keys(values)) {
+    if (option !== "config" && !(allowed as readonly string[]).includes(option)) {
+      throw wrong(`${command} takes no --${option}`);
+    }
+  }
+  const configPath = values.config;
+  switch (command) {
+    case "serve":
+      none(command, operands);
+      return { command, configPath, overrides: overridesOf(values) };
+    case "check":
+      none(command, operands);
+      return { command, configPath, configOnly: values["config-only"] ?? false, json: values.json ?? false };
+    case "status":
+      none(command, operands);
+      return { command, configPath, json: values.json ?? false };
+    case "explain": {
+      const [container, ...more] = operands;
+      if (container === undefined || container === "") throw wrong("explain needs a container's name or id");
+      none(command, more);
+      return { command, configPath, container, json: values.json ?? false };
+    }
+    default:
+      return firewall(operands, values);
+  }
+}
+
+type Values = ReturnType<typeof read>["values"];
+
+function read(argv: readonly string[]) {
+  try {
+    // iam-docker's flags have one dash and Go's flag package takes both; parseArgs would read a heap of short options.
+    const args = argv.map((arg) =>
+      /^-(disable-upstream|meta-data-api|verbose|server)\b/.test(arg) ? `-${arg}` : arg,
+    );
+    return parseArgs({ args, options, allowPositionals: true, strict: true });
+  } catch (error) {
+    throw wrong(
+      error instanceof Error ? error.message.replace(/\. To specify a positional.*$/s, "") : String(error),
+    );
+  }
+}
+
+function overridesOf(values: Values): Overrides {
+  const metadataEndpoint = values["metadata-url"] ?? values["meta-data-api"];
+  return {
+    ...(values.server !== undefined && { listen: values.server }),
+    ...(values["default-iam-role"] !== undefined && { defaultRoleArn: values["default-iam-role"] }),
+    ...(values["default-iam-policy"] !== undefined && { defaultPolicy: values["default-iam-policy"] }),
+    ...(metadataEndpoint !== undefined && { metadataEndpoint }),
+    ...(values["docker-endpoint"] !== undefined && { dockerHost: values["docker-endpoint"] }),
+    ...(values.verbose && { verbose: true }),
+    ...(values["disable-upstream"] && { passthrough: false as const }),
+  };
+}
+
+function firewall(operands: readonly string[], values: Values): Command {
+  const [action, ...more] = operands;
+  if (action !== "apply" && action !== "remove" && action !== "status" && action !== "render") {
+    throw wrong(
+      `firewall needs one of apply, remove, status, render${action === undefined ? "" : `, not "${action}"`}`,
+    );
+  }
+  none(`firewall ${action}`, more);
+  const backend = values.backend;
+  if (backend !== undefined && backend !== "nftables" && backend !== "iptables") {
+    throw wrong(`--backend is nftables or iptables, not "${backend}"`);
+  }
+  return {
+    command: "firewall",
+    action,
+    configPath: values.config,
+    settingsDirectory: values.settings,
+    backend,
+    json: values.json ?? false,
+  };
+}
+
+function none(command: string, operands: readonly string[]): void {
+  if (operands.length > 0) throw wrong(`${command} takes no operand "${operands.join(" ")}"`);
+}
+
+function wrong(message: string): OperatorError {
+  return new OperatorError(message, {
+    hint: "ec2metaproxy --help shows the usage.",
+    exitCode: exitCodes.usage,
+  });
+}

@@ -1,0 +1,133 @@
+import { isIP } from "node:net";
+import { z } from "zod";
+
+/** Value types of config.json that are more than a plain string. Messages end the sentence `expected …`. */
+
+/**
+ * A role's ARN: partition, 12-digit account, path, name (IAM quotas: name 1-64 of `[\w+=,.@-]`, path at most 512 characters).
+ * The partitions are not listed: AWS adds some, and STS knows better.
+ */
+export const roleArnPattern = /^arn:aws[a-z-]*:iam::\d{12}:role\/(?:[\x21-\x7e]{1,510}\/)?[\w+=,.@-]{1,64}$/;
+
+export const roleArn = z.string().superRefine((value, context) => {
+  if (!roleArnPattern.test(value))
+    context.addIssue({ code: "custom", message: `expected a role ARN${whyNoRoleArn(value)}` });
+});
+
+/** Why a text is no role ARN, in parentheses after the value; empty where no particular reason is seen. */
+export function whyNoRoleArn(value: string): string {
+  const [arn, partition, service, region, account, ...rest] = value.split(":");
+  if (arn !== "arn") return " like arn:aws:iam::123456789012:role/name";
+  if (!/^aws[a-z-]*$/.test(partition ?? "")) return ` (the partition is "${partition ?? ""}")`;
+  if (service !== "iam") return ` (the service is "${service ?? ""}", not iam)`;
+  if (region !== "") return " (IAM ARNs have no region: two colons after iam)";
+  const digits = account ?? "";
+  if (/\D/.test(digits)) return " (the account id has other characters than digits)";
+  if (digits.length !== 12)
+    return ` (the account id has ${digits.length} ${digits.length === 1 ? "digit" : "digits"}, not 12)`;
+  if (!rest.join(":").startsWith("role/")) return " (the resource is no role/…)";
+  return " (the role's name or path has characters that IAM does not allow)";
+}
+
+/** A glob on whole role ARNs; it must at least fix the partition and service, so that `*` alone is no accident. */
+export const arnGlob = z
+  .string()
+  .regex(
+    /^arn:aws[a-z*-]*:iam::[\d*?]{1,12}:role\/.+$/,
+    "expected a glob on a role ARN like arn:aws:iam::123456789012:role/containers/*",
+  );
+
+export const aliasName = z
+  .string()
+  .regex(
+    /^(?!arn:)[^\p{Cc}\s](?:[^\p{Cc}]{0,126}[^\p{Cc}\s])?$/u,
+    "expected an alias: 1 to 128 characters, not an ARN",
+  );
+
+/** A container's name: what Docker allows. */
+export const name = z
+  .string()
+  .regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$/, "expected a name of letters, digits and _.-");
+
+/** `:PORT`, `ADDRESS:PORT` or `[IPV6]:PORT`. */
+export const hostPort = z.string().superRefine((value, context) => {
+  if (parseHostPort(value) === undefined) {
+    context.addIssue({
+      code: "custom",
+      message: "expected :PORT, ADDRESS:PORT or [IPV6]:PORT, with a port from 1 to 65535",
+    });
+  }
+});
+
+/** An address to listen on; `host` is undefined for all addresses. */
+export type HostPort = { readonly host: string | undefined; readonly port: number };
+
+export function parseHostPort(value: string): HostPort | undefined {
+  const match = /^(?:\[(?<v6>[0-9a-fA-F:.]+)\]|(?<v4>[^:[\]]*)):(?<port>\d{1,5})$/.exec(value);
+  if (match === null) return undefined;
+  const { v6, v4, port } = match.groups ?? {};
+  const number = Number(port);
+  if (number < 1 || number > 65_535) return undefined;
+  if (v6 !== undefined) return isIP(v6) === 6 ? { host: v6, port: number } : undefined;
+  if (v4 === undefined || v4 === "") return { host: undefined, port: number };
+  if (v4 === "localhost") return { host: "127.0.0.1", port: number };
+  return isIP(v4) === 4 ? { host: v4, port: number } : undefined;
+}
+
+/** An http or https address without a path, a query or a user. Normalised to end without a slash. */
+export const url = z.string().transform((value, context) => {
+  const parsed = URL.parse(value);
+  const plain =
+    parsed !== null &&
+    /^https?:$/.test(parsed.protocol) &&
+    parsed.pathname === "/" &&
+    parsed.search + parsed.hash + parsed.username === "";
+  if (plain) return parsed.origin;
+  context.addIssue({ code: "custom", message: "expected an http:// or https:// address without a path" });
+  return z.NEVER;
+});
+
+/** A name below `meta-data/`, a path like `placement/region` in it, `dynamic/…`, or `user-data`. */
+export const metadataCategory = z
+  .string()
+  .regex(
+    /^[a-z0-9][a-z0-9._-]*(?:\/[a-z0-9._:-]+)*\/?$/,
+    "expected a metadata category in lower case like placement or network/interfaces",
+  );
+
+/** STS takes these characters in a policy, and 2048 of them (botocore's model of AssumeRole). */
+const policyText = /^[\t\n\r\u0020-\u00ff]*$/;
+const policyLimit = 2048;
+
+/** Why a text cannot be a session policy, or undefined where it can. */
+export function sessionPolicyProblem(text: string): string | undefined {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(text);
+  } catch (error) {
+    return `expected a policy as JSON (${error instanceof Error ? error.message : String(error)})`;
+  }
+  if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed))
+    return "expected a policy: a JSON object with Statement";
+  if (!Object.hasOwn(parsed, "Statement")) return "expected a policy: it has no Statement";
+  if (!policyText.test(text)) return "expected a policy in Latin-1 characters, as STS takes no others";
+  if (text.length > policyLimit)
+    return `expected a policy of at most ${policyLimit} characters, this has ${text.length}`;
+  return undefined;
+}
+
+/** A session policy as text, or as an object that is written out compactly. The value is the text for STS. */
+export const sessionPolicy = z
+  .union([z.string(), z.record(z.string(), z.json())], "expected a policy: JSON as a text or as an object")
+  .transform((value, context) => {
+    const text = typeof value === "string" ? value : JSON.stringify(value);
+    const problem = sessionPolicyProblem(text);
+    if (problem === undefined) return text;
+    context.addIssue({ code: "custom", message: problem });
+    return z.NEVER;
+  });
+
+/** The predecessor's files may hold an empty text where a key is not used. */
+export function orEmpty<T extends z.ZodType>(type: T) {
+  return z.union([z.literal("").transform(() => undefined), type]);
+}

@@ -1,0 +1,74 @@
+/** The process's exit codes. An interface: the units and the man page name them, a test holds them together. */
+export const exitCodes = {
+  ok: 0,
+  /** A check or a status found something that is not as it should be. */
+  failed: 1,
+  /** EX_USAGE: the command line is wrong. */
+  usage: 64,
+  /** EX_UNAVAILABLE: something outside is missing or does not answer; trying again later may help. */
+  unavailable: 69,
+  /** EX_SOFTWARE: a bug in ec2metaproxy. */
+  bug: 70,
+  /** EX_CONFIG: the configuration must be edited first; systemd does not restart after it. */
+  configuration: 78,
+} as const;
+
+export type ExitCode = (typeof exitCodes)[keyof typeof exitCodes];
+
+/** One thing that is wrong with something that an operator wrote. */
+export type Problem = {
+  /** Where it is: a key path (`aliasToARN.db`), or file and line (`firewall.conf:3`). */
+  readonly where: string;
+  /** What is wrong, with the value that was found. */
+  readonly message: string;
+  /** What to write or run instead; empty where the message says it all. */
+  readonly hint: string;
+};
+
+type OperatorErrorDetails = {
+  readonly hint?: string;
+  readonly exitCode: ExitCode;
+  readonly problems?: readonly Problem[];
+  readonly cause?: unknown;
+};
+
+/** A failure that the operator can mend. Printed once, at the top, without a stack. */
+export class OperatorError extends Error {
+  readonly hint: string;
+  readonly exitCode: ExitCode;
+  readonly problems: readonly Problem[];
+
+  constructor(message: string, details: OperatorErrorDetails) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    this.name = "OperatorError";
+    this.hint = details.hint ?? "";
+    this.exitCode = details.exitCode;
+    this.problems = details.problems ?? [];
+  }
+}
+
+/** The messages of an error and its causes, outermost first: `listing containers: connect EACCES /run/docker.sock`. */
+export function explain(error: unknown): string {
+  const messages: string[] = [];
+  for (let at = error; at !== undefined && at !== null; at = at instanceof Error ? at.cause : undefined) {
+    const message = at instanceof Error ? at.message || at.name : String(at);
+    // Libraries often repeat the cause's message in their own; saying it twice helps nobody.
+    if (!messages.at(-1)?.includes(message)) messages.push(message);
+  }
+  return messages.join(": ");
+}
+
+/** One line a problem, its hint after it: `aliasToARN.db: expected a role ARN, got "x". Write …`. */
+export function problemLine(problem: Problem): string {
+  return `${problem.where}: ${problem.message}.${problem.hint === "" ? "" : ` ${problem.hint}`}`;
+}
+
+/** What is printed for a failure that reached the top: message and causes, each problem, the hint. */
+export function report(error: unknown): string {
+  const lines = [explain(error)];
+  if (error instanceof OperatorError) {
+    for (const problem of error.problems) lines.push(`  ${problemLine(problem)}`);
+    if (error.hint !== "") lines.push(error.hint);
+  }
+  return lines.join("\n");
+}
