@@ -2,17 +2,20 @@ import { readFile } from "node:fs/promises";
 import { exitCodes, OperatorError, type Problem } from "../errors.ts";
 import { parseJson } from "./json.ts";
 import { problemsOf } from "./problems.ts";
-import { relations } from "./relations.ts";
+import { type Conflict, relations } from "./relations.ts";
 import { type Config, configSchema } from "./schema.ts";
 
 /** Where the packages put it. */
 export const defaultConfigPath = "/etc/ec2metaproxy/config.json";
 
+/** What others than the schema have to say about a configuration that it accepts. */
+export type Check = (config: Config) => readonly Conflict[];
+
 /**
  * Reads and validates config.json.
  * @throws OperatorError with exit code 78 and every problem at once; nothing is guessed or ignored.
  */
-export async function loadConfig(path: string): Promise<Config> {
+export async function loadConfig(path: string, more: Check = () => []): Promise<Config> {
   const text = await readFile(path, "utf8").catch((error: unknown) => {
     throw new OperatorError(`reading ${path}`, {
       hint: readHint(error, path),
@@ -20,7 +23,7 @@ export async function loadConfig(path: string): Promise<Config> {
       cause: error,
     });
   });
-  const config = parseConfig(text, path);
+  const config = parseConfig(text, path, more);
   if (!Array.isArray(config)) return config as Config; // the other arm of the union; Array.isArray does not narrow readonly arrays
   const count = config.length === 1 ? "1 problem" : `${config.length} problems`;
   throw new OperatorError(`${path} has ${count}`, {
@@ -31,7 +34,7 @@ export async function loadConfig(path: string): Promise<Config> {
 }
 
 /** A configuration, or everything that is wrong with it. `file` is how the text is called in problems. */
-export function parseConfig(text: string, file: string): Config | readonly Problem[] {
+export function parseConfig(text: string, file: string, more: Check = () => []): Config | readonly Problem[] {
   if (text.trim() === "") {
     return [
       {
@@ -45,7 +48,7 @@ export function parseConfig(text: string, file: string): Config | readonly Probl
   if (!("value" in json)) return json;
   const parsed = configSchema.safeParse(json.value);
   if (!parsed.success) return problemsOf(parsed.error, json, file);
-  const problems = relations(parsed.data).map(({ path, message, hint }) => ({
+  const problems = [...relations(parsed.data), ...more(parsed.data)].map(({ path, message, hint }) => ({
     where: `${file}:${json.line(path)}: ${path.join(".")}`,
     message,
     hint,
@@ -80,8 +83,10 @@ export type Environment = {
   readonly secretAccessKey: string | undefined;
   readonly sessionToken: string | undefined;
   readonly dockerHost: string | undefined;
-  readonly httpsProxy: string | undefined;
-  readonly noProxy: string | undefined;
+  /** Set where systemd connects our output to the journal, which then reads priority prefixes. */
+  readonly journalStream: string | undefined;
+  /** For STS only; the metadata service is never asked through a proxy. */
+  readonly proxy: { readonly HTTPS_PROXY?: string; readonly HTTP_PROXY?: string; readonly NO_PROXY?: string };
 };
 
 export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Environment {
@@ -99,7 +104,11 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
     secretAccessKey: read("AWS_SECRET_ACCESS_KEY"),
     sessionToken: read("AWS_SESSION_TOKEN"),
     dockerHost: read("DOCKER_HOST"),
-    httpsProxy: read("HTTPS_PROXY", "https_proxy"),
-    noProxy: read("NO_PROXY", "no_proxy"),
+    journalStream: read("JOURNAL_STREAM"),
+    proxy: Object.fromEntries(
+      (["HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"] as const)
+        .map((name) => [name, read(name, name.toLowerCase())])
+        .filter(([, value]) => value !== undefined),
+    ),
   };
 }

@@ -19,7 +19,11 @@ export function problemsOf(error: z.ZodError, json: JsonText, file: string): rea
       case "invalid_key": {
         const detail = issue.issues[0]?.message ?? "expected another key";
         return [
-          { where: where(issue.path), message: `${detail}, got "${String(issue.path.at(-1))}"`, hint: "" },
+          {
+            where: where(issue.path),
+            message: `${detail}, got "${String(issue.path.at(-1))}"`,
+            hint: purpose(issue.path),
+          },
         ];
       }
       case "invalid_value": {
@@ -29,7 +33,7 @@ export function problemsOf(error: z.ZodError, json: JsonText, file: string): rea
           {
             where: where(issue.path),
             message: `expected ${values.map((value) => `"${value}"`).join(" or ")}, got ${quote(got)}`,
-            hint: typeof got === "string" ? didYouMean(got, values) : "",
+            hint: (typeof got === "string" ? didYouMean(got, values) : "") || purpose(issue.path),
           },
         ];
       }
@@ -39,10 +43,22 @@ export function problemsOf(error: z.ZodError, json: JsonText, file: string): rea
         const message = issue.message.startsWith("expected")
           ? issue.message
           : (detail?.message ?? issue.message);
-        return [{ where: where(issue.path), message: got(lower(message), json, issue.path), hint: "" }];
+        return [
+          {
+            where: where(issue.path),
+            message: got(lower(message), json, issue.path),
+            hint: purpose(issue.path),
+          },
+        ];
       }
       default:
-        return [{ where: where(issue.path), message: got(lower(issue.message), json, issue.path), hint: "" }];
+        return [
+          {
+            where: where(issue.path),
+            message: got(lower(issue.message), json, issue.path),
+            hint: purpose(issue.path),
+          },
+        ];
     }
   });
 }
@@ -78,17 +94,29 @@ function valueAt(value: unknown, path: readonly PropertyKey[]): unknown {
   return at;
 }
 
-/** The keys that the schema knows at a path, for suggestions; read off its JSON Schema, which has them as plain data. */
+/** The keys that the schema knows at a path, for suggestions. */
 function keysAt(path: readonly PropertyKey[]): readonly string[] {
+  return Object.keys(schemaAt(path)?.properties ?? {});
+}
+
+/** What a key is for, in the schema's words: the hint where the mistake itself suggests none. */
+function purpose(path: readonly PropertyKey[]): string {
+  const description = schemaAt(path)?.description ?? schemaAt(path.slice(0, 1))?.description;
+  return path.length === 0 || description === undefined ? "" : `Meaning: ${description}`;
+}
+
+/** The part of the JSON Schema, which has all this as plain data, at a path. */
+function schemaAt(path: readonly PropertyKey[]): JsonSchema | undefined {
   let schema: JsonSchema | undefined = configJsonSchema() as JsonSchema; // the two members that are walked here
   for (const segment of path) {
     const of: JsonSchema | undefined = schema?.properties?.[String(segment)] ?? schema?.additionalProperties;
     schema = of;
   }
-  return Object.keys(schema?.properties ?? {});
+  return schema;
 }
 
 type JsonSchema = {
+  readonly description?: string;
   readonly properties?: Readonly<Record<string, JsonSchema>>;
   readonly additionalProperties?: JsonSchema;
 };

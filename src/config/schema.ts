@@ -32,6 +32,28 @@ const policyArns = z
   .max(10)
   .describe("Managed policies that narrow the session, at most 10.");
 
+const externalId = z
+  .string()
+  .min(2)
+  .max(1224)
+  .regex(/^[\w+=,.@:/-]*$/, "expected letters, digits and _+=,.@:/-");
+
+/** STS's rules for session tags: at most 50, keys alike but for case are one key, `aws:` is AWS's own. */
+const tagKey = z
+  .string()
+  .max(128)
+  .regex(
+    /^(?!aws:)[\p{L}\p{Z}\p{N}_.:/=+\-@]+$/iu,
+    "expected a tag key of letters, digits, spaces and _.:/=+-@, not beginning with aws:",
+  );
+const tags = z
+  .record(tagKey, z.string().max(256))
+  .refine((all) => Object.keys(all).length <= 50, "expected at most 50 tags")
+  .refine(
+    (all) => new Set(Object.keys(all).map((key) => key.toLowerCase())).size === Object.keys(all).length,
+    "expected tag keys that differ in more than case",
+  );
+
 const allow = z
   .strictObject({
     images: z
@@ -40,7 +62,8 @@ const allow = z
       .optional()
       .describe("Globs on the image's name as the container was created with it."),
     labels: z
-      .record(z.string(), z.string())
+      .record(z.string().min(1), z.string())
+      .refine((labels) => Object.keys(labels).length > 0, "expected at least one label")
       .optional()
       .describe("Label -> glob on its value; every one must match."),
     composeProjects: z.array(z.string().min(1)).min(1).optional().describe("Globs on the compose project."),
@@ -66,13 +89,7 @@ const alias = z
   .strictObject({
     roleArn: roleArn.describe("The role."),
     durationSeconds: z.int().min(900).max(43_200).default(3600).describe("Lifetime of a session in seconds."),
-    externalId: z
-      .string()
-      .min(2)
-      .max(1224)
-      .regex(/^[\w+=,.@:/-]*$/)
-      .optional()
-      .describe("External id for AssumeRole."),
+    externalId: externalId.optional().describe("External id for AssumeRole."),
     policy: sessionPolicy
       .optional()
       .describe(
@@ -88,10 +105,7 @@ const alias = z
       .min(1)
       .optional()
       .describe("Template of the session name; overrides the global one."),
-    tags: z
-      .record(z.string().min(1).max(128), z.string().max(256))
-      .optional()
-      .describe("Session tags; values may hold templates. Needs sts:TagSession."),
+    tags: tags.optional().describe("Session tags; values may hold templates. Needs sts:TagSession."),
     sourceIdentity: z
       .string()
       .min(1)
@@ -171,12 +185,6 @@ export const configSchema = z
       .enum(["required", "optional"])
       .default("required")
       .describe("`required`: IMDSv2 only. `optional`: IMDSv1 too."),
-    hopLimit: z
-      .int()
-      .min(1)
-      .max(64)
-      .default(64)
-      .describe("IP TTL of the answer to a token request, as EC2's HttpPutResponseHopLimit."),
     metadataEndpoint: url.default("http://169.254.169.254").describe("The real instance metadata service."),
     passthrough: z
       .strictObject({
@@ -209,14 +217,14 @@ export const configSchema = z
         assumeFirst: roleArn
           .optional()
           .describe("A role that the host assumes before the containers' roles."),
-        fips: z.boolean().default(false).describe("Use the FIPS endpoint."),
-        dualStack: z.boolean().default(false).describe("Use the dual-stack endpoint."),
-        maxInFlight: z.int().min(1).max(200).default(20).describe("AssumeRole calls at one time."),
+        useFips: z.boolean().default(false).describe("Use the FIPS endpoint."),
+        useDualstack: z.boolean().default(false).describe("Use the dual-stack endpoint."),
+        callsInFlight: z.int().min(1).max(500).default(64).describe("AssumeRole calls at one time."),
         callsPerSecond: z
           .number()
           .min(0.1)
           .max(500)
-          .default(50)
+          .default(120)
           .describe("AssumeRole calls a second, at most."),
       })
       .prefault({})

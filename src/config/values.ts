@@ -9,10 +9,13 @@ import { z } from "zod";
  */
 export const roleArnPattern = /^arn:aws[a-z-]*:iam::\d{12}:role\/(?:[\x21-\x7e]{1,510}\/)?[\w+=,.@-]{1,64}$/;
 
-export const roleArn = z.string().superRefine((value, context) => {
-  if (!roleArnPattern.test(value))
-    context.addIssue({ code: "custom", message: `expected a role ARN${whyNoRoleArn(value)}` });
-});
+export const roleArn = z
+  .string()
+  .describe("arn:PARTITION:iam::ACCOUNT:role/NAME")
+  .superRefine((value, context) => {
+    if (!roleArnPattern.test(value))
+      context.addIssue({ code: "custom", message: `expected a role ARN${whyNoRoleArn(value)}` });
+  });
 
 /** Why a text is no role ARN, in parentheses after the value; empty where no particular reason is seen. */
 export function whyNoRoleArn(value: string): string {
