@@ -1,0 +1,142 @@
+import type { Attachment, Container, Risk } from "./container.ts";
+import { engineAddress } from "./container.ts";
+import { type Fields, list, object, string, WireError } from "./wire.ts";
+
+/** What an engine says of one container; its wire form ends here. */
+export type Inspected = {
+  readonly container: Container;
+  /** Running, or paused. A restarting, created or exited one is not. */
+  readonly running: boolean;
+  /** Milliseconds since the epoch, on the engine's clock; undefined before the first start. */
+  readonly startedAt: number | undefined;
+};
+
+/**
+ * Reads the answer of `GET /containers/<id>/json`, Engine API 1.41 to 1.52 and Podman's. Every field is checked: an answer of
+ * another shape must not become a container with half of its facts.
+ * @throws where a fact that decides about identity or role is missing or of the wrong type.
+ */
+export function readInspect(answer: unknown): Inspected {
+  const inspect = object(answer, "the answer");
+  const id = inspect.Id;
+  if (typeof id !== "string" || !/^[0-9a-f]{64}$/.test(id)) throw new WireError("Id", "64 hex digits", id);
+  const config = object(inspect.Config, "Config");
+  const hostConfig = object(inspect.HostConfig, "HostConfig");
+  const state = object(inspect.State, "State");
+  const pid = state.Pid ?? 0;
+  if (typeof pid !== "number" || !Number.isSafeInteger(pid) || pid < 0) {
+    throw new WireError("State.Pid", "a process id", pid);
+  }
+  // Podman, between `init` and `start`: the process is there, in its network, and waits for its first instruction.
+  const isInitialised = pid > 0 && (state.Status === "initialized" || state.Status === "created");
+  const running =
+    (state.Running === true || isInitialised) && state.Restarting !== true && state.Dead !== true;
+  const container: Container = {
+    id,
+    name: string(inspect.Name, "Name").replace(/^\//, ""),
+    image: string(config.Image ?? "", "Config.Image"),
+    imageId: string(inspect.Image ?? "", "Image"),
+    labels: labels(config.Labels),
+    env: roleVariables(config.Env),
+    user: string(config.User ?? "", "Config.User"),
+    attachments: attachments(inspect, hostConfig),
+    pid: running ? pid : 0,
+    risks: risks(hostConfig, inspect.Mounts),
+    source: "engine",
+  };
+  return { container, running, startedAt: timestamp(state.StartedAt) };
+}
+
+/** The container of an inspect answer; undefined where it does not run. */
+export function containerFromInspect(answer: unknown): Container | undefined {
+  const { container, running } = readInspect(answer);
+  return running ? container : undefined;
+}
+
+function attachments(inspect: Fields, hostConfig: Fields): Attachment[] {
+  // A container that shares another's network has no address of its own: at that address it is the other one.
+  const mode = hostConfig.NetworkMode;
+  if (typeof mode === "string" && mode.startsWith("container:")) return [];
+  const settings = object(inspect.NetworkSettings, "NetworkSettings");
+  const networks = object(settings.Networks ?? {}, "NetworkSettings.Networks");
+  const found: Attachment[] = [];
+  for (const [network, value] of Object.entries(networks)) {
+    const endpoint = object(value ?? {}, `NetworkSettings.Networks.${network}`);
+    const ipv4 = engineAddress(endpoint.IPAddress);
+    const ipv6 = engineAddress(endpoint.GlobalIPv6Address);
+    found.push({ network, ipv4, ipv6 });
+  }
+  return found;
+}
+
+/** The first one wins where a variable is there twice, as getenv(3) in the container reads it. */
+function roleVariables(value: unknown): Container["env"] {
+  const env: { IAM_ROLE?: string; IAM_POLICY?: string } = {};
+  for (const entry of list(value ?? [], "Config.Env")) {
+    const variable = string(entry, "Config.Env");
+    if (variable.startsWith("IAM_ROLE=")) env.IAM_ROLE ??= variable.slice("IAM_ROLE=".length);
+    else if (variable.startsWith("IAM_POLICY=")) env.IAM_POLICY ??= variable.slice("IAM_POLICY=".length);
+  }
+  return env;
+}
+
+function labels(value: unknown): Record<string, string> {
+  // No prototype: a label named `__proto__` is a label like any other.
+  const found: Record<string, string> = Object.create(null);
+  for (const [name, text] of Object.entries(object(value ?? {}, "Config.Labels"))) {
+    found[name] = string(text, `Config.Labels.${name}`);
+  }
+  return found;
+}
+
+function risks(hostConfig: Fields, mounts: unknown): Risk[] {
+  const found: Risk[] = [];
+  const capabilities = capabilitiesAdded(hostConfig.CapAdd);
+  const all = capabilities.has("ALL");
+  if (hostConfig.Privileged === true) found.push("privileged");
+  if (mountsEngineSocket(mounts, hostConfig.Binds)) found.push("docker-socket");
+  if (hostConfig.NetworkMode === "host") found.push("host-network");
+  if (hostConfig.PidMode === "host") found.push("host-pid");
+  if (all || capabilities.has("NET_ADMIN")) found.push("net-admin");
+  if (all || capabilities.has("NET_RAW")) found.push("net-raw-added");
+  return found;
+}
+
+function capabilitiesAdded(value: unknown): Set<string> {
+  return new Set(
+    list(value ?? [], "HostConfig.CapAdd").map((name) => String(name).toUpperCase().replace(/^CAP_/, "")),
+  );
+}
+
+/** The socket itself, by any of its usual names, or a folder that holds it: `-v /:/host` reaches the engine as well. */
+function mountsEngineSocket(mounts: unknown, binds: unknown): boolean {
+  const sources = list(mounts ?? [], "Mounts").map((mount) => object(mount, "Mounts").Source);
+  // Podman leaves a bind out of Mounts before the first start; Binds has it from the creation on.
+  for (const bind of list(binds ?? [], "HostConfig.Binds")) sources.push(String(bind).split(":", 1)[0]);
+  return sources.some(
+    (source) => typeof source === "string" && reachesEngineSocket(source.replace(/(?<=.)\/+$/, "")),
+  );
+}
+
+function reachesEngineSocket(source: string): boolean {
+  if (/(^|\/)(docker|podman|containerd)\.sock$/.test(source)) return true;
+  return engineSocketFolders.includes(source);
+}
+
+const engineSocketFolders = [
+  "/",
+  "/run",
+  "/var",
+  "/var/run",
+  "/run/docker",
+  "/run/podman",
+  "/var/run/podman",
+  "/run/containerd",
+];
+
+/** Engines write 0001-01-01T00:00:00Z for "never". */
+function timestamp(value: unknown): number | undefined {
+  if (typeof value !== "string") return undefined;
+  const at = Date.parse(value);
+  return Number.isNaN(at) || at <= 0 ? undefined : at;
+}

@@ -1,0 +1,167 @@
+import t from "tap";
+import type { Container } from "../../../src/containers/container.ts";
+import { Directory, staticContainer } from "../../../src/containers/directory.ts";
+
+function container(name: string, addresses: readonly string[], pid = 100): Container {
+  return {
+    id: Buffer.from(name).toString("hex").padEnd(64, "0"),
+    name,
+    image: "app:1",
+    imageId: "",
+    labels: {},
+    env: {},
+    user: "",
+    attachments: addresses.map((address, index) => ({
+      network: `net${index}`,
+      ipv4: address.includes(":") ? undefined : address,
+      ipv6: address.includes(":") ? address : undefined,
+    })),
+    pid,
+    risks: [],
+    source: "engine",
+  };
+}
+
+const docker = "unix:///docker.sock";
+const podman = "unix:///podman.sock";
+
+t.test("a container is at each of its addresses, and at none that it left", async (t) => {
+  const directory = new Directory();
+  directory.upsert(docker, container("web", ["172.17.0.2", "fd00::2"]));
+  t.match(directory.at("172.17.0.2"), { kind: "container", container: { name: "web" } });
+  t.match(directory.at("fd00::2"), { kind: "container", container: { name: "web" } });
+  directory.upsert(docker, container("web", ["172.18.0.2"]));
+  t.same(directory.at("172.17.0.2"), { kind: "unknown" });
+  t.same(directory.at("fd00::2"), { kind: "unknown" });
+  t.match(directory.at("172.18.0.2"), { kind: "container" });
+});
+
+t.test("a look-up stays the same object until its entry changes", async (t) => {
+  const directory = new Directory();
+  directory.upsert(docker, container("web", ["172.17.0.2"]));
+  const before = directory.at("172.17.0.2");
+  t.notOk(directory.upsert(docker, container("web", ["172.17.0.2"])), "an equal container changes nothing");
+  directory.upsert(docker, container("other", ["172.17.0.3"]));
+  t.equal(directory.at("172.17.0.2"), before);
+  t.ok(directory.upsert(docker, container("web", ["172.17.0.2"], 200)));
+  t.not(directory.at("172.17.0.2"), before, "another process is another entry");
+  t.equal(directory.at("10.0.0.1"), directory.at("10.0.0.2"), "unknown is one object");
+});
+
+t.test("two containers with one address: neither has it until one of them is gone", async (t) => {
+  const directory = new Directory();
+  directory.upsert(docker, container("old", ["172.17.0.2"]));
+  directory.upsert(docker, container("new", ["172.17.0.2", "172.18.0.9"]));
+  const lookup = directory.at("172.17.0.2");
+  t.equal(lookup.kind, "conflict");
+  t.same(lookup.kind === "conflict" && lookup.containers.map(({ name }) => name), ["old", "new"]);
+  t.match(directory.at("172.18.0.9"), { kind: "container" }, "an address that only one has is served");
+  directory.remove(docker, container("old", []).id);
+  t.match(directory.at("172.17.0.2"), { kind: "container", container: { name: "new" } });
+});
+
+t.test("a removal takes only the entry of its id, whoever has the address by now", async (t) => {
+  const directory = new Directory();
+  directory.upsert(docker, container("new", ["172.17.0.2"]));
+  t.equal(directory.remove(docker, container("old", []).id), undefined);
+  t.match(directory.at("172.17.0.2"), { container: { name: "new" } });
+});
+
+t.test(
+  "two engines: an address that both claim is nobody's; the loss of one leaves the other's",
+  async (t) => {
+    const directory = new Directory();
+    directory.upsert(docker, container("a", ["10.88.0.2"]));
+    directory.upsert(podman, container("b", ["10.88.0.2", "10.88.0.3"]));
+    t.equal(directory.at("10.88.0.2").kind, "conflict");
+    for (const id of [...directory.owned(docker).keys()]) directory.remove(docker, id);
+    t.match(directory.at("10.88.0.2"), { container: { name: "b" } });
+    t.match(directory.at("10.88.0.3"), { container: { name: "b" } });
+  },
+);
+
+t.test("one engine under two names is no conflict", async (t) => {
+  const directory = new Directory();
+  directory.upsert("unix:///run/docker.sock", container("web", ["172.17.0.2"]));
+  directory.upsert("unix:///var/run/docker.sock", container("web", ["172.17.0.2"]));
+  t.equal(directory.at("172.17.0.2").kind, "container");
+});
+
+t.test("static containers: declared, replaced on reload, in conflict with a real one", async (t) => {
+  const directory = new Directory({ statics: [staticContainer("10.0.3.5", { name: "vm-1", alias: "db" })] });
+  const before = directory.at("10.0.3.5");
+  t.match(before, {
+    container: { id: "static:10.0.3.5", name: "vm-1", staticAlias: "db", source: "static" },
+  });
+  directory.setStatics([
+    staticContainer("10.0.3.5", { name: "vm-1", alias: "db" }),
+    staticContainer("fd00::5", { name: "vm-2" }),
+  ]);
+  t.equal(directory.at("10.0.3.5"), before, "an equal one keeps its entry");
+  t.match(directory.at("fd00::5"), { container: { attachments: [{ ipv6: "fd00::5" }] } });
+  directory.upsert(docker, container("web", ["10.0.3.5"]));
+  t.equal(directory.at("10.0.3.5").kind, "conflict");
+  directory.setStatics([]);
+  t.match(directory.at("10.0.3.5"), { container: { name: "web" } });
+  t.equal(directory.at("fd00::5").kind, "unknown");
+});
+
+t.test(
+  "a waiting caller is answered when the container's process is known, not when it is only announced",
+  async (t) => {
+    const directory = new Directory();
+    const waiting = directory.waitFor("172.17.0.2", 10_000);
+    directory.upsert(docker, container("web", ["172.17.0.2"], 0));
+    directory.upsert(docker, container("web", ["172.17.0.2"], 42));
+    t.match(await waiting, { kind: "container", container: { pid: 42 } });
+  },
+);
+
+t.test("a waiting caller is answered when a conflict is over", async (t) => {
+  const directory = new Directory();
+  directory.upsert(docker, container("old", ["172.17.0.2"]));
+  directory.upsert(docker, container("new", ["172.17.0.2"]));
+  const waiting = directory.waitFor("172.17.0.2", 10_000);
+  directory.remove(docker, container("old", []).id);
+  t.match(await waiting, { kind: "container", container: { name: "new" } });
+});
+
+t.test("waiting ends at its limit, and on abort, with what is there then", async (t) => {
+  const directory = new Directory();
+  t.same(await directory.waitFor("172.17.0.2", 5), { kind: "unknown" });
+  const abort = new AbortController();
+  const waiting = directory.waitFor("172.17.0.2", 60_000, abort.signal);
+  abort.abort();
+  t.same(await waiting, { kind: "unknown" });
+  t.same(await directory.waitFor("172.17.0.2", 60_000, abort.signal), { kind: "unknown" });
+});
+
+t.test("no more than 64 wait for one address and 1,024 in all: the rest are told at once", async (t) => {
+  const directory = new Directory();
+  const abort = new AbortController();
+  const all = Array.from({ length: 17 * 64 }, (_, index) =>
+    directory.waitFor(`10.0.${Math.floor(index / 64)}.1`, 60_000, abort.signal),
+  );
+  t.same(await directory.waitFor("10.0.0.1", 60_000), { kind: "unknown" });
+  t.same(await directory.waitFor("10.9.9.9", 60_000), { kind: "unknown" });
+  abort.abort();
+  await Promise.all(all);
+  directory.upsert(docker, container("web", ["10.9.9.9"]));
+  t.match(await directory.waitFor("10.9.9.9", 60_000), { kind: "container" });
+  const again = directory.waitFor("10.0.0.1", 60_000);
+  directory.upsert(docker, container("late", ["10.0.0.1"]));
+  t.match(await again, { kind: "container" }, "their places are free again");
+});
+
+t.test("a container is found by name, by id and by the beginning of an id", async (t) => {
+  const directory = new Directory();
+  const web = container("web", ["172.17.0.2"]);
+  directory.upsert(docker, web);
+  directory.upsert(docker, container("web2", ["172.17.0.3"]));
+  const names = (found: readonly Container[]) => found.map(({ name }) => name);
+  t.same(names(directory.byId("web")), ["web"]);
+  t.same(names(directory.byId(web.id)), ["web"]);
+  t.same(names(directory.byId(web.id.slice(0, 6))), ["web", "web2"]);
+  t.same(directory.byId("nobody"), []);
+  t.same(directory.byId(""), []);
+});
