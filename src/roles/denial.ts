@@ -1,0 +1,51 @@
+import type { Risk } from "../containers/container.ts";
+
+/**
+ * Why a container gets no role, as codes that stay the same: log, audit record, metrics and `explain` carry them, and
+ * docs/refusals.md lists them. Only ever add one.
+ */
+export const denialCodes = [
+  "no-role-requested",
+  "label-required",
+  "refused-risk",
+  "unknown-alias",
+  "unknown-default-alias",
+  "invalid-role",
+  "role-arn-not-allowed",
+  "alias-not-allowed",
+  "container-policy-not-allowed",
+  "invalid-policy",
+] as const;
+
+export type DenialCode = (typeof denialCodes)[number];
+
+/** Why, in words for the operator; both texts are free of control characters whatever the container wrote. */
+export type Refusal = {
+  readonly code: DenialCode;
+  readonly reason: string;
+  /** What to change, and where. */
+  readonly hint: string;
+};
+
+/** What each risk means, to end the sentence "it …". */
+export const riskWords: Readonly<Record<Risk, string>> = {
+  privileged: "runs privileged, so it can become root on the host",
+  "docker-socket": "has the engine's socket, so it can start and enter any container",
+  "host-network": "is on the host's network",
+  "host-pid": "sees the host's processes",
+  "net-admin": "may set up its network (NET_ADMIN)",
+  "net-raw-added": "was given NET_RAW, so it can spoof addresses on its bridge",
+};
+
+/** A text that a container or an operator wrote, quoted, escaped and cut, so that it can do nothing in a log or a terminal. */
+export function quote(text: string): string {
+  return printable(JSON.stringify(text.length > 100 ? `${text.slice(0, 99)}…` : text));
+}
+
+/** Control, format and line-breaking characters as `\u{…}`: a terminal obeys some of them. */
+export function printable(text: string): string {
+  return text.replace(
+    /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu,
+    (character) => `\\u{${(character.codePointAt(0) ?? 0).toString(16)}}`,
+  );
+}
