@@ -1,0 +1,115 @@
+import type { RoleRequest } from "../roles/grant.ts";
+import type { Credentials } from "./document.ts";
+
+/** Rejects with an AssumeRoleError, and with nothing else. */
+export type AssumeRole = (request: RoleRequest, signal: AbortSignal) => Promise<Credentials>;
+
+/**
+ * - `refused`: IAM or STS said no to this role; asking again soon will not help.
+ * - `throttled`: the account asks too much; the whole program must slow down.
+ * - `temporary`: no answer, or one that says nothing about the role (network, 5xx, the host's own credentials).
+ */
+export type FailureKind = "refused" | "throttled" | "temporary";
+
+/** Why there are no credentials. Carries words only: never the SDK's error, whose `$response` holds headers and bodies. */
+export class AssumeRoleError extends Error {
+  readonly kind: FailureKind;
+  /** STS's error code (`AccessDenied`), Node's (`ECONNREFUSED`), or one of ours (`HostCredentialsUnavailable`). */
+  readonly code: string;
+  readonly httpStatus: number | undefined;
+
+  constructor(kind: FailureKind, code: string, message: string, httpStatus?: number) {
+    super(message);
+    this.name = "AssumeRoleError";
+    this.kind = kind;
+    this.code = code;
+    this.httpStatus = httpStatus;
+  }
+}
+
+/** Two requests with the same key get the same credentials: so every input of AssumeRole is in it, in a fixed order. */
+export function keyOf(request: RoleRequest): string {
+  const tags = Object.entries(request.tags ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
+  return JSON.stringify([
+    request.roleArn,
+    request.sessionName,
+    request.durationSeconds,
+    request.policy ?? null,
+    [...(request.policyArns ?? [])].sort(),
+    tags,
+    request.externalId ?? null,
+    request.sourceIdentity ?? null,
+  ]);
+}
+
+/** The codes by which AWS services say "too often". https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html */
+const throttlingCodes: ReadonlySet<string> = new Set([
+  "Throttling",
+  "ThrottlingException",
+  "ThrottledException",
+  "RequestLimitExceeded",
+  "RequestThrottled",
+  "RequestThrottledException",
+  "TooManyRequestsException",
+  "SlowDown",
+  "BandwidthLimitExceeded",
+  "LimitExceededException",
+  "PriorRequestNotComplete",
+]);
+
+/** STS does not like the credentials that we sign with; they may have been replaced since we read them. */
+const hostCredentialCodes: ReadonlySet<string> = new Set([
+  "ExpiredToken",
+  "ExpiredTokenException",
+  "InvalidClientTokenId",
+  "UnrecognizedClientException",
+  "SignatureDoesNotMatch",
+  "IncompleteSignature",
+  "InvalidAccessKeyId",
+  "MissingAuthenticationToken",
+  "AuthFailure",
+  "RequestExpired",
+]);
+
+export function isHostCredentialCode(code: string): boolean {
+  return hostCredentialCodes.has(code);
+}
+
+/** By STS's code and status. A 4xx that nobody has listed is a refusal: it would be answered the same way again. */
+export function kindOf(code: string, httpStatus: number | undefined): FailureKind {
+  if (throttlingCodes.has(code) || httpStatus === 429) return "throttled";
+  if (httpStatus === undefined || httpStatus >= 500 || httpStatus < 400) return "temporary";
+  if (httpStatus === 408 || hostCredentialCodes.has(code)) return "temporary";
+  return "refused";
+}
+
+/** STS's answer to more than an hour for a role that was itself assumed by a role. */
+export function isChainingLimit(code: string, message: string): boolean {
+  return code === "ValidationError" && /role chaining/i.test(message);
+}
+
+/**
+ * What a container is told of a refusal: the code that the real IMDS uses for it, and words.
+ * Who was refused (the host's role, the instance id) is in STS's own message; that goes to the log and not to containers,
+ * except where it can only be about what the container wrote itself: its policy.
+ */
+export function refusalFor(
+  error: AssumeRoleError,
+  roleArn: string,
+): { readonly code: string; readonly message: string } {
+  switch (error.code) {
+    case "AccessDenied":
+    case "AccessDeniedException":
+      return {
+        code: "AssumeRoleUnauthorizedAccess",
+        message: `The host of this container cannot assume the role ${roleArn}. Please see documentation at https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_iam-ec2.html#troubleshoot_iam-ec2_errors-info-doc.`,
+      };
+    case "MalformedPolicyDocument":
+    case "MalformedPolicyDocumentException":
+    case "PackedPolicyTooLarge":
+    case "PackedPolicyTooLargeException":
+      return { code: error.code.replace(/Exception$/, ""), message: error.message };
+    default:
+      return { code: error.code, message: `STS refused to assume the role ${roleArn}: ${error.code}.` };
+  }
+}

@@ -1,0 +1,83 @@
+import { Agent, type IncomingMessage, request } from "node:http";
+
+/** An answer of the instance metadata service. */
+export type MetadataAnswer = { readonly status: number; readonly body: string };
+
+const tokenTtlSeconds = 21_600;
+const longestBody = 65_536;
+
+/**
+ * The host's own questions to the true instance metadata service, by IMDSv2 only.
+ *
+ * The SDK has a client for this, but it can be told where the service is only by the environment
+ * (AWS_EC2_METADATA_SERVICE_ENDPOINT), which on a host of ours may well name this very proxy; it may fall back to IMDSv1, and
+ * a proxy for outgoing HTTP could get in between. Here the address is the configuration's, and nothing else is asked.
+ */
+export class InstanceMetadata {
+  readonly #endpoint: URL;
+  readonly #timeoutMs: number;
+  // No keep-alive: a question every few hours. An agent of its own: none that was told of HTTP_PROXY.
+  readonly #agent = new Agent({ keepAlive: false });
+  #token: string | undefined;
+
+  /** `endpoint`: `http://169.254.169.254`. `timeoutMs`: for each request, from the connection to the last byte. */
+  constructor(endpoint: string, timeoutMs: number) {
+    this.#endpoint = new URL(endpoint);
+    this.#timeoutMs = timeoutMs;
+  }
+
+  /** `path` begins with `/latest/`. Rejects if there is no answer; a status other than 200 is an answer. */
+  async get(path: string): Promise<MetadataAnswer> {
+    const answer = await this.#ask("GET", path, {
+      "x-aws-ec2-metadata-token": await this.#freshToken(false),
+    });
+    if (answer.status !== 401) return answer;
+    // The token is older than its time, or the instance was stopped and started.
+    return this.#ask("GET", path, { "x-aws-ec2-metadata-token": await this.#freshToken(true) });
+  }
+
+  close(): void {
+    this.#agent.destroy();
+  }
+
+  async #freshToken(renew: boolean): Promise<string> {
+    if (this.#token !== undefined && !renew) return this.#token;
+    const answer = await this.#ask("PUT", "/latest/api/token", {
+      "x-aws-ec2-metadata-token-ttl-seconds": String(tokenTtlSeconds),
+      "content-length": "0",
+    });
+    if (answer.status !== 200) throw new Error(`asking for a session token: status ${answer.status}`);
+    this.#token = answer.body;
+    return answer.body;
+  }
+
+  #ask(method: string, path: string, headers: Readonly<Record<string, string>>): Promise<MetadataAnswer> {
+    const { hostname, port } = this.#endpoint;
+    return new Promise((resolve, reject) => {
+      const req = request(
+        {
+          agent: this.#agent,
+          method,
+          // URL keeps the brackets of an IPv6 address, sockets do not want them.
+          host: hostname.replace(/^\[|\]$/g, ""),
+          port: port === "" ? 80 : Number(port),
+          path,
+          headers,
+          signal: AbortSignal.timeout(this.#timeoutMs),
+        },
+        (res) => readBody(res).then((body) => resolve({ status: res.statusCode ?? 0, body }), reject),
+      );
+      req.on("error", reject);
+      req.end();
+    });
+  }
+}
+
+async function readBody(res: IncomingMessage): Promise<string> {
+  let body = "";
+  for await (const chunk of res.setEncoding("utf8")) {
+    body += String(chunk);
+    if (body.length > longestBody) throw new Error(`reading the answer: over ${longestBody} characters`);
+  }
+  return body;
+}

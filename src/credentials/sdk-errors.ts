@@ -1,0 +1,56 @@
+import { AssumeRoleError, kindOf } from "./assume-role.ts";
+
+const longestMessage = 512;
+
+/**
+ * What the SDK threw, as words that may be logged. Only what is known to be harmless is taken over: STS's own code and message, and
+ * the network's. Anything else (an answer cut in the middle is a parser's error that quotes it) could hold a secret.
+ */
+export function asAssumeRoleError(error: unknown, aborted: boolean): AssumeRoleError {
+  if (error instanceof AssumeRoleError) return error;
+  const name = textOf(error, "name");
+  const code = textOf(error, "code");
+  // The SDK calls a reset connection a TimeoutError too; that one has a code of its own.
+  if (aborted || code === "ETIMEDOUT" || (code === "" && ["TimeoutError", "AbortError"].includes(name))) {
+    return new AssumeRoleError("temporary", "Timeout", "STS has not answered in time");
+  }
+  const message = clean(textOf(error, "message"));
+  const status = statusOf(error);
+  if (
+    textOf(error, "$fault") !== "" &&
+    status !== undefined &&
+    status >= 400 &&
+    /^[A-Za-z][\w.]{0,127}$/.test(name)
+  ) {
+    return new AssumeRoleError(kindOf(name, status), name, message, status);
+  }
+  if (/^[A-Z][A-Z0-9_]{2,63}$/.test(code)) return new AssumeRoleError("temporary", code, message);
+  const answered = status === undefined ? "" : ` (status ${status})`;
+  return new AssumeRoleError(
+    "temporary",
+    "UnusableAnswer",
+    `STS's answer could not be used${answered}`,
+    status,
+  );
+}
+
+function statusOf(error: unknown): number | undefined {
+  const metadata = fieldOf(error, "$metadata");
+  const response = fieldOf(error, "$response");
+  const status = fieldOf(metadata, "httpStatusCode") ?? fieldOf(response, "statusCode");
+  return typeof status === "number" ? status : undefined;
+}
+
+function textOf(value: unknown, name: string): string {
+  const field = fieldOf(value, name);
+  return typeof field === "string" ? field : "";
+}
+
+function fieldOf(value: unknown, name: string): unknown {
+  return typeof value === "object" && value !== null ? Reflect.get(value, name) : undefined;
+}
+
+/** One line, of a length that a log can bear: STS quotes what it was sent, and a container writes some of that. */
+function clean(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}\u2028\u2029]+/gu, " ").slice(0, longestMessage);
+}
