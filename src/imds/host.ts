@@ -1,0 +1,19 @@
+import { canonicalAddress } from "../containers/address.ts";
+import type { Connection } from "./connection.ts";
+
+/** The names under which EC2 itself serves metadata. */
+const names = new Set(["169.254.169.254", "fd00:ec2::254", "instance-data", "instance-data.ec2.internal"]);
+
+/**
+ * Whether a Host header names the metadata service, or the address that the request was sent to. A page in a browser that was led here
+ * by a rebound DNS name sends its own name. Without the header (HTTP/1.0) there is no browser.
+ */
+export function hostIsOurs(host: string | undefined, connection: Pick<Connection, "localAddress">): boolean {
+  if (host === undefined || host === "169.254.169.254") return true;
+  const match = /^(?:\[(?<v6>[0-9a-fA-F:.]+)\]|(?<name>[^:[\]]+))(?::\d{1,5})?$/.exec(host);
+  const bare = match?.groups?.v6 ?? match?.groups?.name;
+  if (bare === undefined) return false;
+  const address = canonicalAddress(bare);
+  if (address === undefined) return names.has(bare.toLowerCase().replace(/\.$/, ""));
+  return names.has(address) || address === canonicalAddress(connection.localAddress);
+}

@@ -1,0 +1,92 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+
+/** Longer than any SDK's connection pool keeps an idle connection, so that the client is the one to close. */
+const keepAliveTimeoutMs = 75_000;
+
+/** Real requests take a few hundred bytes; a session token is 56 characters. */
+const maxHeaderBytes = 8 * 1024;
+
+/** A client that has not sent its request by then is no SDK: their own limits are 1 to 5 seconds. */
+const requestTimeoutMs = 5_000;
+
+export type ServerLimits = {
+  /** Connections of one address at one time. */
+  readonly connectionsPerAddress: number;
+};
+
+/** The HTTP server of the metadata service: limits and life of connections; what is answered is the handler's. */
+export type ImdsServer = {
+  readonly server: Server;
+  /** Open client connections. */
+  connections(): number;
+  /**
+   * Stops accepting, lets requests in progress end, closes idle connections at once and all others after `graceMs`.
+   * The listening socket itself belongs to systemd where it was handed over, so that new clients wait in its queue.
+   */
+  drain(graceMs: number): Promise<void>;
+};
+
+export function imdsServer(
+  handle: (request: IncomingMessage, response: ServerResponse) => void,
+  limits: ServerLimits,
+): ImdsServer {
+  const byAddress = new Map<string, number>();
+  const open = new Set<Socket>();
+  let draining = false;
+  const server = createServer(
+    {
+      keepAliveTimeout: keepAliveTimeoutMs,
+      headersTimeout: requestTimeoutMs,
+      requestTimeout: requestTimeoutMs,
+      maxHeaderSize: maxHeaderBytes,
+      connectionsCheckingInterval: 1_000,
+      noDelay: true,
+    },
+    (request, response) => {
+      // The client learns that it is to connect again, to the process that comes after this one.
+      if (draining) response.shouldKeepAlive = false;
+      handle(request, response);
+    },
+  );
+  server.on("connection", (socket: Socket) => {
+    const address = socket.remoteAddress ?? "";
+    const count = (byAddress.get(address) ?? 0) + 1;
+    if (count > limits.connectionsPerAddress) {
+      socket.destroy();
+      return;
+    }
+    byAddress.set(address, count);
+    open.add(socket);
+    socket.once("close", () => {
+      open.delete(socket);
+      const left = (byAddress.get(address) ?? 1) - 1;
+      if (left === 0) byAddress.delete(address);
+      else byAddress.set(address, left);
+    });
+  });
+  // A tunnel or another protocol through a metadata service is never wanted; without these listeners Node would hand the socket over or hang.
+  server.on("connect", (_request, socket) => socket.end(badRequest));
+  server.on("upgrade", (_request, socket) => socket.end(badRequest));
+  server.on("clientError", (_error, socket) => {
+    if (socket.writable) socket.end(badRequest);
+    else socket.destroy();
+  });
+  return {
+    server,
+    connections: () => open.size,
+    drain: (graceMs) =>
+      new Promise((resolve) => {
+        draining = true;
+        const timer = setTimeout(() => server.closeAllConnections(), graceMs);
+        server.close(() => {
+          clearTimeout(timer);
+          resolve();
+        });
+        server.closeIdleConnections();
+      }),
+  };
+}
+
+const badRequest =
+  "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 0\r\nServer: EC2ws\r\nConnection: close\r\n\r\n";

@@ -1,0 +1,133 @@
+import t from "tap";
+import { configSchema } from "../../../src/config/schema.ts";
+import {
+  categoryProblem,
+  editListing,
+  editVersionRoot,
+  passthroughPolicy,
+} from "../../../src/imds/policy.ts";
+
+const settings = (passthrough: object) => configSchema.parse({ passthrough }).passthrough;
+const usual = passthroughPolicy(settings({}));
+
+t.test("by default a container reads what tells nothing but where it runs", async (t) => {
+  for (const category of [
+    "instance-id",
+    "placement",
+    "placement/region",
+    "network/interfaces/macs/0e:00:00:00:00:01/vpc-id",
+    "spot/instance-action",
+    "mac",
+  ])
+    t.same(usual.permits(category), { allowed: true, partly: false }, category);
+  for (const category of [
+    "user-data",
+    "dynamic",
+    "dynamic/instance-identity/pkcs7",
+    "managed-ssh-keys",
+    "public-keys",
+    "tags/instance/Name",
+    "placements",
+    "placement2/region",
+  ])
+    t.match(
+      usual.permits(category),
+      { allowed: false, code: "category-not-allowed", reason: new RegExp(category) },
+      category,
+    );
+});
+
+t.test("credentials of the host are never permitted, whatever the configuration says", async (t) => {
+  const names = [
+    "iam",
+    "iam/info",
+    "iam/security-credentials/r",
+    "iam-ecs-1/info",
+    "identity-credentials/ec2/info",
+    "x/credentials",
+  ];
+  const all = passthroughPolicy({ ...settings({}), allow: [...names, "identity-credentials", "x"] });
+  for (const name of names) t.match(all.permits(name), { allowed: false, code: "category-never" }, name);
+});
+
+t.test("deny wins over allow, on segment borders", async (t) => {
+  const policy = passthroughPolicy(
+    settings({ allow: ["network", "user-data"], deny: ["network/interfaces/", "user-data"] }),
+  );
+  t.same(policy.permits("network"), { allowed: true, partly: true });
+  t.match(policy.permits("network/interfaces"), {
+    allowed: false,
+    code: "category-denied",
+    reason: /network\/interfaces/,
+  });
+  t.match(policy.permits("network/interfaces/macs"), { allowed: false, code: "category-denied" });
+  t.same(policy.permits("network/interfaces2"), { allowed: true, partly: false });
+  t.match(policy.permits("user-data"), { allowed: false, code: "category-denied" });
+});
+
+t.test("a listing above something allowed shows the way to it, and no more", async (t) => {
+  const policy = passthroughPolicy(settings({ allow: ["dynamic/instance-identity/document"] }));
+  t.same(policy.permits("dynamic"), { allowed: true, partly: true });
+  t.same(policy.permits("dynamic/instance-identity"), { allowed: true, partly: true });
+  t.match(policy.permits("dynamic/instance-identity/pkcs7"), { allowed: false });
+  const listing = "document\npkcs7\nrsa2048\nsignature";
+  t.equal(editListing(listing, policy, { hasRole: true, below: "dynamic/instance-identity" }), "document");
+  t.equal(
+    editListing("fws/\ninstance-identity/", policy, { hasRole: true, below: "dynamic" }),
+    "instance-identity/",
+  );
+});
+
+t.test("nothing is permitted where pass-through is off", async (t) => {
+  const policy = passthroughPolicy(settings({ enabled: false }));
+  t.match(policy.permits("instance-id"), { allowed: false, code: "passthrough-disabled" });
+});
+
+t.test(
+  "the metadata listing shows iam/ only to a container with a role, and nothing that is denied",
+  async (t) => {
+    const real =
+      "ami-id\nhibernation/\niam/\niam-ecs-12/\nidentity-credentials/\ninstance-id\nmanaged-ssh-keys/\nplacement/\npublic-keys/\nservices/\nsystem";
+    t.equal(
+      editListing(real, usual, { hasRole: true }),
+      "ami-id\nhibernation/\niam/\ninstance-id\nplacement/\nservices/\nsystem",
+    );
+    t.equal(
+      editListing(real, usual, { hasRole: false }),
+      "ami-id\nhibernation/\ninstance-id\nplacement/\nservices/\nsystem",
+    );
+    t.equal(editListing("ami-id", usual, { hasRole: true }), "ami-id\niam/", "the host itself has no role");
+    t.equal(editListing("", usual, { hasRole: true }), "iam/");
+    t.equal(editListing("", usual, { hasRole: false }), "");
+  },
+);
+
+t.test("the version's listing shows meta-data always, the rest if it can be read", async (t) => {
+  t.equal(editVersionRoot("dynamic\nmeta-data\nuser-data", usual), "meta-data");
+  const more = passthroughPolicy(settings({ allow: ["user-data", "dynamic/instance-identity"] }));
+  t.equal(editVersionRoot("dynamic\nmeta-data\nuser-data", more), "dynamic\nmeta-data\nuser-data");
+});
+
+t.test("a category that can never be forwarded is a mistake in the configuration", async (t) => {
+  const wrong: readonly [string, RegExp][] = [
+    ["iam", /iam\/ itself/],
+    ["iam/info", /iam\/ itself/],
+    ["iam-ecs-1", /ECS/],
+    ["identity-credentials/ec2", /credentials of the host/],
+    ["meta-data/placement", /without meta-data\/: placement/],
+    ["latest", /without the version/],
+    ["2021-03-23", /without the version/],
+    ["api", /itself/],
+    ["user-data/x", /nothing below/],
+    ["placement/..", /dots/],
+  ];
+  for (const [category, expected] of wrong) t.match(categoryProblem(category), expected, category);
+  for (const category of [
+    ...settings({}).allow,
+    "user-data",
+    "dynamic/instance-identity/",
+    "tags",
+    "managed-ssh-keys",
+  ])
+    t.equal(categoryProblem(category), undefined, category);
+});
