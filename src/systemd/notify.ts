@@ -1,0 +1,85 @@
+import { join } from "node:path";
+import { isSea } from "node:sea";
+import { exitCodes, OperatorError } from "../errors.ts";
+
+/** What the service tells systemd about itself (sd_notify(3)). Without systemd each of them does nothing. */
+export type Notifier = {
+  /** Started, or reloaded: clients are served. */
+  readonly ready: () => void;
+  /** Re-reading the configuration; `ready` ends it. */
+  readonly reloading: () => void;
+  /** Requests in progress are being ended. */
+  readonly stopping: () => void;
+  /** The line that `systemctl status` shows. */
+  readonly status: (text: string) => void;
+  /** WatchdogSec= of the unit: without a ping within it systemd kills and restarts the service. 0: no watchdog. */
+  readonly watchdogIntervalMs: number;
+  /** The ping. To be called at half of the interval, from the loop that must not hang. */
+  readonly watchdog: () => void;
+};
+
+type NotifierSettings = {
+  /** NOTIFY_SOCKET: set where systemd waits for us. */
+  readonly notifySocket: string | undefined;
+  /** sd-notify's native addon. */
+  readonly addonPath?: string;
+};
+
+/** sd-notify's addon (notify.cc of its version 2.8). Its JavaScript half looks for the addon by guessing at folders, so it is not used. */
+type Addon = {
+  ready(pid: number): void;
+  stopping(pid: number): void;
+  sendState(lines: string): void;
+  /** Milliseconds; 0 where the watchdog is off, or meant for another process (WATCHDOG_PID). */
+  watchdogInterval(): number;
+  watchdog(): void;
+};
+
+/** Loads the addon only where systemd listens. @throws OperatorError 69: with Type=notify a silent service would be killed as not started. */
+export function notifier(settings: NotifierSettings): Notifier {
+  if (settings.notifySocket === undefined) return silent;
+  const addon = loadAddon(settings.addonPath ?? defaultAddonPath());
+  return {
+    ready: () => addon.ready(process.pid),
+    reloading: () => addon.sendState("RELOADING=1"),
+    stopping: () => addon.stopping(process.pid),
+    // A second line would be another assignment, MAINPID= for instance; and a text may hold a container's words.
+    status: (text) => addon.sendState(`STATUS=${text.replace(/\p{Cc}+/gu, " ")}`),
+    watchdogIntervalMs: addon.watchdogInterval(),
+    watchdog: () => addon.watchdog(),
+  };
+}
+
+const nothing = () => {};
+
+const silent: Notifier = {
+  ready: nothing,
+  reloading: nothing,
+  stopping: nothing,
+  status: nothing,
+  watchdogIntervalMs: 0,
+  watchdog: nothing,
+};
+
+/** Packaged beside the executable and not inside it: unpacked at run time it would need a folder that is not mounted noexec. */
+function defaultAddonPath(): string {
+  return isSea()
+    ? "/usr/lib/ec2metaproxy/notify.node"
+    : join(import.meta.dirname, "../../node_modules/sd-notify/build/Release/notify.node");
+}
+
+function loadAddon(path: string): Addon {
+  const module: { exports: Partial<Addon> } = { exports: {} };
+  try {
+    process.dlopen(module, path);
+  } catch (cause) {
+    throw new OperatorError(`opening ${path}, which speaks to systemd`, {
+      exitCode: exitCodes.unavailable,
+      hint: isSea()
+        ? "Reinstall the package ec2metaproxy."
+        : "Build it with scripts/setup (it needs g++, python3 and libsystemd-dev), or start without NOTIFY_SOCKET.",
+      cause,
+    });
+  }
+  return module.exports as Addon; // the one file at that path has these functions; the unit tests call each
+}
