@@ -1,0 +1,130 @@
+import { type Environment, readEnvironment } from "../config/load.ts";
+import type { Config } from "../config/schema.ts";
+import { type ExitCode, exitCodes, explain, OperatorError } from "../errors.ts";
+import type { Log } from "../log.ts";
+import { decide, rolePolicy } from "../roles/grant.ts";
+import { configuration } from "./configuration.ts";
+import { takeInventory } from "./inventory.ts";
+
+export type CheckOptions = {
+  readonly configPath: string | undefined;
+  readonly configOnly: boolean;
+  readonly json: boolean;
+};
+
+/** One thing that was looked at. `ok` undefined: it could not be looked at, or is only worth knowing. */
+export type Finding = {
+  readonly subject: "configuration" | "engine" | "containers" | "metadata" | "sts" | "firewall";
+  readonly ok: boolean | undefined;
+  readonly text: string;
+  readonly hint: string;
+};
+
+/** Looks at what an instance needs beside its configuration; handed in, so that `check` knows no firewall and no AWS. */
+export type HostChecks = {
+  metadata(config: Config): Promise<string>;
+  sts(config: Config): Promise<string>;
+  firewall(
+    config: Config,
+  ): Promise<{ readonly ok: boolean | undefined; readonly text: string; readonly hint: string }>;
+};
+
+/**
+ * Says what is wrong with the configuration, and with this host. Exit code 78 for the configuration, 1 for the host.
+ * @throws OperatorError with every problem of the configuration.
+ */
+export async function check(
+  options: CheckOptions,
+  print: (text: string) => void,
+  log: Log,
+  hostChecks: HostChecks,
+  environment: Environment = readEnvironment(),
+): Promise<ExitCode> {
+  const file = configuration(options.configPath);
+  const config = await file.read();
+  const findings: Finding[] = [configurationFinding(file.path, config)];
+  if (!options.configOnly) findings.push(...(await hostFindings(config, environment, log, hostChecks)));
+  print(options.json ? JSON.stringify(findings, null, 2) : findings.map(line).join("\n"));
+  return findings.some(({ ok }) => ok === false) ? exitCodes.failed : exitCodes.ok;
+}
+
+function configurationFinding(path: string, config: Config): Finding {
+  const aliases = Object.keys(config.aliasToARN).length + Object.keys(config.aliases).length;
+  const text = `${path} is valid: ${aliases === 1 ? "1 alias" : `${aliases} aliases`}, default ${config.defaultAlias ?? "none"}`;
+  const serves = aliases + config.allowRoleArns.length > 0;
+  return {
+    subject: "configuration",
+    ok: true,
+    text: serves ? text : `${text}; no role is configured, so no container gets one`,
+    hint: serves ? "" : "Define aliases in aliasToARN.",
+  };
+}
+
+async function hostFindings(
+  config: Config,
+  environment: Environment,
+  log: Log,
+  host: HostChecks,
+): Promise<Finding[]> {
+  const { directory, engines } = await takeInventory(config, environment, log);
+  const containers = directory.containers();
+  const policy = rolePolicy(config);
+  const hostNetwork = containers.filter(({ risks }) => risks.includes("host-network"));
+  const denied = containers.flatMap((container) => {
+    const decision = decide(container, policy, undefined);
+    return decision.kind === "denial" ? [{ container, decision }] : [];
+  });
+  return [
+    ...engines.map(
+      ({ host: engineHost, connected, engine, lastError, containers: count }): Finding => ({
+        subject: "engine",
+        ok: connected,
+        text: connected
+          ? `${engineHost}: ${engine ?? "connected"}, ${count} running`
+          : `${engineHost}: ${lastError ?? "no answer"}`,
+        hint: connected ? "" : "Is it running, and may this user open its socket (group docker)?",
+      }),
+    ),
+    ...denied.map(
+      ({ container, decision }): Finding => ({
+        subject: "containers",
+        ok: undefined,
+        text: `${container.name} gets no role (${decision.code}): ${decision.reason}`,
+        hint: decision.hint,
+      }),
+    ),
+    ...hostNetwork.map(
+      ({ name }): Finding => ({
+        subject: "containers",
+        ok: undefined,
+        text: `${name} runs on the host's network: its requests never reach the proxy, and it can take the instance's own role`,
+        hint: "HOST_ACCESS=root in firewall.conf keeps containers that are not root from it.",
+      }),
+    ),
+    await asked(
+      "metadata",
+      () => host.metadata(config),
+      "Is this an EC2 instance with its metadata service enabled?",
+    ),
+    await asked("sts", () => host.sts(config), "Has the instance a role (instance profile)?"),
+    { subject: "firewall", ...(await host.firewall(config)) },
+  ];
+}
+
+async function asked(
+  subject: Finding["subject"],
+  ask: () => Promise<string>,
+  hint: string,
+): Promise<Finding> {
+  try {
+    return { subject, ok: true, text: await ask(), hint: "" };
+  } catch (error) {
+    const own = error instanceof OperatorError ? error.hint : "";
+    return { subject, ok: false, text: explain(error), hint: own === "" ? hint : own };
+  }
+}
+
+function line({ subject, ok, text, hint }: Finding): string {
+  const mark = ok === undefined ? "note" : ok ? "ok  " : "FAIL";
+  return `${mark}  ${subject.padEnd(14)} ${text}${hint === "" ? "" : `. ${hint}`}`;
+}

@@ -1,0 +1,107 @@
+import type { Container } from "../containers/container.ts";
+import type { Denial, Grant } from "../roles/grant.ts";
+import { composeProject, composeService, policiesAsked, rolesAsked } from "../roles/request.ts";
+
+/** What `--json` prints; docs/refusals.md describes it. Keys are added, never renamed; what there is none of is null. */
+export type Explanation = {
+  readonly config: string;
+  readonly container: {
+    readonly id: string;
+    readonly name: string;
+    readonly source: Container["source"];
+    readonly image: string;
+    readonly imageId: string;
+    readonly user: string;
+    readonly composeProject: string | null;
+    readonly composeService: string | null;
+    readonly networks: readonly {
+      readonly network: string;
+      readonly ipv4: string | null;
+      readonly ipv6: string | null;
+    }[];
+    readonly risks: Container["risks"];
+  };
+  /** In the order in which they count; the first one does. */
+  readonly asks: {
+    readonly roles: readonly { readonly source: string; readonly value: string }[];
+    readonly policies: readonly { readonly source: string; readonly value: string }[];
+  };
+  readonly granted: boolean;
+  readonly source: Grant["source"] | null;
+  readonly grant: {
+    readonly alias: string | null;
+    readonly rule: string;
+    readonly roleName: string;
+    readonly roleArn: string;
+    readonly sessionName: string;
+    readonly durationSeconds: number;
+    readonly httpTokens: Grant["httpTokens"];
+    readonly policySource: Grant["policySource"];
+    readonly policy: string | null;
+    readonly policyArns: readonly string[];
+    readonly tags: Readonly<Record<string, string>>;
+    readonly sourceIdentity: string | null;
+    /** Not the id itself: other accounts' trust policies count on it. */
+    readonly externalId: boolean;
+    readonly notes: readonly string[];
+  } | null;
+  readonly refusal: { readonly code: Denial["code"]; readonly reason: string; readonly hint: string } | null;
+};
+
+export function explanationOf(container: Container, decision: Grant | Denial, config: string): Explanation {
+  const { id, name, source, image, imageId, user, risks } = container;
+  return {
+    config,
+    container: {
+      id,
+      name,
+      source,
+      image,
+      imageId,
+      user,
+      composeProject: composeProject(container) ?? null,
+      composeService: composeService(container) ?? null,
+      networks: container.attachments.map(({ network, ipv4, ipv6 }) => ({
+        network,
+        ipv4: ipv4 ?? null,
+        ipv6: ipv6 ?? null,
+      })),
+      risks,
+    },
+    asks: { roles: rolesAsked(container), policies: policiesAsked(container) },
+    granted: decision.kind === "grant",
+    source: decision.source ?? null,
+    grant: decision.kind === "grant" ? grantOf(decision) : null,
+    refusal:
+      decision.kind === "denial"
+        ? { code: decision.code, reason: decision.reason, hint: decision.hint }
+        : null,
+  };
+}
+
+function grantOf({
+  request,
+  alias,
+  rule,
+  roleName,
+  httpTokens,
+  policySource,
+  notes,
+}: Grant): Explanation["grant"] {
+  return {
+    alias: alias ?? null,
+    rule,
+    roleName,
+    roleArn: request.roleArn,
+    sessionName: request.sessionName,
+    durationSeconds: request.durationSeconds,
+    httpTokens,
+    policySource,
+    policy: request.policy ?? null,
+    policyArns: request.policyArns ?? [],
+    tags: request.tags ?? {},
+    sourceIdentity: request.sourceIdentity ?? null,
+    externalId: request.externalId !== undefined,
+    notes,
+  };
+}

@@ -1,0 +1,59 @@
+import type { Server } from "node:http";
+import { parseHostPort } from "../config/values.ts";
+import { exitCodes, OperatorError } from "../errors.ts";
+
+/** Connections that wait while the process is replaced or busy; systemd's socket has its own (Backlog=). */
+const backlog = 4_096;
+
+/**
+ * Serves on the socket that systemd handed over, or opens one on `address`. Resolves to where it listens, as text.
+ * @throws OperatorError 78 where the socket's port is not the configured one: the firewall sends containers to the latter.
+ */
+export async function listen(
+  server: Server,
+  address: string,
+  inherited: readonly { readonly fd: number }[],
+): Promise<string> {
+  const wanted = parseHostPort(address);
+  if (wanted === undefined)
+    throw new OperatorError(`listen: cannot use "${address}"`, { exitCode: exitCodes.configuration });
+  const [socket] = inherited;
+  const where =
+    socket !== undefined
+      ? { fd: socket.fd }
+      : { port: wanted.port, backlog, ...(wanted.host === undefined ? {} : { host: wanted.host }) };
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", (cause: NodeJS.ErrnoException) =>
+      reject(
+        new OperatorError(`listening on ${socket === undefined ? address : `fd ${socket.fd} from systemd`}`, {
+          exitCode: exitCodes.unavailable,
+          hint:
+            cause.code === "EADDRINUSE"
+              ? `Another process has the port: ss -ltnp 'sport = :${wanted.port}'`
+              : "",
+          cause,
+        }),
+      ),
+    );
+    server.listen(where, resolve);
+  });
+  const bound = server.address();
+  if (bound === null || typeof bound === "string") {
+    throw new OperatorError(`listening on ${address}: the socket from systemd is no TCP socket`, {
+      exitCode: exitCodes.configuration,
+      hint: "ListenStream= of ec2metaproxy.socket takes a port.",
+    });
+  }
+  if (bound.port !== wanted.port) {
+    server.close();
+    throw new OperatorError(
+      `listen: config.json says port ${wanted.port}, ec2metaproxy.socket listens on ${bound.port}`,
+      {
+        exitCode: exitCodes.configuration,
+        hint: `Make them agree: "listen": ":${bound.port}" in config.json, or ListenStream=${wanted.port} in a drop-in (systemctl edit ec2metaproxy.socket).`,
+      },
+    );
+  }
+  const host = bound.family === "IPv6" ? `[${bound.address}]` : bound.address;
+  return `${host}:${bound.port}${socket === undefined ? "" : " (from systemd)"}`;
+}

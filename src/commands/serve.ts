@@ -1,0 +1,281 @@
+import { randomBytes } from "node:crypto";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Overrides } from "../cli.ts";
+import type { Environment } from "../config/load.ts";
+import type { Config } from "../config/schema.ts";
+import type { Container } from "../containers/container.ts";
+import { Directory } from "../containers/directory.ts";
+import { Provenance } from "../containers/provenance.ts";
+import { type Change, watchEngine } from "../containers/watch.ts";
+import { CredentialCache } from "../credentials/cache.ts";
+import { openSts } from "../credentials/sts.ts";
+import { type ExitCode, exitCodes, explain, OperatorError, problemLine } from "../errors.ts";
+import { Callers } from "../imds/callers.ts";
+import { containerCredentialsHandler } from "../imds/container-credentials.ts";
+import { type ImdsDependencies, imdsHandler } from "../imds/handler.ts";
+import { passthroughPolicy } from "../imds/policy.ts";
+import { imdsServer } from "../imds/server.ts";
+import { readOrCreateKey, sessionTokens } from "../imds/session-token.ts";
+import { Upstream } from "../imds/upstream.ts";
+import type { Log } from "../log.ts";
+import { adminSocketName, openAdmin } from "../observability/admin.ts";
+import { openAudit } from "../observability/audit.ts";
+import { openLog } from "../observability/log.ts";
+import { rolePolicy } from "../roles/grant.ts";
+import { inheritedSockets } from "../systemd/listen-fds.ts";
+import { notifier } from "../systemd/notify.ts";
+import { version } from "../version.ts";
+import { configuration } from "./configuration.ts";
+import { engineHosts, staticsOf } from "./inventory.ts";
+import { listen } from "./listen.ts";
+import { statusOf } from "./serve-status.ts";
+import { stsSettings } from "./sts-settings.ts";
+
+export type ServeOptions = { readonly configPath: string | undefined; readonly overrides: Overrides };
+
+/** What of the process the proxy needs: handed in by main, so that nothing else touches it. */
+export type Host = {
+  readonly pid: number;
+  readonly write: (line: string) => void;
+  readonly on: (signal: "SIGTERM" | "SIGINT" | "SIGHUP", run: () => void) => void;
+};
+
+const tokenKeyName = "token-key";
+/** Requests in progress end within the wait of an unknown caller; after that we close. */
+const drainMs = 3_000;
+const statusEveryMs = 5_000;
+/** The first list of containers should be there when we say READY; an engine that hangs must not keep us from saying it. */
+const firstListMs = 5_000;
+
+/** Runs the proxy until it is told to stop. The composition root: everything is wired here, and nowhere else. */
+export async function serve(options: ServeOptions, environment: Environment, host: Host): Promise<ExitCode> {
+  const now = Date.now;
+  const file = configuration(options.configPath, options.overrides);
+  let config = await file.read();
+  const log = openLog({
+    level: config.verbose ? "debug" : "info",
+    priorities: environment.journalStream !== undefined,
+    write: host.write,
+  });
+  const unit = notifier({ notifySocket: environment.notifySocket });
+  const startedAt = now();
+
+  // Who: the engines' containers and the declared ones.
+  const directory = new Directory({ statics: staticsOf(config) });
+  const provenance = new Provenance();
+  const callers = new Callers(rolePolicy(config), undefined);
+
+  // What: credentials from STS, everything else from the real metadata service.
+  const sts = openSts(stsSettings(config, environment, log, now));
+  const credentials = new CredentialCache({
+    assumeRole: sts.assumeRole,
+    now,
+    random: Math.random,
+    schedule: (delayMs, run) => {
+      const timer = setTimeout(run, delayMs);
+      return () => clearTimeout(timer);
+    },
+    log,
+    limits: { callsInFlight: config.sts.callsInFlight, callsPerSecond: config.sts.callsPerSecond },
+  });
+  const upstream = new Upstream({
+    endpoint: config.metadataEndpoint,
+    cacheSeconds: config.passthrough.cacheSeconds,
+    now,
+  });
+  const key =
+    environment.runtimeDirectory === undefined
+      ? randomBytes(32)
+      : await readOrCreateKey(join(environment.runtimeDirectory, tokenKeyName));
+
+  const prefetch = (container: Container) => {
+    const { decision, key } = callers.of(container);
+    if (decision.kind === "denial") credentials.release(container.id);
+    else if (config.prefetch) credentials.prefetch(container.id, key, decision.request);
+  };
+  const onChange = (change: Change) => {
+    if (change.kind === "gone") credentials.release(change.container.id);
+    else prefetch(change.container);
+  };
+  const engines = engineHosts(config, environment).map((engineHost) =>
+    watchEngine({
+      host: engineHost,
+      ...(config.dockerTls && { tls: config.dockerTls }),
+      directory,
+      log,
+      onChange,
+    }),
+  );
+
+  // The answers.
+  let settings = settingsOf(config);
+  const audit = openAudit(log, now);
+  const the: ImdsDependencies = {
+    settings: () => settings,
+    directory,
+    refresh: async () => void (await Promise.all(engines.map((engine) => engine.refresh()))),
+    provenance,
+    callers,
+    credentials,
+    tokens: sessionTokens({ key, now }),
+    upstream,
+    granted: audit.granted,
+    refused: audit.refused,
+    log,
+    now,
+  };
+  const limits = { connectionsPerAddress: config.limits.connections };
+  const imds = imdsServer(guarded(imdsHandler(the), log), limits);
+  const ecs =
+    config.containerCredentials && imdsServer(guarded(containerCredentialsHandler(the), log), limits);
+
+  let configProblem: string | undefined;
+  const status = () =>
+    statusOf({
+      uptimeSeconds: Math.round((now() - startedAt) / 1000),
+      listening,
+      configPath: file.path,
+      configProblem,
+      engines: engines.map((engine) => engine.state()),
+      credentials: credentials.stats(),
+      requests: audit.counts(),
+      containers: directory.containers(),
+      callers,
+      roles:
+        Object.keys(config.aliasToARN).length +
+        Object.keys(config.aliases).length +
+        config.allowRoleArns.length,
+    });
+
+  const listening = await listen(imds.server, config.listen, inheritedSockets(environment, host.pid));
+  const admin =
+    environment.runtimeDirectory === undefined
+      ? undefined
+      : await openAdmin(join(environment.runtimeDirectory, adminSocketName), status);
+  if (environment.runtimeDirectory === undefined) {
+    log.info(
+      {},
+      "RUNTIME_DIRECTORY is not set: session tokens end with this process, and `ec2metaproxy status` cannot ask it",
+    );
+  }
+  for (const container of directory.containers()) prefetch(container);
+  void learnInstanceId(upstream).then(
+    (instanceId) => {
+      callers.replace(rolePolicy(config), instanceId);
+      for (const container of directory.containers()) prefetch(container);
+    },
+    (error: unknown) =>
+      log.warn(
+        { err: error },
+        "the instance metadata service does not answer; {instanceId} in templates stays empty",
+      ),
+  );
+
+  await Promise.race([
+    Promise.all(engines.map((engine) => engine.settled)),
+    sleep(firstListMs, undefined, { ref: false }),
+  ]);
+  unit.ready();
+  unit.status(status().summary);
+  log.info({ version, listening, config: file.path }, `ready: ${status().summary}`);
+
+  const reload = async () => {
+    unit.reloading();
+    try {
+      const next = await file.read();
+      for (const key of needsRestart(config, next))
+        log.warn({ key }, "this key changed; it takes effect at the next restart");
+      config = next;
+      settings = settingsOf(config);
+      callers.replace(rolePolicy(config), callers.instanceId);
+      directory.setStatics(staticsOf(config));
+      for (const container of directory.containers()) prefetch(container);
+      configProblem = undefined;
+      log.info({ config: file.path }, "configuration reloaded");
+    } catch (error) {
+      const problems = error instanceof OperatorError ? error.problems : [];
+      configProblem = explain(error);
+      log.error(
+        { config: file.path },
+        `reload refused, the former configuration stays in force: ${configProblem}`,
+      );
+      for (const problem of problems) log.error({}, problemLine(problem));
+    }
+    unit.ready();
+    unit.status(status().summary);
+  };
+
+  const statusTimer = setInterval(() => unit.status(status().summary), statusEveryMs);
+  // The ping comes from the event loop, after a look at what would make us useless; a loop that hangs does not ping.
+  const watchdog =
+    unit.watchdogIntervalMs === 0
+      ? undefined
+      : setInterval(() => imds.server.listening && unit.watchdog(), unit.watchdogIntervalMs / 2);
+
+  await new Promise<void>((resolve) => {
+    let reloading: Promise<void> = Promise.resolve();
+    host.on("SIGHUP", () => {
+      reloading = reloading.then(reload);
+    });
+    host.on("SIGTERM", resolve);
+    host.on("SIGINT", resolve);
+  });
+  unit.stopping();
+  log.info(
+    { connections: imds.connections() },
+    "stopping: requests in progress are answered, new ones wait for the next process",
+  );
+  clearInterval(statusTimer);
+  clearInterval(watchdog);
+  await Promise.all([imds.drain(drainMs), ecs?.drain(drainMs)]);
+  await Promise.all(engines.map((engine) => engine.stop()));
+  credentials.close();
+  sts.close();
+  upstream.close();
+  admin?.close();
+  return exitCodes.ok;
+}
+
+/** A handler that rejects has a bug; its client gets an answer all the same, and the other clients are served on. */
+function guarded(
+  handle: ReturnType<typeof imdsHandler>,
+  log: Log,
+): (request: IncomingMessage, response: ServerResponse) => void {
+  return (request, response) => {
+    handle(request, response).catch((error: unknown) => {
+      log.error({ err: error, path: request.url }, "answering a request failed; this is a bug");
+      if (response.headersSent) response.destroy();
+      else response.writeHead(500, { "Content-Length": 0, Server: "EC2ws" }).end();
+    });
+  };
+}
+
+function settingsOf(config: Config) {
+  return {
+    identityProof: config.identityProof,
+    passthrough: passthroughPolicy(config.passthrough),
+    requestsPerSecond: config.limits.requestsPerSecond,
+  };
+}
+
+async function learnInstanceId(upstream: Upstream): Promise<string | undefined> {
+  return (await upstream.text("/latest/meta-data/instance-id"))?.trim();
+}
+
+/** Keys that are read once, when we start. */
+function needsRestart(before: Config, after: Config): readonly string[] {
+  const keys = [
+    "listen",
+    "dockerHost",
+    "dockerHosts",
+    "dockerTls",
+    "metadataEndpoint",
+    "sts",
+    "limits",
+    "containerCredentials",
+    "metricsListen",
+  ] as const;
+  return keys.filter((key) => JSON.stringify(before[key]) !== JSON.stringify(after[key]));
+}

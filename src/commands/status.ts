@@ -1,0 +1,41 @@
+import { join } from "node:path";
+import type { Environment } from "../config/load.ts";
+import { type ExitCode, exitCodes } from "../errors.ts";
+import { adminSocketName, askAdmin } from "../observability/admin.ts";
+import type { Status } from "./serve-status.ts";
+
+/** systemd's RuntimeDirectory= of the packaged service. */
+const packagedRuntimeDirectory = "/run/ec2metaproxy";
+
+/** Asks the running proxy what it serves; exit code 1 where an engine is not connected or STS fails. */
+export async function status(
+  options: { readonly json: boolean },
+  environment: Pick<Environment, "runtimeDirectory">,
+  print: (text: string) => void,
+): Promise<ExitCode> {
+  const directory = environment.runtimeDirectory ?? packagedRuntimeDirectory;
+  const now = (await askAdmin(join(directory, adminSocketName))) as Status; // the same program answers, of the same package
+  print(options.json ? JSON.stringify(now, null, 2) : text(now));
+  return now.healthy ? exitCodes.ok : exitCodes.failed;
+}
+
+function text(now: Status): string {
+  const lines = [
+    `${now.summary}`,
+    "",
+    `version      ${now.version}, running for ${now.uptimeSeconds} s`,
+    `listening    ${now.listening}`,
+    `config       ${now.configPath}${now.configProblem === undefined ? "" : ` (the last reload was refused: ${now.configProblem})`}`,
+    ...now.engines.map(
+      (engine) =>
+        `engine       ${engine.host}: ${engine.connected ? `${engine.engine ?? "connected"}, ${engine.containers} containers` : `not connected: ${engine.lastError ?? "not tried yet"}`}`,
+    ),
+    `STS          ${now.credentials.state}; ${now.credentials.warm} sets of credentials ready, ${now.credentials.failing} failing, ${now.credentials.refused} refused`,
+    "",
+    ...now.containers.map(
+      (container) =>
+        `${container.name.padEnd(28)} ${container.id.slice(0, 12).padEnd(14)} ${container.role ?? `no role: ${container.reason ?? ""}`}`,
+    ),
+  ];
+  return lines.join("\n");
+}

@@ -1,0 +1,29 @@
+import type { Environment } from "../config/load.ts";
+import type { Config } from "../config/schema.ts";
+import type { StsSettings } from "../credentials/sts.ts";
+import type { Log } from "../log.ts";
+
+/** How STS is reached: the configuration first, then the environment, then what the instance says of itself. */
+export function stsSettings(
+  config: Config,
+  environment: Environment,
+  log: Log,
+  now: () => number,
+): StsSettings {
+  const { accessKeyId, secretAccessKey, sessionToken } = environment;
+  return {
+    metadataEndpoint: config.metadataEndpoint,
+    region: config.sts.region ?? environment.awsRegion,
+    endpoint: config.sts.endpoint ?? environment.stsEndpoint,
+    hostKeys:
+      accessKeyId === undefined || secretAccessKey === undefined
+        ? undefined
+        : { accessKeyId, secretAccessKey, ...(sessionToken !== undefined && { sessionToken }) },
+    assumeFirst: config.sts.assumeFirst,
+    useFips: config.sts.useFips,
+    useDualstack: config.sts.useDualstack,
+    proxyEnvironment: environment.proxy,
+    log,
+    now,
+  };
+}

@@ -1,0 +1,94 @@
+import t from "tap";
+import { parse } from "../../src/cli.ts";
+import { OperatorError } from "../../src/errors.ts";
+
+const arn = "arn:aws:iam::123456789012:role/d";
+
+const accepted: readonly [string, readonly string[], object][] = [
+  ["nothing is serve", [], { command: "serve", configPath: undefined, overrides: {} }],
+  ["the fork's -c", ["-c", "x.json"], { command: "serve", configPath: "x.json" }],
+  ["serve with a file", ["serve", "--config", "x.json"], { command: "serve", configPath: "x.json" }],
+  [
+    "the first program's long flags",
+    [
+      "--server",
+      ":1",
+      "--default-iam-role",
+      arn,
+      "--default-iam-policy",
+      "{}",
+      "--metadata-url",
+      "http://x",
+      "--docker-endpoint",
+      "/s",
+      "--verbose",
+    ],
+    {
+      overrides: {
+        listen: ":1",
+        defaultRoleArn: arn,
+        defaultPolicy: "{}",
+        metadataEndpoint: "http://x",
+        dockerHost: "/s",
+        verbose: true,
+      },
+    },
+  ],
+  [
+    "the first program's short flags",
+    ["-s", ":1", "-r", arn],
+    { overrides: { listen: ":1", defaultRoleArn: arn } },
+  ],
+  [
+    "iam-docker's flags with one dash",
+    ["-disable-upstream", "-meta-data-api", "http://x"],
+    { overrides: { passthrough: false, metadataEndpoint: "http://x" } },
+  ],
+  [
+    "check",
+    ["check", "--config-only", "-c", "x"],
+    { command: "check", configOnly: true, configPath: "x", json: false },
+  ],
+  ["status", ["status", "--json"], { command: "status", json: true }],
+  ["explain", ["explain", "web"], { command: "explain", container: "web" }],
+  [
+    "firewall",
+    ["firewall", "apply", "--backend", "iptables", "--settings", "/d"],
+    { command: "firewall", action: "apply", backend: "iptables", settingsDirectory: "/d" },
+  ],
+  ["version", ["--version"], { command: "version" }],
+  ["help", ["firewall", "--help"], { command: "help" }],
+];
+
+for (const [name, argv, expected] of accepted) {
+  t.test(`${name}: ec2metaproxy ${argv.join(" ")}`, (t) => {
+    t.match(parse(argv), expected);
+    t.end();
+  });
+}
+
+const refused: readonly [readonly string[], RegExp][] = [
+  [["srve"], /there is no command "srve"/],
+  [["--frobnicate"], /--frobnicate/],
+  [["check", "--verbose"], /check takes no --verbose/],
+  [["explain"], /needs a container/],
+  [["explain", "a", "b"], /takes no operand "b"/],
+  [["firewall"], /needs one of apply/],
+  [["firewall", "aply"], /not "aply"/],
+  [["firewall", "apply", "--backend", "pf"], /nftables or iptables, not "pf"/],
+  [["serve", "x.json"], /takes no operand/],
+  [["-c"], /config/],
+];
+
+for (const [argv, expected] of refused) {
+  t.test(`refused with exit code 64: ec2metaproxy ${argv.join(" ")}`, (t) => {
+    try {
+      parse(argv);
+      t.fail("was accepted");
+    } catch (error) {
+      t.ok(error instanceof OperatorError && error.exitCode === 64);
+      t.match(error instanceof Error ? error.message : "", expected);
+    }
+    t.end();
+  });
+}

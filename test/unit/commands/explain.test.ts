@@ -1,0 +1,207 @@
+import t from "tap";
+import { type ExplainOptions, explain } from "../../../src/commands/explain.ts";
+import type { Container } from "../../../src/containers/container.ts";
+import { OperatorError, report } from "../../../src/errors.ts";
+import { account, asks, configWith, containerWith, narrow } from "../roles/cases.ts";
+
+const config = configWith({
+  aliases: {
+    full: {
+      roleArn: `${account}/team/full`,
+      durationSeconds: 7200,
+      externalId: "not-to-be-shown",
+      policy: narrow,
+      policyArns: ["arn:aws:iam::123456789012:policy/p"],
+      tags: { image: "{image}" },
+      sourceIdentity: "{name}",
+      httpTokens: "optional",
+    },
+  },
+});
+
+async function explained(container: Container, over: Partial<ExplainOptions> = {}) {
+  const printed: string[] = [];
+  const options = { container: "web-1", json: false, configPath: "/etc/ec2metaproxy/config.json", ...over };
+  const exitCode = await explain(
+    options,
+    config,
+    async () => [container],
+    (text) => printed.push(text),
+  );
+  return { exitCode, text: printed.join("\n") };
+}
+
+t.test("a container that gets a role is told who it is, what it asks for and what it gets", async (t) => {
+  const compose = { "com.docker.compose.project": "shop", "com.docker.compose.service": "cart" };
+  const container = containerWith({
+    labels: { ...asks("full").labels, ...compose },
+    env: { IAM_ROLE: "db" },
+    user: "1000",
+    attachments: [
+      { network: "bridge", ipv4: "172.17.0.2", ipv6: "fd00::2" },
+      { network: "shop_default", ipv4: "172.18.0.2", ipv6: undefined },
+    ],
+    risks: ["net-admin"],
+  });
+  const { exitCode, text } = await explained(container);
+  t.equal(exitCode, 0);
+  t.equal(
+    text,
+    `web-1 gets the role full.
+
+Who it is
+  name       web-1
+  id         0123456789ab${"c".repeat(52)}
+  image      nginx, sha256:${"0".repeat(64)}
+  user       1000
+  compose    shop / cart
+  addresses  172.17.0.2 and fd00::2 on bridge, 172.18.0.2 on shop_default
+  risks      net-admin
+
+What it asks for
+  label ec2metaproxy.RoleAlias  "full"
+  env IAM_ROLE                  "db" (not used)
+
+What it gets
+  allowed by       alias "full" (no allow: open to every container)
+  role             arn:aws:iam::123456789012:role/team/full
+  session name     web-1-0123456789ab
+  duration         7200 s
+  session policy   ${narrow} (from alias)
+  policy ARNs      arn:aws:iam::123456789012:policy/p
+  tags             image=nginx
+  source identity  web-1
+  external id      set
+  IMDSv1           allowed
+  note             net-admin: it may set up its network (NET_ADMIN)
+  note             env IAM_ROLE asks for "db"; label ec2metaproxy.RoleAlias goes before it`,
+  );
+});
+
+t.test(
+  "a container that is refused is told the code, the reason and what to change, and the exit code is 1",
+  async (t) => {
+    const { exitCode, text } = await explained(containerWith({ ...asks("ops"), attachments: [] }));
+    t.equal(exitCode, 1);
+    t.match(text, /^web-1 gets no role \(alias-not-allowed\)\.\n/);
+    t.match(text, 'allow.images is "registry.example.com/ops/*", the container has "nginx"');
+    t.match(text, /change +Widen the `allow` of alias "ops"/);
+    t.match(text, "/etc/ec2metaproxy/config.json");
+    t.match(text, /addresses +none/);
+    t.notMatch(text, "What it gets");
+  },
+);
+
+t.test("a container on the host's network is told that it does not come by here", async (t) => {
+  const { text } = await explained(containerWith({ ...asks("web"), risks: ["host-network"] }));
+  t.match(text, /warning +on the host's network its requests go to the real service/);
+});
+
+t.test("--json has a stable shape, for a grant and for a refusal", async (t) => {
+  const granted = await explained(containerWith(asks("full")), { json: true, instanceId: "i-1" });
+  t.equal(granted.exitCode, 0);
+  t.same(JSON.parse(granted.text), {
+    config: "/etc/ec2metaproxy/config.json",
+    container: {
+      id: `0123456789ab${"c".repeat(52)}`,
+      name: "web-1",
+      source: "engine",
+      image: "nginx",
+      imageId: `sha256:${"0".repeat(64)}`,
+      user: "",
+      composeProject: null,
+      composeService: null,
+      networks: [{ network: "bridge", ipv4: "172.18.0.2", ipv6: null }],
+      risks: [],
+    },
+    asks: { roles: [{ source: "label ec2metaproxy.RoleAlias", value: "full" }], policies: [] },
+    granted: true,
+    source: "label ec2metaproxy.RoleAlias",
+    grant: {
+      alias: "full",
+      rule: 'alias "full" (no allow: open to every container)',
+      roleName: "full",
+      roleArn: "arn:aws:iam::123456789012:role/team/full",
+      sessionName: "web-1-0123456789ab",
+      durationSeconds: 7200,
+      httpTokens: "optional",
+      policySource: "alias",
+      policy: narrow,
+      policyArns: ["arn:aws:iam::123456789012:policy/p"],
+      tags: { image: "nginx" },
+      sourceIdentity: "web-1",
+      externalId: true,
+      notes: [],
+    },
+    refusal: null,
+  });
+
+  const refused = await explained(containerWith({ env: { IAM_POLICY: narrow } }), { json: true });
+  t.equal(refused.exitCode, 1);
+  t.match(JSON.parse(refused.text), {
+    asks: { roles: [], policies: [{ source: "env IAM_POLICY", value: narrow }] },
+    granted: false,
+    source: null,
+    grant: null,
+    refusal: { code: "no-role-requested", reason: /asks for no role/, hint: /RoleAlias/ },
+  });
+});
+
+t.test("what a container wrote cannot move the cursor of the operator's terminal", async (t) => {
+  const nasty = "\u001b[2J\u0007\u009b1m\u202e\u2028\r\n";
+  const labels = { ...asks(`web${nasty}x`).labels, "com.docker.compose.project": nasty };
+  const container = containerWith({
+    name: `n${nasty}`,
+    image: nasty,
+    user: nasty,
+    labels,
+    env: { IAM_POLICY: nasty },
+    attachments: [{ network: nasty, ipv4: "172.18.0.2", ipv6: undefined }],
+  });
+  for (const json of [false, true]) {
+    const { text } = await explained(container, { json });
+    t.notMatch(text, /[^\n\P{Cc}]|[\p{Cf}\p{Zl}\p{Zp}]/u, json ? "--json" : "text");
+    if (json) t.equal(JSON.parse(text).container.image, nasty, "a program still reads what was written");
+  }
+});
+
+t.test("no container, or several, is an error that says which there are", async (t) => {
+  const failure = async (found: readonly Container[]) => {
+    const options = { container: "we\u001bb", json: false, configPath: "config.json" };
+    const error: unknown = await explain(
+      options,
+      config,
+      async () => found,
+      () => t.fail("nothing is printed"),
+    ).catch((error: unknown) => error);
+    if (!(error instanceof OperatorError)) throw error;
+    return { exitCode: error.exitCode, text: report(error) };
+  };
+  const none = await failure([]);
+  t.equal(none.exitCode, 69);
+  t.match(none.text, 'explaining "we\\u001bb": no running container has this name or id');
+
+  const several = await failure([
+    containerWith(),
+    containerWith({ name: "web-2", id: "static:10.0.3.5", source: "static" }),
+  ]);
+  t.equal(several.exitCode, 1);
+  t.match(
+    several.text,
+    /2 containers match\nName one of web-1 \(0123456789ab\), web-2 \(static:10\.0\.3\.5\)\./,
+  );
+});
+
+t.test("an engine that does not answer is the engine's error, not a refusal", async (t) => {
+  const down = new OperatorError("listing containers", { exitCode: 69 });
+  const options = { container: "web", json: false, configPath: "config.json" };
+  await t.rejects(
+    explain(
+      options,
+      config,
+      () => Promise.reject(down),
+      () => {},
+    ),
+    down,
+  );
+});
