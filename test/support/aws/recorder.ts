@@ -1,0 +1,34 @@
+/** Keeps the last entries, so that a long run does not grow. */
+export class Recorder<Entry> {
+  readonly #limit: number;
+  #entries: Entry[] = [];
+  #total = 0;
+
+  /** A limit of 0 counts and keeps nothing. */
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  add(entry: Entry): void {
+    this.#total += 1;
+    if (this.#limit === 0) return;
+    this.#entries.push(entry);
+    // Cut at twice the limit: a shift for each entry would move the whole array each time.
+    if (this.#entries.length >= this.#limit * 2) this.#entries = this.#entries.slice(-this.#limit);
+  }
+
+  /** The last entries, oldest first. */
+  list(): readonly Entry[] {
+    return this.#limit === 0 ? [] : this.#entries.slice(-this.#limit);
+  }
+
+  /** How many were added since the start or the last `clear`, kept or not. */
+  get total(): number {
+    return this.#total;
+  }
+
+  clear(): void {
+    this.#entries = [];
+    this.#total = 0;
+  }
+}
