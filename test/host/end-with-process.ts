@@ -1,0 +1,23 @@
+/**
+ * Calls `end` when this process exits or is told to by SIGINT, SIGTERM or SIGHUP; the signal then does what it would have done.
+ * Call the result when there is nothing to end any more. `end` must be synchronous and must not throw.
+ */
+export function endWithThisProcess(end: () => unknown): () => void {
+  const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+  const onSignal = (name: NodeJS.Signals): void => {
+    stop();
+    end();
+    process.kill(process.pid, name);
+  };
+  const onExit = (): void => {
+    stop();
+    end();
+  };
+  const stop = (): void => {
+    process.off("exit", onExit);
+    for (const name of signals) process.off(name, onSignal);
+  };
+  process.on("exit", onExit);
+  for (const name of signals) process.on(name, onSignal);
+  return stop;
+}
