@@ -1,0 +1,56 @@
+# Everything a developer, a packager or CI runs. `make help` lists it.
+# `demo` and `test` install what they need first (scripts/setup); nothing has to be prepared by hand.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+arch := $(shell uname -m | sed 's/x86_64/x64/; s/aarch64/arm64/')
+# What we test is what we ship: the same Node, from the lock file. Debian's sbin has nft and ip, also for an ordinary user.
+export PATH := $(CURDIR)/node_modules/node-linux-$(arch)/bin:$(CURDIR)/node_modules/.bin:$(PATH):/usr/sbin:/sbin
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
+
+.PHONY: setup
+setup: ## install what is needed on Debian 12, as root or with sudo; quick when nothing is missing
+	@scripts/setup
+
+.PHONY: demo
+demo: ## run the proxy with a stand-in for AWS and show who gets which role; no AWS, root or Docker needed
+	@scripts/setup --demo
+	@node scripts/demo.ts
+
+.PHONY: test
+test: ## everything: format, types, unit tests, packets in namespaces, the booted hosts
+	@scripts/setup --packaging
+	@scripts/test all
+
+.PHONY: test-unit
+test-unit: ## format, types and unit tests: seconds
+	@scripts/setup
+	@scripts/test static unit
+
+.PHONY: test-netns
+test-netns: ## the firewall and the proof of identity with real packets in network namespaces (root)
+	@scripts/setup
+	@scripts/test netns
+
+.PHONY: test-host
+test-host: ## the booted systemd hosts with Docker and Podman (root)
+	@scripts/setup --packaging
+	@scripts/test host
+
+.PHONY: bench
+bench: ## throughput and latency beside a bare node:http server, as ratios
+	@scripts/setup
+	@node test/bench/main.ts
+
+.PHONY: format
+format: ## write the format, and what the linter can mend
+	@biome check --write .
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf dist .tap/test-results

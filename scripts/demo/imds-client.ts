@@ -1,0 +1,70 @@
+import { request } from "node:http";
+
+/** An answer of the metadata service, or why there was none. */
+export type Answer = { readonly status: number; readonly body: string };
+
+/** One request as an SDK sends it, from a given address of this machine. */
+export function ask(
+  proxy: { readonly host: string; readonly port: number },
+  from: string,
+  method: "GET" | "PUT",
+  path: string,
+  headers: Readonly<Record<string, string>> = {},
+): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const outgoing = request(
+      { ...proxy, method, path, headers, localAddress: from, timeout: 10_000, agent: false },
+      (response) => {
+        const chunks: Buffer[] = [];
+        response.on("data", (chunk: Buffer) => chunks.push(chunk));
+        response.on("end", () =>
+          resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString("utf8") }),
+        );
+        response.on("error", reject);
+      },
+    );
+    outgoing.on("timeout", () => outgoing.destroy(new Error("no answer within 10 s")));
+    outgoing.on("error", reject);
+    outgoing.end();
+  });
+}
+
+/** What an SDK learns in its three requests: a session token, the role's name, the role's credentials. */
+export type Outcome =
+  | {
+      readonly kind: "credentials";
+      readonly role: string;
+      readonly accessKeyId: string;
+      readonly secretAccessKey: string;
+      readonly token: string;
+      readonly expiration: string;
+    }
+  | { readonly kind: "nothing"; readonly why: string };
+
+/** The exchange that every AWS SDK has with the instance metadata service (IMDSv2). */
+export async function fetchCredentials(
+  proxy: { readonly host: string; readonly port: number },
+  from: string,
+): Promise<Outcome> {
+  const token = await ask(proxy, from, "PUT", "/latest/api/token", {
+    "X-aws-ec2-metadata-token-ttl-seconds": "21600",
+  });
+  if (token.status !== 200) return { kind: "nothing", why: `token: ${token.status}` };
+  const headers = { "X-aws-ec2-metadata-token": token.body };
+  const list = "/latest/meta-data/iam/security-credentials/";
+  const role = await ask(proxy, from, "GET", list, headers);
+  if (role.status !== 200) return { kind: "nothing", why: `role list: ${role.status}` };
+  const credentials = await ask(proxy, from, "GET", `${list}${role.body}`, headers);
+  if (credentials.status !== 200) return { kind: "nothing", why: `credentials: ${credentials.status}` };
+  const document = JSON.parse(credentials.body) as Readonly<Record<string, string>>; // the document that PROTOCOL section 3.1 describes
+  const { Code, Message, AccessKeyId = "", SecretAccessKey = "", Token = "", Expiration = "" } = document;
+  if (Code !== "Success") return { kind: "nothing", why: `${Code}: ${Message}` };
+  return {
+    kind: "credentials",
+    role: role.body,
+    accessKeyId: AccessKeyId,
+    secretAccessKey: SecretAccessKey,
+    token: Token,
+    expiration: Expiration,
+  };
+}
