@@ -14,7 +14,7 @@ export type CheckOptions = {
 
 /** One thing that was looked at. `ok` undefined: it could not be looked at, or is only worth knowing. */
 export type Finding = {
-  readonly subject: "configuration" | "engine" | "containers" | "metadata" | "sts" | "firewall";
+  readonly subject: "configuration" | "engine" | "containers" | "metadata" | "sts" | "role" | "firewall";
   readonly ok: boolean | undefined;
   readonly text: string;
   readonly hint: string;
@@ -23,7 +23,10 @@ export type Finding = {
 /** Looks at what an instance needs beside its configuration; handed in, so that `check` knows no firewall and no AWS. */
 export type HostChecks = {
   metadata(config: Config): Promise<string>;
+  /** Rejects where the host has no credentials of its own. */
   sts(config: Config): Promise<string>;
+  /** Assumes a role as the proxy would, and lets the session go; rejects where STS or IAM says no. */
+  role(config: Config, alias: string): Promise<string>;
   firewall(
     config: Config,
   ): Promise<{ readonly ok: boolean | undefined; readonly text: string; readonly hint: string }>;
@@ -107,8 +110,25 @@ async function hostFindings(
       "Is this an EC2 instance with its metadata service enabled?",
     ),
     await asked("sts", () => host.sts(config), "Has the instance a role (instance profile)?"),
+    ...(await roleFindings(config, host)),
     { subject: "firewall", ...(await host.firewall(config)) },
   ];
+}
+
+/** Whether the host may assume each role that the configuration names: what goes wrong most when a role is new. */
+async function roleFindings(config: Config, host: HostChecks): Promise<Finding[]> {
+  const aliases = [...Object.keys(config.aliasToARN), ...Object.keys(config.aliases)];
+  const findings: Finding[] = [];
+  for (const alias of aliases) {
+    findings.push(
+      await asked(
+        "role",
+        () => host.role(config, alias),
+        "The role's trust policy must name the instance's role, and that one needs sts:AssumeRole on it.",
+      ),
+    );
+  }
+  return findings;
 }
 
 async function asked(

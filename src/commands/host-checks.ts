@@ -1,6 +1,8 @@
 import type { Environment } from "../config/load.ts";
+import type { Config } from "../config/schema.ts";
+import { InstanceMetadata } from "../credentials/instance-metadata.ts";
 import { openSts } from "../credentials/sts.ts";
-import { explain, OperatorError } from "../errors.ts";
+import { exitCodes, explain, OperatorError } from "../errors.ts";
 import { Upstream } from "../imds/upstream.ts";
 import type { Log } from "../log.ts";
 import type { HostChecks } from "./check.ts";
@@ -30,8 +32,29 @@ export function hostChecks(environment: Environment, log: Log): HostChecks {
       const sts = openSts(stsSettings(config, environment, log, Date.now));
       try {
         const region = await sts.region(AbortSignal.timeout(timeoutMs));
-        const identity = await sts.identity();
-        return `region ${region}; the host's own credentials come from the ${identity.source}`;
+        const { source } = sts.identity();
+        if (source === "environment")
+          return `region ${region}; the host's own credentials come from the environment`;
+        return `region ${region}; the instance's own role is ${await instanceRole(config)}`;
+      } finally {
+        sts.close();
+      }
+    },
+    role: async (config, alias) => {
+      const settings = config.aliases[alias];
+      const roleArn = settings?.roleArn ?? config.aliasToARN[alias] ?? "";
+      const sts = openSts(stsSettings(config, environment, log, Date.now));
+      const request = {
+        roleArn,
+        sessionName: "ec2metaproxy-check",
+        durationSeconds: 900,
+        ...(settings?.externalId !== undefined && { externalId: settings.externalId }),
+      };
+      try {
+        await sts.assumeRole(request, AbortSignal.timeout(timeoutMs));
+        return `${alias}: this host may assume ${roleArn}`;
+      } catch (cause) {
+        throw new Error(`${alias}: assuming ${roleArn}`, { cause });
       } finally {
         sts.close();
       }
@@ -51,11 +74,11 @@ export function hostChecks(environment: Environment, log: Log): HostChecks {
           (text) => lines.push(text),
           log,
         );
-        return {
-          ok: code === 0,
-          text: lines.join(" ").trim(),
-          hint: code === 0 ? "" : "ec2metaproxy firewall apply",
-        };
+        // Its first line says how it stands; each missing rule is for `firewall status` to name.
+        const [summary = ""] = lines.join("\n").trim().split("\n");
+        const hint =
+          "`ec2metaproxy firewall status` names what is missing, `ec2metaproxy firewall apply` mends it.";
+        return { ok: code === 0, text: summary, hint: code === 0 ? "" : hint };
       } catch (error) {
         return {
           ok: undefined,
@@ -65,4 +88,19 @@ export function hostChecks(environment: Environment, log: Log): HostChecks {
       }
     },
   };
+}
+
+/** The name of the role that containers must never get: what the metadata service lists for the host. */
+async function instanceRole(config: Config): Promise<string> {
+  const metadata = new InstanceMetadata(config.metadataEndpoint, timeoutMs);
+  try {
+    const { status, body } = await metadata.get("/latest/meta-data/iam/security-credentials/");
+    if (status === 200) return body.trim();
+    throw new OperatorError("the instance has no role", {
+      exitCode: exitCodes.failed,
+      hint: "Attach an instance profile whose role may sts:AssumeRole the containers' roles.",
+    });
+  } finally {
+    metadata.close();
+  }
 }

@@ -17,7 +17,7 @@ export type Status = {
   readonly configProblem: string | undefined;
   readonly engines: readonly EngineState[];
   readonly credentials: CacheStats;
-  readonly requests: { readonly answered: number; readonly refused: number; readonly granted: number };
+  readonly requests: { readonly refused: number; readonly granted: number };
   readonly containers: readonly {
     readonly id: string;
     readonly name: string;

@@ -30,6 +30,7 @@ import { version } from "../version.ts";
 import { configuration } from "./configuration.ts";
 import { engineHosts, staticsOf } from "./inventory.ts";
 import { listen } from "./listen.ts";
+import { metricsOf } from "./serve-metrics.ts";
 import { statusOf } from "./serve-status.ts";
 import { stsSettings } from "./sts-settings.ts";
 
@@ -61,6 +62,10 @@ export async function serve(options: ServeOptions, environment: Environment, hos
   });
   const unit = notifier({ notifySocket: environment.notifySocket });
   const startedAt = now();
+  // Signals count from here on: one that comes while we start must not end the process half-way, or be lost.
+  const signals = listenForSignals(host);
+  // What is open is closed in the end, last first, also where starting fails half-way: else the process would stay, serving nobody.
+  await using open = new AsyncDisposableStack();
 
   // Who: the engines' containers and the declared ones.
   const directory = new Directory({ statics: staticsOf(config) });
@@ -69,6 +74,7 @@ export async function serve(options: ServeOptions, environment: Environment, hos
 
   // What: credentials from STS, everything else from the real metadata service.
   const sts = openSts(stsSettings(config, environment, log, now));
+  open.defer(() => sts.close());
   const credentials = new CredentialCache({
     assumeRole: sts.assumeRole,
     now,
@@ -80,11 +86,13 @@ export async function serve(options: ServeOptions, environment: Environment, hos
     log,
     limits: { callsInFlight: config.sts.callsInFlight, callsPerSecond: config.sts.callsPerSecond },
   });
+  open.defer(() => credentials.close());
   const upstream = new Upstream({
     endpoint: config.metadataEndpoint,
     cacheSeconds: config.passthrough.cacheSeconds,
     now,
   });
+  open.defer(() => upstream.close());
   const key =
     environment.runtimeDirectory === undefined
       ? randomBytes(32)
@@ -109,6 +117,8 @@ export async function serve(options: ServeOptions, environment: Environment, hos
     }),
   );
 
+  open.defer(async () => void (await Promise.all(engines.map((engine) => engine.stop()))));
+
   // The answers.
   let settings = settingsOf(config);
   const audit = openAudit(log, now);
@@ -123,13 +133,13 @@ export async function serve(options: ServeOptions, environment: Environment, hos
     upstream,
     granted: audit.granted,
     refused: audit.refused,
-    log,
     now,
   };
   const limits = { connectionsPerAddress: config.limits.connections };
   const imds = imdsServer(guarded(imdsHandler(the), log), limits);
   const ecs =
     config.containerCredentials && imdsServer(guarded(containerCredentialsHandler(the), log), limits);
+  open.defer(async () => void (await Promise.all([imds.drain(drainMs), ecs?.drain(drainMs)])));
 
   let configProblem: string | undefined;
   const status = () =>
@@ -150,10 +160,20 @@ export async function serve(options: ServeOptions, environment: Environment, hos
     });
 
   const listening = await listen(imds.server, config.listen, inheritedSockets(environment, host.pid));
+  if (ecs !== undefined && config.containerCredentials !== undefined)
+    await listen(ecs.server, config.containerCredentials.listen, []);
+  const metrics =
+    config.metricsListen === undefined
+      ? undefined
+      : (await import("../observability/metrics.ts")).metricsServer(metricsOf(status, audit.refusals));
+  if (metrics !== undefined && config.metricsListen !== undefined)
+    await listen(metrics, config.metricsListen, []);
+  open.defer(() => void metrics?.close());
   const admin =
     environment.runtimeDirectory === undefined
       ? undefined
       : await openAdmin(join(environment.runtimeDirectory, adminSocketName), status);
+  open.defer(() => void admin?.close());
   if (environment.runtimeDirectory === undefined) {
     log.info(
       {},
@@ -208,34 +228,36 @@ export async function serve(options: ServeOptions, environment: Environment, hos
   };
 
   const statusTimer = setInterval(() => unit.status(status().summary), statusEveryMs);
+  open.defer(() => clearInterval(statusTimer));
   // The ping comes from the event loop, after a look at what would make us useless; a loop that hangs does not ping.
-  const watchdog =
-    unit.watchdogIntervalMs === 0
-      ? undefined
-      : setInterval(() => imds.server.listening && unit.watchdog(), unit.watchdogIntervalMs / 2);
+  const ping = () => imds.server.listening && unit.watchdog();
+  const watchdog = unit.watchdogIntervalMs === 0 ? undefined : setInterval(ping, unit.watchdogIntervalMs / 2);
+  open.defer(() => clearInterval(watchdog));
 
-  await new Promise<void>((resolve) => {
-    let reloading: Promise<void> = Promise.resolve();
-    host.on("SIGHUP", () => {
-      reloading = reloading.then(reload);
-    });
-    host.on("SIGTERM", resolve);
-    host.on("SIGINT", resolve);
-  });
+  signals.onReload(reload);
+  await signals.stop;
   unit.stopping();
   log.info(
     { connections: imds.connections() },
     "stopping: requests in progress are answered, new ones wait for the next process",
   );
-  clearInterval(statusTimer);
-  clearInterval(watchdog);
-  await Promise.all([imds.drain(drainMs), ecs?.drain(drainMs)]);
-  await Promise.all(engines.map((engine) => engine.stop()));
-  credentials.close();
-  sts.close();
-  upstream.close();
-  admin?.close();
   return exitCodes.ok;
+}
+
+/** Reloads one after another, those asked for before we can included; and the end, by whichever signal asks for it. */
+function listenForSignals(host: Host): {
+  readonly stop: Promise<void>;
+  onReload(reload: () => Promise<void>): void;
+} {
+  const { promise: stop, resolve } = Promise.withResolvers<void>();
+  const { promise: reloadable, resolve: setReload } = Promise.withResolvers<() => Promise<void>>();
+  let reloading: Promise<void> = Promise.resolve();
+  host.on("SIGHUP", () => {
+    reloading = reloading.then(async () => (await reloadable)());
+  });
+  host.on("SIGTERM", resolve);
+  host.on("SIGINT", resolve);
+  return { stop, onReload: setReload };
 }
 
 /** A handler that rejects has a bug; its client gets an answer all the same, and the other clients are served on. */

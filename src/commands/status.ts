@@ -2,6 +2,7 @@ import { join } from "node:path";
 import type { Environment } from "../config/load.ts";
 import { type ExitCode, exitCodes } from "../errors.ts";
 import { adminSocketName, askAdmin } from "../observability/admin.ts";
+import { shortId } from "../roles/template.ts";
 import type { Status } from "./serve-status.ts";
 
 /** systemd's RuntimeDirectory= of the packaged service. */
@@ -34,7 +35,7 @@ function text(now: Status): string {
     "",
     ...now.containers.map(
       (container) =>
-        `${container.name.padEnd(28)} ${container.id.slice(0, 12).padEnd(14)} ${container.role ?? `no role: ${container.reason ?? ""}`}`,
+        `${container.name.padEnd(28)} ${shortId(container.id).padEnd(18)} ${container.role ?? `no role: ${container.reason ?? ""}`}`,
     ),
   ];
   return lines.join("\n");

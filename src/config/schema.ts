@@ -132,7 +132,7 @@ export const risks = [
 const passthroughAllow = [
   "ami-id", "ami-launch-index", "ami-manifest-path", "block-device-mapping", "events", "hibernation", "hostname", "instance-action", "instance-id",
   "instance-life-cycle", "instance-type", "kernel-id", "local-hostname", "local-ipv4", "mac", "metrics", "network", "placement", "product-codes",
-  "profile", "public-hostname", "public-ipv4", "ramdisk-id", "reservation-id", "security-groups", "services", "spot", "autoscaling", "system", "ipv6",
+  "profile", "public-hostname", "public-ipv4", "ramdisk-id", "reservation-id", "security-groups", "services", "spot", "autoscaling", "system", "ipv6", "dynamic/instance-identity/document",
 ] as const;
 
 export const configSchema = z

@@ -4,7 +4,7 @@ import { Connections } from "./connection.ts";
 import { type Answer, sendAnswer } from "./errors.ts";
 import type { ImdsDependencies } from "./handler.ts";
 import { hostIsOurs } from "./host.ts";
-import { askerOf } from "./identity.ts";
+import { askerOf, isStale } from "./identity.ts";
 
 /** Where ECS and EKS serve credentials, beside the address that we were asked at. */
 const namesOfEcs = ["169.254.170.2", "169.254.170.23", "[fd00:ec2::23]", "localhost"];
@@ -60,7 +60,7 @@ export function containerCredentialsHandler(
     const { decision, container } = caller;
     if (decision.kind === "denial") return refuse(404, decision.code, decision.reason, caller);
     const answer = await the.credentials.get(container.id, caller.key, decision.request);
-    if (the.directory.at(connection.address ?? "") !== lookup) {
+    if (isStale(the, connection.address ?? "", lookup, caller)) {
       return refuse(
         503,
         "caller-changed",

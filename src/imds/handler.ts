@@ -1,12 +1,12 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Lookup } from "../containers/directory.ts";
 import type { CacheAnswer, CredentialCache } from "../credentials/cache.ts";
-import type { Log } from "../log.ts";
+import { explain } from "../errors.ts";
 import type { Caller } from "./callers.ts";
 import { type Connection, Connections } from "./connection.ts";
 import { answer200, errorAnswers, sendAnswer, tokenMethodAnswer, ttlHeader } from "./errors.ts";
 import { hostIsOurs } from "./host.ts";
-import { askerOf, type IdentityDependencies } from "./identity.ts";
+import { askerOf, type IdentityDependencies, isStale } from "./identity.ts";
 import { type Classified, classify } from "./paths.ts";
 import { editListing, editVersionRoot, type PassthroughPolicy } from "./policy.ts";
 import type { SessionTokens } from "./session-token.ts";
@@ -28,7 +28,6 @@ export type ImdsDependencies = IdentityDependencies & {
   /** Told of each set of credentials that a container is given for the first time. */
   readonly granted: (caller: Caller, accessKeyId: string, expiresAt: number) => void;
   readonly refused: (refusal: Refusal) => void;
-  readonly log: Log;
   readonly now: () => number;
 };
 
@@ -44,6 +43,8 @@ export type Refusal = {
 
 /** Paths asked again and again need not be taken apart again; a few hundred exist. */
 const maxClassified = 1_024;
+/** Longer paths are nobody's habit, and would fill memory. */
+const maxRemembered = 256;
 
 /** Answers to IMDS requests. The one function below is the whole request, from the caller's address to the last byte. */
 export function imdsHandler(
@@ -72,7 +73,7 @@ export function imdsHandler(
 
     // What is asked. Judged by the path alone, before anybody is believed to be somebody.
     const asked =
-      method === "GET"
+      method === "GET" && rawPath.length <= maxRemembered
         ? memo(classified, rawPath, () => classify(method, rawPath))
         : classify(method, rawPath);
     if (asked.kind === "refused") return refuse(asked.status, asked.code, asked.reason);
@@ -113,6 +114,14 @@ export function imdsHandler(
     }
 
     const { decision, container } = caller;
+    /** A listing of the real service, without what is not forwarded. */
+    const sendListing = async (path: string, edit: (listing: string) => string) => {
+      const listing = await the.upstream.text(path).catch((error: unknown) => new Error(explain(error)));
+      if (listing instanceof Error) return refuse(503, "upstream", listing.message, caller);
+      if (listing === undefined)
+        return refuse(404, "upstream-404", "the instance metadata service has no such listing", caller);
+      return sendAnswer(response, answer200("text/plain", edit(listing)), tokenSecondsLeft);
+    };
     switch (asked.kind) {
       case "token": {
         if (request.headers["x-forwarded-for"] !== undefined) {
@@ -142,8 +151,8 @@ export function imdsHandler(
         }
         const pending = the.credentials.get(container.id, caller.key, decision.request);
         const answer = pending instanceof Promise ? await pending : pending;
-        // STS took a while: whose address is it now? Nobody gets what was fetched for the one before.
-        if (pending instanceof Promise && the.directory.at(address) !== lookup) {
+        // STS took a while: whose address is it now, and may they still have the role? Nobody gets what was fetched for the one before.
+        if (pending instanceof Promise && isStale(the, address, lookup, caller)) {
           return refuse(
             503,
             "caller-changed",
@@ -192,36 +201,19 @@ export function imdsHandler(
         return;
       }
       case "metadata-root":
+        return sendListing(asked.path, (all) =>
+          editListing(all, settings.passthrough, { hasRole: decision.kind === "grant" }),
+        );
       case "version-root":
-      case "version-list": {
-        const listing = await the.upstream.text(asked.path).catch((error: unknown) => {
-          the.log.warn(
-            { err: error, path: asked.path },
-            "reading a listing from the instance metadata service failed",
-          );
-          return null;
-        });
-        if (listing === null)
-          return refuse(503, "upstream", "the instance metadata service does not answer", caller);
-        if (listing === undefined)
-          return refuse(404, "upstream-404", "the instance metadata service has no such listing", caller);
-        const shown =
-          asked.kind === "metadata-root"
-            ? editListing(listing, settings.passthrough, { hasRole: decision.kind === "grant" })
-            : asked.kind === "version-root"
-              ? editVersionRoot(listing, settings.passthrough)
-              : listing;
-        return sendAnswer(response, answer200("text/plain", shown), tokenSecondsLeft);
-      }
+        return sendListing(asked.path, (all) => editVersionRoot(all, settings.passthrough));
+      case "version-list":
+        return sendListing(asked.path, (all) => all);
       case "metadata": {
         const verdict = settings.passthrough.permits(asked.category);
         if (!verdict.allowed) return refuse(404, verdict.code, verdict.reason, caller);
         if (verdict.partly) {
-          const listing = await the.upstream.text(asked.path).catch(() => undefined);
-          if (listing === undefined)
-            return refuse(404, "upstream-404", "the instance metadata service has no such listing", caller);
-          const shown = editListing(listing, settings.passthrough, { hasRole: false, below: asked.category });
-          return sendAnswer(response, answer200("text/plain", shown), tokenSecondsLeft);
+          const about = { hasRole: false, below: asked.category };
+          return sendListing(asked.path, (all) => editListing(all, settings.passthrough, about));
         }
         const forwarding = the.upstream.forward(
           {
@@ -234,10 +226,14 @@ export function imdsHandler(
         );
         const result = forwarding instanceof Promise ? await forwarding : forwarding;
         if (result.problem !== undefined) {
-          the.log.warn(
-            { path: asked.path, status: result.status, problem: result.problem },
-            "forwarding to the instance metadata service failed",
-          );
+          the.refused({
+            status: result.status,
+            code: "upstream",
+            reason: result.problem,
+            address,
+            caller,
+            path: rawPath,
+          });
         }
         return;
       }

@@ -67,6 +67,16 @@ async function findOut(
   return second.proven ? remember(the, connection, now) : unproven(the, now, second);
 }
 
+/** Whether what was known of a caller has changed since: its address's entry, or, by a reload, what it may have. */
+export function isStale(
+  the: Pick<IdentityDependencies, "directory" | "callers">,
+  address: string,
+  lookup: ContainerLookup,
+  caller: Caller,
+): boolean {
+  return the.directory.at(address) !== lookup || the.callers.of(lookup.container) !== caller;
+}
+
 function asker(the: IdentityDependencies, lookup: Lookup): Asker {
   switch (lookup.kind) {
     case "container":

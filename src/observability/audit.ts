@@ -11,7 +11,9 @@ const maxStrangers = 1_024;
 export type Audit = {
   granted(caller: Caller, accessKeyId: string, expiresAt: number): void;
   refused(refusal: Refusal): void;
-  counts(): { readonly answered: number; readonly refused: number; readonly granted: number };
+  counts(): { readonly refused: number; readonly granted: number };
+  /** How often each code refused somebody. */
+  refusals(): ReadonlyMap<string, number>;
 };
 
 /** The record of who was given which credentials, and who was refused and why. Holds no secret; access key ids are none. */
@@ -19,6 +21,7 @@ export function openAudit(log: Log, now: () => number): Audit {
   const strangers = new Map<string, number>();
   let granted = 0;
   let refused = 0;
+  const byCode = new Map<string, number>();
 
   const worthALine = (seen: Map<string, number>, key: string) => {
     const last = seen.get(key);
@@ -49,6 +52,7 @@ export function openAudit(log: Log, now: () => number): Audit {
     },
     refused: ({ status, code, reason, address, caller, path }) => {
       refused += 1;
+      byCode.set(code, (byCode.get(code) ?? 0) + 1);
       const seen = caller?.refusalsLogged ?? strangers;
       const fields = {
         code,
@@ -64,6 +68,7 @@ export function openAudit(log: Log, now: () => number): Audit {
         log.info(fields, `refused: ${reason}`);
       else log.debug(fields, `refused: ${reason}`);
     },
-    counts: () => ({ answered: 0, refused, granted }),
+    counts: () => ({ refused, granted }),
+    refusals: () => byCode,
   };
 }

@@ -27,6 +27,7 @@ const soleImporters: Readonly<Record<string, readonly string[]>> = {
   "@aws-sdk/client-sts": ["credentials/sts.ts"],
   execa: ["firewall/command.ts"],
   pino: ["observability/log.ts"],
+  "prom-client": ["observability/metrics.ts"],
   zod: ["config/problems.ts", "config/schema.ts", "config/values.ts"],
 };
 

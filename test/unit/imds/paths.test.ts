@@ -237,7 +237,8 @@ const forbidden = [
   /^\/[^/]*\/meta-data\/iam/,
   /credential/,
   /^\/[^/]*\/user-data/,
-  /^\/[^/]*\/dynamic/,
+  // The document itself is allowed: it is not signed. Its signed siblings prove to others that the bearer is the host.
+  /^\/[^/]*\/dynamic(?!(\/instance-identity(\/document)?)?$)/,
   /^\/[^/]*\/meta-data\/managed-ssh-keys/,
 ];
 

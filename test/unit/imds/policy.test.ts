@@ -1,3 +1,4 @@
+import { readFile } from "node:fs/promises";
 import t from "tap";
 import { configSchema } from "../../../src/config/schema.ts";
 import {
@@ -6,6 +7,7 @@ import {
   editVersionRoot,
   passthroughPolicy,
 } from "../../../src/imds/policy.ts";
+import { sharing } from "../../../src/imds/upstream-cache.ts";
 
 const settings = (passthrough: object) => configSchema.parse({ passthrough }).passthrough;
 const usual = passthroughPolicy(settings({}));
@@ -22,8 +24,10 @@ t.test("by default a container reads what tells nothing but where it runs", asyn
     t.same(usual.permits(category), { allowed: true, partly: false }, category);
   for (const category of [
     "user-data",
-    "dynamic",
+    "dynamic/fws",
     "dynamic/instance-identity/pkcs7",
+    "dynamic/instance-identity/signature",
+    "dynamic/instance-identity/documents",
     "managed-ssh-keys",
     "public-keys",
     "tags/instance/Name",
@@ -103,7 +107,7 @@ t.test(
 );
 
 t.test("the version's listing shows meta-data always, the rest if it can be read", async (t) => {
-  t.equal(editVersionRoot("dynamic\nmeta-data\nuser-data", usual), "meta-data");
+  t.equal(editVersionRoot("dynamic\nmeta-data\nuser-data", usual), "dynamic\nmeta-data");
   const more = passthroughPolicy(settings({ allow: ["user-data", "dynamic/instance-identity"] }));
   t.equal(editVersionRoot("dynamic\nmeta-data\nuser-data", more), "dynamic\nmeta-data\nuser-data");
 });
@@ -130,4 +134,22 @@ t.test("a category that can never be forwarded is a mistake in the configuration
     "managed-ssh-keys",
   ])
     t.equal(categoryProblem(category), undefined, category);
+});
+
+t.test("docs/passthrough.md explains each category that is allowed by default, and no other", async (t) => {
+  const text = await readFile(new URL("../../../docs/passthrough.md", import.meta.url), "utf8");
+  const table = text.slice(text.indexOf("## Allowed by default"), text.indexOf("## Not allowed by default"));
+  const explained = [...table.matchAll(/^\| `([^`]+)` \|/gm)].map(([, category]) => category);
+  t.same(explained, [...settings({}).allow].sort());
+});
+
+t.test("docs/passthrough.md says truly what is kept", async (t) => {
+  const text = await readFile(new URL("../../../docs/passthrough.md", import.meta.url), "utf8");
+  const row = text.split("\n").find((line) => line.includes("`cacheSeconds`; a 404")) ?? "";
+  const kept = new Set(
+    [...row.slice(0, row.indexOf("`cacheSeconds`")).matchAll(/`([^`]+)`/g)].map(([, category]) => category),
+  );
+  t.ok(kept.size > 10);
+  for (const category of settings({}).allow)
+    t.equal(sharing(`/latest/meta-data/${category}`) === "kept", kept.has(category), category);
 });

@@ -16,13 +16,6 @@ import { startImds } from "../../support/aws/imds.ts";
 import { type PathVariant, pathVariants } from "../../support/path-variants.ts";
 
 const roleArn = "arn:aws:iam::123456789012:role/containers/web";
-const silent = {
-  debug: () => undefined,
-  info: () => undefined,
-  warn: () => undefined,
-  error: () => undefined,
-};
-
 /** The proxy as serve wires it, in front of a metadata service that takes every spelling that some server takes. */
 async function givenProxy(t: Test, passthrough: object) {
   const imds = await startImds({ generous: true, keepAlive: true, record: 0 });
@@ -65,7 +58,6 @@ async function givenProxy(t: Test, passthrough: object) {
     upstream,
     granted: () => undefined,
     refused: () => undefined,
-    log: silent,
     now: Date.now,
   });
   const failures: unknown[] = [];

@@ -1,0 +1,79 @@
+import type { Metric } from "../observability/metrics.ts";
+import type { Status } from "./serve-status.ts";
+
+/** The metrics of a running proxy, each from its status; README lists them. */
+export function metricsOf(
+  status: () => Status,
+  refusals: () => ReadonlyMap<string, number>,
+): readonly Metric[] {
+  const one = (name: string, help: string, read: (now: Status) => number): Metric => ({
+    name,
+    help,
+    read: () => [{ value: read(status()) }],
+  });
+  return [
+    one(
+      "ec2metaproxy_containers",
+      "Running containers that the proxy knows.",
+      (now) => now.containers.length,
+    ),
+    one(
+      "ec2metaproxy_containers_with_role",
+      "Those of them that have a role.",
+      (now) => now.containers.filter(({ role }) => role !== undefined).length,
+    ),
+    {
+      name: "ec2metaproxy_engine_connected",
+      help: "1 while the engine's events are being followed.",
+      labels: ["host"],
+      read: () =>
+        status().engines.map(({ host, connected }) => ({ labels: { host }, value: connected ? 1 : 0 })),
+    },
+    one(
+      "ec2metaproxy_grants_total",
+      "Sets of credentials that were handed to a container for the first time.",
+      (now) => now.requests.granted,
+    ),
+    {
+      name: "ec2metaproxy_refusals_total",
+      help: "Requests that were refused, by the codes of docs/refusals.md.",
+      labels: ["code"],
+      read: () => [...refusals()].map(([code, value]) => ({ labels: { code }, value })),
+    },
+    {
+      name: "ec2metaproxy_sts_calls_total",
+      help: "AssumeRole calls by outcome.",
+      labels: ["outcome"],
+      read: () =>
+        Object.entries(status().credentials.calls).map(([outcome, value]) => ({
+          labels: { outcome },
+          value,
+        })),
+    },
+    one("ec2metaproxy_sts_calls_in_flight", "AssumeRole calls under way.", (now) => now.credentials.inFlight),
+    one("ec2metaproxy_sts_healthy", "1 while STS answers and does not throttle.", (now) =>
+      now.credentials.state === "normal" ? 1 : 0,
+    ),
+    one(
+      "ec2metaproxy_credentials_ready",
+      "Sets of credentials that are valid now.",
+      (now) => now.credentials.warm,
+    ),
+    one(
+      "ec2metaproxy_credentials_failing",
+      "Sets of credentials whose last renewal failed.",
+      (now) => now.credentials.failing,
+    ),
+    one(
+      "ec2metaproxy_credentials_first_expiry_seconds",
+      "Time until the first of them expires; 0 without any.",
+      (now) => (now.credentials.smallestRemainingMs ?? 0) / 1000,
+    ),
+    one("ec2metaproxy_clients_waiting", "Clients that wait for STS.", (now) => now.credentials.waiting),
+    one(
+      "ec2metaproxy_config_valid",
+      "0 while a refused reload left the former configuration in force.",
+      (now) => (now.configProblem === undefined ? 1 : 0),
+    ),
+  ];
+}

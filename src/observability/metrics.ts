@@ -1,0 +1,41 @@
+import { createServer, type Server } from "node:http";
+import { collectDefaultMetrics, Gauge, Registry } from "prom-client";
+
+/** A figure with its labels, as of now. */
+export type Sample = { readonly labels?: Readonly<Record<string, string>>; readonly value: number };
+
+/** One metric: asked when Prometheus asks, so nothing is counted twice. `total` in the name marks what only grows. */
+export type Metric = {
+  readonly name: string;
+  readonly help: string;
+  readonly labels?: readonly string[];
+  readonly read: () => readonly Sample[];
+};
+
+/** `GET /metrics` in the text format of Prometheus. The figures are the callers'; the process's own come from prom-client. */
+export function metricsServer(metrics: readonly Metric[]): Server {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  for (const { name, help, labels = [], read } of metrics) {
+    new Gauge({
+      name,
+      help,
+      labelNames: [...labels],
+      registers: [registry],
+      collect() {
+        this.reset();
+        for (const { labels: of = {}, value } of read()) this.set({ ...of }, value);
+      },
+    });
+  }
+  return createServer((request, response) => {
+    if (request.method !== "GET" || request.url?.split("?", 1)[0] !== "/metrics") {
+      response.writeHead(404, { "Content-Type": "text/plain" }).end("the metrics are at /metrics\n");
+      return;
+    }
+    registry.metrics().then(
+      (text) => response.writeHead(200, { "Content-Type": registry.contentType }).end(text),
+      (error: unknown) => response.writeHead(500, { "Content-Type": "text/plain" }).end(`${String(error)}\n`),
+    );
+  });
+}
