@@ -1,85 +1,101 @@
+import { once } from "node:events";
 import { startAws } from "../test/support/aws/aws.ts";
+import { type DemoContainers, openDocker } from "./demo/docker.ts";
 import { fetchCredentials, type Outcome } from "./demo/imds-client.ts";
 import { startProxy } from "./demo/proxy.ts";
 import { table } from "./demo/table.ts";
 import { whoAmI } from "./demo/who-am-i.ts";
 
 /**
- * The main job on one machine without AWS: the stand-in for IMDS and STS, the real proxy, and three "containers", which are addresses of the
- * loopback network (`staticContainers`). Each asks as an SDK does. Ends by itself and leaves nothing behind.
+ * The main job on one machine without AWS: the stand-in for IMDS and STS, the real proxy, and three containers that ask as an SDK does.
+ * With a Docker engine at hand they are real ones; else they are addresses of the loopback network (`staticContainers`).
+ * Ends by itself and leaves nothing behind; DEMO_STAY=1 keeps it for trying by hand.
  */
-const account = "123456789012";
-const role = (name: string) => `arn:aws:iam::${account}:role/containers/${name}`;
-const containers = [
-  { name: "db", address: "127.0.0.11", alias: "db", wants: "alias db" },
+const role = (name: string) => `arn:aws:iam::123456789012:role/containers/${name}`;
+const roles = {
+  defaultAlias: "default",
+  aliasToARN: { default: role("Default"), db: role("Database"), admin: role("Admin") },
+};
+const askers = [
+  { name: "db", address: "127.0.0.11", alias: "db", wants: "the alias db" },
   { name: "web", address: "127.0.0.12", alias: undefined, wants: "nothing: the default" },
-  { name: "batch", address: "127.0.0.13", alias: "admin", wants: "alias admin" },
+  { name: "batch", address: "127.0.0.13", alias: "admin", wants: "the alias admin" },
 ];
+const stranger = "127.0.0.99";
 
 async function main(): Promise<void> {
+  // IAM refuses one of the roles, as it would where the role's trust policy does not name this host's.
   await using aws = await startAws({ sts: { deny: [role("Admin")] } });
+  const docker = await openDocker();
+  await using containers = typeof docker === "string" ? undefined : docker;
   await using proxy = await startProxy(
     {
       metadataEndpoint: aws.imds.url,
       sts: { endpoint: aws.sts.url, region: "eu-west-1" },
-      defaultAlias: "default",
-      aliasToARN: { default: role("Default"), db: role("Database"), admin: role("Admin") },
+      ...roles,
       staticContainers: Object.fromEntries(
-        containers.map(({ name, address, alias }) => [
-          address,
-          { name, ...(alias !== undefined && { alias }) },
-        ]),
+        askers.map(({ name, address, alias }) => [address, { name, ...(alias !== undefined && { alias }) }]),
       ),
-      // No engine on purpose: the demo shows the same with and without one.
-      dockerHost: "/nonexistent/docker.sock",
     },
     {},
   );
-  const endpoint = { host: "127.0.0.1", port: proxy.port };
-  const rows: string[][] = [];
-  for (const { name, address, wants } of containers) {
-    rows.push([
-      name,
-      address,
-      wants,
-      ...(await outcomeCells(await fetchCredentials(endpoint, address), aws.sts.url)),
-    ]);
-  }
-  rows.push([
-    "a stranger",
-    "127.0.0.99",
-    "anything",
-    ...(await outcomeCells(await fetchCredentials(endpoint, "127.0.0.99"), aws.sts.url)),
-  ]);
+  const ask = containers === undefined ? byLoopback(proxy.port) : await byContainers(containers, proxy.port);
   say(
-    "Each asks the instance metadata service for a token, its role and the role's credentials, as every AWS SDK does;",
+    typeof docker === "string"
+      ? `Containers: addresses of the loopback network, since ${docker}.`
+      : "Containers: real ones of the local Docker engine.",
+  );
+  say(
+    "Each asks the metadata service for a session token, its role and the role's credentials, as every AWS SDK does;",
   );
   say("then it asks STS who it is (GetCallerIdentity, signed with what it got).\n");
-  say(table(["container", "address", "asks for", "gets", "and is, says STS / because"], rows));
-  say("\nWhat the proxy said about it:\n");
+  const rows: string[][] = [];
+  for (const { name, wants } of askers)
+    rows.push([name, wants, ...(await cells(await ask(name), aws.sts.url))]);
+  const strange = await fetchCredentials({ host: "127.0.0.1", port: proxy.port }, stranger);
+  rows.push(["no container", "anything", ...(await cells(strange, aws.sts.url))]);
+  say(table(["who", "asks for", "gets", "and is, says STS / because"], rows));
+  say("\nWhat the proxy's log says about it:\n");
+  const lines = proxy
+    .log()
+    .split("\n")
+    .filter((line) => /^(credentials granted|refused: )/.test(line));
   say(
-    proxy
-      .log()
-      .split("\n")
-      .filter((line) => /^(credentials granted|refused|the role|role )/.test(line))
-      .map((line) => `  ${line.slice(0, 220)}`)
-      .join("\n"),
+    lines.map((line) => `  ${line.replace(/\. Please see documentation\S* .*?(?= code=)/, "")}`).join("\n"),
   );
-  say(byHand(proxy.configPath));
+  say(byHand(proxy.port));
+  if (process.env.DEMO_STAY !== undefined) await once(process, "SIGINT");
 }
 
-async function outcomeCells(outcome: Outcome, stsUrl: string): Promise<readonly [string, string]> {
+function byLoopback(port: number): (name: string) => Promise<Outcome> {
+  return (name) =>
+    fetchCredentials({ host: "127.0.0.1", port }, askers.find((asker) => asker.name === name)?.address ?? "");
+}
+
+async function byContainers(
+  containers: DemoContainers,
+  port: number,
+): Promise<(name: string) => Promise<Outcome>> {
+  for (const { name, alias } of askers)
+    await containers.run(name, alias === undefined ? [] : [`--label=ec2metaproxy.RoleAlias=${alias}`]);
+  return (name) => containers.fetchCredentials(name, port);
+}
+
+async function cells(outcome: Outcome, stsUrl: string): Promise<readonly [string, string]> {
   if (outcome.kind === "nothing") return ["nothing", outcome.why];
   return [outcome.role, await whoAmI(stsUrl, outcome)];
 }
 
-function byHand(_configPath: string): string {
+function byHand(port: number): string {
+  const stays = process.env.DEMO_STAY !== undefined;
+  const at = stays ? String(port) : "PORT";
   return `
-By hand, on a host where the proxy runs and the firewall rules are in place, in any container:
+${stays ? "Try it by hand in another terminal; Ctrl-C here ends it:" : "To try it by hand, run DEMO_STAY=1 make demo, which says its port and stays, and in another terminal:"}
 
-  TOKEN=$(curl -s -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' http://169.254.169.254/latest/api/token)
-  curl -s -H "X-aws-ec2-metadata-token: $TOKEN" http://169.254.169.254/latest/meta-data/iam/security-credentials/
-`;
+  TOKEN=$(curl -s --interface 127.0.0.11 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' http://127.0.0.1:${at}/latest/api/token)
+  curl -s --interface 127.0.0.11 -H "X-aws-ec2-metadata-token: $TOKEN" http://127.0.0.1:${at}/latest/meta-data/iam/security-credentials/Database
+
+On a host with the firewall rules in place no address is needed: containers ask http://169.254.169.254 as always.`;
 }
 
 function say(text: string): void {

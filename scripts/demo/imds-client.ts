@@ -41,24 +41,40 @@ export type Outcome =
     }
   | { readonly kind: "nothing"; readonly why: string };
 
-/** The exchange that every AWS SDK has with the instance metadata service (IMDSv2). */
-export async function fetchCredentials(
+type Ask = (
+  method: "GET" | "PUT",
+  path: string,
+  headers: Readonly<Record<string, string>>,
+) => Promise<Answer>;
+
+/** The exchange that every AWS SDK has with the instance metadata service (IMDSv2), from an address of this machine. */
+export function fetchCredentials(
   proxy: { readonly host: string; readonly port: number },
   from: string,
 ): Promise<Outcome> {
-  const token = await ask(proxy, from, "PUT", "/latest/api/token", {
-    "X-aws-ec2-metadata-token-ttl-seconds": "21600",
-  });
+  return outcomeOf((method, path, headers) => ask(proxy, from, method, path, headers));
+}
+
+/** The same exchange, asked in whichever way. */
+export async function outcomeOf(ask: Ask): Promise<Outcome> {
+  const token = await ask("PUT", "/latest/api/token", { "X-aws-ec2-metadata-token-ttl-seconds": "21600" });
   if (token.status !== 200) return { kind: "nothing", why: `token: ${token.status}` };
   const headers = { "X-aws-ec2-metadata-token": token.body };
   const list = "/latest/meta-data/iam/security-credentials/";
-  const role = await ask(proxy, from, "GET", list, headers);
+  const role = await ask("GET", list, headers);
   if (role.status !== 200) return { kind: "nothing", why: `role list: ${role.status}` };
-  const credentials = await ask(proxy, from, "GET", `${list}${role.body}`, headers);
+  const credentials = await ask("GET", `${list}${role.body}`, headers);
   if (credentials.status !== 200) return { kind: "nothing", why: `credentials: ${credentials.status}` };
-  const document = JSON.parse(credentials.body) as Readonly<Record<string, string>>; // the document that PROTOCOL section 3.1 describes
-  const { Code, Message, AccessKeyId = "", SecretAccessKey = "", Token = "", Expiration = "" } = document;
-  if (Code !== "Success") return { kind: "nothing", why: `${Code}: ${Message}` };
+  const document = JSON.parse(credentials.body) as Readonly<Record<string, string>>; // an IMDS credential document
+  const {
+    Code,
+    Message = "",
+    AccessKeyId = "",
+    SecretAccessKey = "",
+    Token = "",
+    Expiration = "",
+  } = document;
+  if (Code !== "Success") return { kind: "nothing", why: `${Code}: ${Message.split(". ")[0]}` };
   return {
     kind: "credentials",
     role: role.body,

@@ -1,8 +1,6 @@
 import type { Environment } from "../config/load.ts";
-import type { Config } from "../config/schema.ts";
-import { InstanceMetadata } from "../credentials/instance-metadata.ts";
 import { openSts } from "../credentials/sts.ts";
-import { exitCodes, explain, OperatorError } from "../errors.ts";
+import { explain, OperatorError } from "../errors.ts";
 import { Upstream } from "../imds/upstream.ts";
 import type { Log } from "../log.ts";
 import type { HostChecks } from "./check.ts";
@@ -32,10 +30,8 @@ export function hostChecks(environment: Environment, log: Log): HostChecks {
       const sts = openSts(stsSettings(config, environment, log, Date.now));
       try {
         const region = await sts.region(AbortSignal.timeout(timeoutMs));
-        const { source } = sts.identity();
-        if (source === "environment")
-          return `region ${region}; the host's own credentials come from the environment`;
-        return `region ${region}; the instance's own role is ${await instanceRole(config)}`;
+        const arn = await sts.callerArn(AbortSignal.timeout(timeoutMs));
+        return `region ${region}; this host is ${arn}, by the ${sts.identity().source}`;
       } finally {
         sts.close();
       }
@@ -88,19 +84,4 @@ export function hostChecks(environment: Environment, log: Log): HostChecks {
       }
     },
   };
-}
-
-/** The name of the role that containers must never get: what the metadata service lists for the host. */
-async function instanceRole(config: Config): Promise<string> {
-  const metadata = new InstanceMetadata(config.metadataEndpoint, timeoutMs);
-  try {
-    const { status, body } = await metadata.get("/latest/meta-data/iam/security-credentials/");
-    if (status === 200) return body.trim();
-    throw new OperatorError("the instance has no role", {
-      exitCode: exitCodes.failed,
-      hint: "Attach an instance profile whose role may sts:AssumeRole the containers' roles.",
-    });
-  } finally {
-    metadata.close();
-  }
 }

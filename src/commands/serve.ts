@@ -10,6 +10,7 @@ import { Directory } from "../containers/directory.ts";
 import { Provenance } from "../containers/provenance.ts";
 import { type Change, watchEngine } from "../containers/watch.ts";
 import { CredentialCache } from "../credentials/cache.ts";
+import { forwardClock } from "../credentials/clock.ts";
 import { openSts } from "../credentials/sts.ts";
 import { type ExitCode, exitCodes, explain, OperatorError, problemLine } from "../errors.ts";
 import { Callers } from "../imds/callers.ts";
@@ -52,7 +53,8 @@ const firstListMs = 5_000;
 
 /** Runs the proxy until it is told to stop. The composition root: everything is wired here, and nowhere else. */
 export async function serve(options: ServeOptions, environment: Environment, host: Host): Promise<ExitCode> {
-  const now = Date.now;
+  // Waits and life times must not grow when somebody sets the clock back.
+  const now = forwardClock(Date.now);
   const file = configuration(options.configPath, options.overrides);
   let config = await file.read();
   const log = openLog({
@@ -84,7 +86,11 @@ export async function serve(options: ServeOptions, environment: Environment, hos
       return () => clearTimeout(timer);
     },
     log,
-    limits: { callsInFlight: config.sts.callsInFlight, callsPerSecond: config.sts.callsPerSecond },
+    limits: {
+      callsInFlight: config.sts.callsInFlight,
+      callsPerSecond: config.sts.callsPerSecond,
+      startSpreadMs: config.sts.startSpreadSeconds * 1000,
+    },
   });
   open.defer(() => credentials.close());
   const upstream = new Upstream({
@@ -181,6 +187,12 @@ export async function serve(options: ServeOptions, environment: Environment, hos
     );
   }
   for (const container of directory.containers()) prefetch(container);
+  // The first call pays for the SDK's own start and for TLS; better nobody waits for it.
+  sts.callerArn(AbortSignal.timeout(10_000)).then(
+    (arn) => log.info({ arn }, "assuming roles as this host"),
+    (error: unknown) =>
+      log.warn({ err: error }, "STS does not know this host yet; containers' roles cannot be assumed"),
+  );
   void learnInstanceId(upstream).then(
     (instanceId) => {
       callers.replace(rolePolicy(config), instanceId);

@@ -23,6 +23,7 @@ export function stsSettings(
     useFips: config.sts.useFips,
     useDualstack: config.sts.useDualstack,
     proxyEnvironment: environment.proxy,
+    maxSockets: config.sts.callsInFlight,
     log,
     now,
   };

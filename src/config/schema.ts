@@ -226,6 +226,14 @@ export const configSchema = z
           .max(500)
           .default(120)
           .describe("AssumeRole calls a second, at most."),
+        startSpreadSeconds: z
+          .int()
+          .min(0)
+          .max(3600)
+          .default(0)
+          .describe(
+            "For so long after the start, credentials that nobody waits for are fetched at random moments.",
+          ),
       })
       .prefault({})
       .describe("How roles are assumed."),

@@ -39,7 +39,8 @@ export class Session {
   /** Resolves when the directory has the engine's containers. */
   async begin(): Promise<void> {
     // Subscribed before listing, and from a little earlier than now: nothing falls between the two.
-    const events = await this.#engine.events(Math.floor(this.#options.now() / 1000) - 2);
+    const asked = this.#engine.events(Math.floor(this.#options.now() / 1000) - 2);
+    const events = await Promise.race([asked, this.ended]);
     this.#read(events).catch(this.#end.reject);
     await Promise.race([this.#comparison(), this.ended]);
     const tick = Math.min(compareAfterTroubleMs, this.#options.compareEveryMs);
@@ -88,9 +89,13 @@ export class Session {
 
   /** Never returns while the stream lives; rejects when it ends. */
   async #read(events: AsyncGenerator<string>): Promise<never> {
-    for await (const line of events) {
-      const event = readEvent(line);
-      if (event !== undefined) this.#follower.handle(event);
+    try {
+      for await (const line of events) {
+        const event = readEvent(line);
+        if (event !== undefined) this.#follower.handle(event);
+      }
+    } catch (cause) {
+      throw new Error("following the engine's events", { cause });
     }
     throw new Error("following the engine's events: it ended the stream");
   }

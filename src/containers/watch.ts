@@ -100,6 +100,9 @@ class Watch {
   readonly #stopping = new AbortController();
   readonly #settled = Promise.withResolvers<void>();
   readonly #run: Promise<void>;
+  /** The session there is, listed or not. */
+  #opened: Session | undefined;
+  /** The same once its list is in the directory. */
   #session: Session | undefined;
   /** Ends the wait for the next attempt. */
   #hurry = new AbortController();
@@ -145,7 +148,7 @@ class Watch {
   async stop(): Promise<void> {
     this.#stopping.abort();
     this.#hurry.abort();
-    this.#session?.close();
+    this.#opened?.close();
     await this.#run;
   }
 
@@ -177,11 +180,11 @@ class Watch {
 
   /** One connection from its beginning to its end. Returns when the engine had given its list; undefined where it never did. */
   async #connectOnce(): Promise<number | undefined> {
-    let session: Session | undefined;
     let answeredAt: number | undefined;
     try {
       const engine = await this.#connect();
-      session = this.#open(engine);
+      const session = this.#open(engine);
+      this.#opened = session;
       if (this.#stopping.signal.aborted) return undefined;
       await session.begin();
       answeredAt = this.#now();
@@ -192,7 +195,8 @@ class Watch {
       if (!this.#stopping.signal.aborted) this.#disconnected(error);
     } finally {
       this.#session = undefined;
-      session?.close();
+      this.#opened?.close();
+      this.#opened = undefined;
       this.#tellAttempt();
     }
     return answeredAt;

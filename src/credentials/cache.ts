@@ -186,7 +186,8 @@ export class CredentialCache {
   }
 
   #changeRenewalRate(request: RoleRequest, sign: 1 | -1): void {
-    this.#renewalRate += (sign * 2) / request.durationSeconds;
+    // A longer session may be cut to one hour by STS; that renewals may come too fast then is the lesser evil.
+    this.#renewalRate += (sign * 2) / Math.min(request.durationSeconds, 3_600);
     this.#calls.lanes.setRenewalRate(this.#renewalRate);
   }
 }

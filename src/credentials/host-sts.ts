@@ -1,73 +1,17 @@
-import type { Log } from "../log.ts";
 import type { RoleRequest } from "../roles/grant.ts";
 import type { AssumeRole } from "./assume-role.ts";
 import { AssumeRoleError, isChainingLimit, isHostCredentialCode } from "./assume-role.ts";
 import type { Credentials } from "./document.ts";
 import { FirstHop } from "./first-hop.ts";
-import { HostCredentials, type HostKeys } from "./host-credentials.ts";
+import { HostCredentials } from "./host-credentials.ts";
 import { asAssumeRoleError } from "./sdk-errors.ts";
-
-export type StsSettings = {
-  /** The true instance metadata service. */
-  readonly metadataEndpoint: string;
-  /** Undefined: the instance's own, asked for at the first call. */
-  readonly region: string | undefined;
-  /** Undefined: the region's. */
-  readonly endpoint: string | undefined;
-  /** From the environment; undefined: the instance profile. */
-  readonly hostKeys:
-    | { readonly accessKeyId: string; readonly secretAccessKey: string; readonly sessionToken?: string }
-    | undefined;
-  /** ARN of a role that the host assumes before the containers' roles. */
-  readonly assumeFirst: string | undefined;
-  readonly useFips: boolean;
-  readonly useDualstack: boolean;
-  /** For STS, never for the metadata service; `{}` for none. */
-  readonly proxyEnvironment: {
-    readonly HTTPS_PROXY?: string;
-    readonly HTTP_PROXY?: string;
-    readonly NO_PROXY?: string;
-  };
-  readonly log: Log;
-  /** Milliseconds since the epoch; must never go back: see clock.ts. */
-  readonly now: () => number;
-  readonly timeouts?: Partial<StsTimeouts>;
-  /** Connections to STS at one time; at least as many as calls in flight. */
-  readonly maxSockets?: number;
-};
-
-/** One call to STS with given keys. */
-export type StsConnection = {
-  /** Rejects with anything; only `asAssumeRoleError` may look at it. */
-  assumeRole(request: RoleRequest, keys: HostKeys, region: string, end: AbortSignal): Promise<Credentials>;
-  /** How far STS's clock is ahead of ours, by its last answer. */
-  readonly clockOffsetMs: number;
-  close(): void;
-};
-
-export type StsTimeouts = {
-  readonly connectMs: number;
-  readonly requestMs: number;
-  /** For one role with all that it takes: the host's credentials, the first hop, a repetition. */
-  readonly deadlineMs: number;
-  readonly metadataMs: number;
-};
-
-export const defaultTimeouts: StsTimeouts = {
-  connectMs: 2_000,
-  requestMs: 5_000,
-  deadlineMs: 8_000,
-  metadataMs: 2_000,
-};
-
-export type HostIdentity = {
-  readonly source: "environment" | "instance profile";
-  /** Undefined before the first call. */
-  readonly accessKeyId: string | undefined;
-  readonly region: string | undefined;
-  /** How far STS's clock is ahead of ours. */
-  readonly clockOffsetMs: number;
-};
+import {
+  defaultTimeouts,
+  type HostIdentity,
+  type StsConnection,
+  type StsSettings,
+  type StsTimeouts,
+} from "./sts-settings.ts";
 
 /** A role session that was opened by a role session lives no longer. */
 const chainedSeconds = 3_600;
@@ -118,6 +62,17 @@ export class HostSts {
     return { source, accessKeyId, region: this.#region, clockOffsetMs: this.#client.clockOffsetMs };
   }
 
+  /**
+   * Asks STS who this host is: `arn:aws:sts::123456789012:assumed-role/host/i-0abc`. Done at the start, it also has the host's credentials, the
+   * connection and the SDK's first call (150 ms) behind it when the first container comes. Rejects with an AssumeRoleError.
+   */
+  callerArn(signal: AbortSignal): Promise<string> {
+    return this.#within(
+      AbortSignal.any([signal, AbortSignal.timeout(this.#timeouts.deadlineMs)]),
+      async (end) => this.#client.callerArn(await this.#host.current(), await this.region(end), end),
+    );
+  }
+
   /** The configured region, or the instance's own. */
   async region(end: AbortSignal): Promise<string> {
     end.throwIfAborted();
@@ -131,12 +86,13 @@ export class HostSts {
   }
 
   /** Ends when `end` does, also where the work itself does not listen to it; every failure comes out as an AssumeRoleError. */
-  async #within(end: AbortSignal, work: (end: AbortSignal) => Promise<Credentials>): Promise<Credentials> {
+  async #within<Result>(end: AbortSignal, work: (end: AbortSignal) => Promise<Result>): Promise<Result> {
     const ended = Promise.withResolvers<never>();
     const onEnd = () =>
       ended.reject(new AssumeRoleError("temporary", "Timeout", "STS has not answered in time"));
     end.addEventListener("abort", onEnd, { once: true });
     try {
+      end.throwIfAborted();
       return await Promise.race([work(end), ended.promise]);
     } catch (error) {
       throw asAssumeRoleError(error, end.aborted);
@@ -175,7 +131,7 @@ export class HostSts {
           // STS's answer told the SDK what time it is; the next signature is right.
           mended.add("clock");
         } else if (
-          (badKeys || error.code === "AccessDenied") &&
+          (badKeys || (error.code === "AccessDenied" && source === this.#host)) &&
           !mended.has("keys") &&
           (await source.replaced(keys))
         ) {

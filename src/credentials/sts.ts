@@ -1,20 +1,21 @@
 import { Agent as HttpAgent } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
-import { AssumeRoleCommand, type AssumeRoleCommandInput, STSClient } from "@aws-sdk/client-sts";
+import {
+  AssumeRoleCommand,
+  type AssumeRoleCommandInput,
+  GetCallerIdentityCommand,
+  STSClient,
+} from "@aws-sdk/client-sts";
 import { exitCodes, OperatorError } from "../errors.ts";
 import type { RoleRequest } from "../roles/grant.ts";
 import { AssumeRoleError } from "./assume-role.ts";
 import type { Credentials } from "./document.ts";
 import type { HostKeys } from "./host-credentials.ts";
-import {
-  defaultTimeouts,
-  HostSts,
-  type StsConnection,
-  type StsSettings,
-  type StsTimeouts,
-} from "./host-sts.ts";
+import { HostSts } from "./host-sts.ts";
+import { defaultTimeouts, type StsConnection, type StsSettings, type StsTimeouts } from "./sts-settings.ts";
 
-export type { HostIdentity, StsSettings } from "./host-sts.ts";
+export type { HostSts } from "./host-sts.ts";
+export type { HostIdentity, StsSettings } from "./sts-settings.ts";
 
 type ClientSettings = Pick<
   StsSettings,
@@ -91,6 +92,13 @@ class StsClient implements StsConnection {
       this.#noteClock(client.config.systemClockOffset);
       throw error;
     }
+  }
+
+  async callerArn(keys: HostKeys, region: string, end: AbortSignal): Promise<string> {
+    const client = this.#clients.get(keys) ?? this.#open(keys, region);
+    const output = await client.send(new GetCallerIdentityCommand({}), { abortSignal: end });
+    this.#noteClock(client.config.systemClockOffset);
+    return output.Arn ?? "";
   }
 
   close(): void {

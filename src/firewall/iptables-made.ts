@@ -1,0 +1,96 @@
+import type { LiveTables } from "./iptables-live.ts";
+import { madePrefix, type Table, type TableName, type Tables } from "./iptables-tables.ts";
+import type { Family } from "./ruleset.ts";
+
+/**
+ * iptables-nft makes a table of nftables, and a chain for each hook, when a rule first needs them, and leaves them behind
+ * empty. What was not there before us goes with us; until then, the name of an empty chain remembers which it was.
+ * (With iptables-legacy nothing can be done: there a table is a part of the kernel.)
+ */
+const hooksOf: Readonly<Record<TableName, readonly string[]>> = {
+  mangle: ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"],
+  filter: ["INPUT", "FORWARD", "OUTPUT"],
+  security: ["INPUT", "FORWARD", "OUTPUT"],
+  nat: ["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"],
+};
+
+const lettersOf: Readonly<Record<string, string>> = {
+  PREROUTING: "P",
+  INPUT: "I",
+  FORWARD: "F",
+  OUTPUT: "O",
+  POSTROUTING: "Q",
+};
+
+/** Table -> the chains that nftables has in it; iptables-save prints the kernel's five even where there are none. */
+export type PresentChains = ReadonlyMap<string, ReadonlySet<string>>;
+
+/** Reads what `nft list chains ip` (or ip6) prints. */
+export function parseChains(listing: string): PresentChains {
+  const tables = new Map<string, Set<string>>();
+  for (const part of listing.split(/^table \S+ /m).slice(1)) {
+    const chains = [...part.matchAll(/^\s*chain (\S+) \{/gm)].map(([, chain]) => chain ?? "");
+    tables.set(part.split(" ")[0] ?? "", new Set(chains));
+  }
+  return tables;
+}
+
+/** Whether any of the wanted tables has nothing of ours yet, so that what it has must be remembered. */
+export function anyNew(wanted: Tables, live: LiveTables): boolean {
+  return [...wanted.keys()].some((name) => !hasRules(live.get(name)));
+}
+
+/** The wanted tables with the markers of what is not there yet; a marker from before stays. */
+export function marked(wanted: Tables, live: LiveTables, present: PresentChains | undefined): Tables {
+  const withMarker = ([name, table]: readonly [TableName, Table]): readonly [TableName, Table] => {
+    const there = live.get(name);
+    const earlier = markerIn(there);
+    const absent =
+      present === undefined || hasRules(there)
+        ? []
+        : hooksOf[name].filter((hook) => !present?.get(name)?.has(hook));
+    if (earlier === undefined && absent.length === 0) return [name, table];
+    const marker = earlier ?? madePrefix + absent.map((hook) => lettersOf[hook]).join("");
+    return [name, { chains: new Map([...table.chains, [marker, []]]), jumps: table.jumps }];
+  };
+  return new Map([...wanted].map(withMarker));
+}
+
+function hasRules(table: Table | undefined): boolean {
+  return table !== undefined && table.chains.size > 0;
+}
+
+function markerIn(table: Table | undefined): string | undefined {
+  return [...(table?.chains.keys() ?? [])].find((chain) => chain.startsWith(madePrefix));
+}
+
+/** Whether a change gives up a table that has a marker. */
+export function leavesAny(from: LiveTables, to: Tables): boolean {
+  return [...from].some(
+    ([name, table]) => markerIn(table) !== undefined && markerIn(to.get(name)) === undefined,
+  );
+}
+
+/** What `nft -f` must be given to clear away the empty chains and tables that a change left; empty where it left none. */
+export function leftBehind(
+  from: LiveTables,
+  to: Tables,
+  now: LiveTables,
+  present: PresentChains,
+  family: Family,
+): string {
+  const lines: string[] = [];
+  for (const [name, table] of from) {
+    const marker = markerIn(table);
+    const chains = present.get(name);
+    if (marker === undefined || markerIn(to.get(name)) !== undefined || chains === undefined) continue;
+    const made = hooksOf[name].filter((hook) =>
+      marker.slice(madePrefix.length).includes(lettersOf[hook] ?? "?"),
+    );
+    const idle = made.filter((hook) => chains.has(hook) && now.get(name)?.builtins.get(hook) === "idle");
+    const place = `${family === "ipv4" ? "ip" : "ip6"} ${name}`;
+    lines.push(...idle.map((hook) => `delete chain ${place} ${hook}`));
+    if (chains.size === idle.length) lines.push(`delete table ${place}`);
+  }
+  return lines.map((line) => `${line}\n`).join("");
+}

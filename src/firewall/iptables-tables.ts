@@ -1,0 +1,165 @@
+import type { Chain, ChainName, Family, Rule, Ruleset, Verdict } from "./ruleset.ts";
+
+/** A jump from one of the kernel's chains into ours; `position` counts from 1. */
+export type Jump = { readonly hook: string; readonly chain: string; readonly position: number };
+
+/** Our part of one table: chain -> its rules, in the words of iptables-save without `-A CHAIN`. */
+export type Table = {
+  readonly chains: ReadonlyMap<string, readonly string[]>;
+  readonly jumps: readonly Jump[];
+};
+
+/** In the order in which they are committed: what closes comes before what opens. */
+const tableNames = ["mangle", "filter", "security", "nat"] as const;
+export type TableName = (typeof tableNames)[number];
+export type Tables = ReadonlyMap<TableName, Table>;
+
+const prefix = "EC2METAPROXY-";
+
+/** An empty chain of such a name remembers what was made for us: iptables-made.ts. */
+export const madePrefix = `${prefix}MADE-`;
+
+/** At most 28 characters with the prefix. */
+const chainNameOf: Readonly<Record<ChainName, string>> = {
+  redirect_metadata: `${prefix}REDIRECT`,
+  guard_input: `${prefix}INPUT`,
+  guard_forward: `${prefix}FORWARD`,
+  guard_output: `${prefix}OUTPUT`,
+  proxy_port: `${prefix}PROXY`,
+  refuse_containers: `${prefix}REFUSE`,
+  host_users: `${prefix}USERS`,
+};
+
+const hookOf: Readonly<Partial<Record<ChainName, string>>> = {
+  redirect_metadata: "PREROUTING",
+  guard_input: "INPUT",
+  guard_forward: "FORWARD",
+  guard_output: "OUTPUT",
+};
+
+/**
+ * The rules of one family, by table. The guards go to mangle, which comes before filter and where nobody else accepts:
+ * in filter, Docker's own accept stands before ours after each of its restarts. REJECT exists in filter only; so with it
+ * they go there, and once more, as drops, to security, which comes after filter and cannot be skipped by an accept.
+ * A third chain in filter accepts the proxy port from containers, for hosts whose INPUT drops what it does not know.
+ */
+export function tablesOf(rules: Ruleset, family: Family): Tables {
+  const rejects = rules.chains.some((chain) => chain.rules.some(({ verdict }) => verdict.kind === "reject"));
+  const guards = rules.chains.filter(({ name }) => name !== "redirect_metadata");
+  const redirects = rules.chains.filter(({ name }) => name === "redirect_metadata");
+  const admitted = acceptChain(rules);
+  const tables = new Map<TableName, Table>();
+  if (rejects) {
+    tables.set("filter", withAdmission(tableOf(guards, family, "REJECT"), admitted));
+    tables.set("security", tableOf(guards, family, "DROP"));
+  } else {
+    tables.set("mangle", tableOf(guards, family, "DROP"));
+    tables.set("filter", withAdmission({ chains: new Map(), jumps: [] }, admitted));
+  }
+  const nat = tableOf(redirects, family, "DROP");
+  if (nat.chains.size > 0) tables.set("nat", nat);
+  return tables;
+}
+
+function tableOf(chains: readonly Chain[], family: Family, reject: "REJECT" | "DROP"): Table {
+  const table = { chains: new Map<string, readonly string[]>(), jumps: [] as Jump[] };
+  for (const { name, rules } of chains) {
+    const lines = rules
+      .filter((rule) => rule.family === undefined || rule.family === family)
+      .map((rule) => ruleText(rule, family, reject));
+    if (lines.length === 0) continue;
+    table.chains.set(chainNameOf[name], lines);
+    const hook = hookOf[name];
+    if (hook !== undefined) table.jumps.push({ hook, chain: chainNameOf[name], position: 1 });
+  }
+  return table;
+}
+
+const admission = `${prefix}ACCEPT`;
+
+function acceptChain(rules: Ruleset): readonly string[] {
+  const port = rules.chains.find(({ name }) => name === "guard_input")?.rules[0]?.tcpPort ?? 0;
+  const accepted = rules.chains.find(({ name }) => name === "proxy_port")?.rules ?? [];
+  return accepted.flatMap(({ from, verdict }) =>
+    from === undefined || from === "lo" || verdict.kind !== "accept"
+      ? []
+      : [`-i ${wildcard(from)} -p tcp -m tcp --dport ${port} -j ACCEPT`],
+  );
+}
+
+function withAdmission(table: Table, rules: readonly string[]): Table {
+  const jump = {
+    hook: "INPUT",
+    chain: admission,
+    position: table.jumps.some(({ hook }) => hook === "INPUT") ? 2 : 1,
+  };
+  return { chains: new Map([...table.chains, [admission, rules]]), jumps: [...table.jumps, jump] };
+}
+
+/** In the order and spelling in which iptables-save prints it. */
+function ruleText(rule: Rule, family: Family, reject: "REJECT" | "DROP"): string {
+  const parts: string[] = [];
+  if (rule.to !== undefined) parts.push(`-d ${rule.to}/${family === "ipv4" ? 32 : 128}`);
+  if (rule.from !== undefined) parts.push(`-i ${wildcard(rule.from)}`);
+  if (rule.tcpPort !== undefined) parts.push("-p tcp");
+  if (rule.sentTo !== undefined) parts.push(`-m conntrack --ctorigdst ${rule.sentTo} --ctdir ORIGINAL`);
+  if (rule.tcpPort !== undefined) parts.push(`-m tcp --dport ${rule.tcpPort}`);
+  if (rule.uid !== undefined) {
+    parts.push(rule.uid === "any" ? "-m owner --socket-exists" : `-m owner --uid-owner ${rule.uid}`);
+  }
+  parts.push(target(rule.verdict, family, reject));
+  return parts.join(" ");
+}
+
+function wildcard(pattern: string): string {
+  return pattern.replace(/\*$/, "+");
+}
+
+function target(verdict: Verdict, family: Family, reject: "REJECT" | "DROP"): string {
+  switch (verdict.kind) {
+    case "accept":
+      // Not ACCEPT: it would also skip what others have behind us in this table.
+      return "-j RETURN";
+    case "drop":
+      return "-j DROP";
+    case "reject":
+      if (reject === "DROP") return "-j DROP";
+      return `-j REJECT --reject-with ${family === "ipv4" ? "icmp-admin-prohibited" : "icmp6-adm-prohibited"}`;
+    case "redirect":
+      return `-j REDIRECT --to-ports ${verdict.port}`;
+    case "dnat":
+      return `-j DNAT --to-destination ${family === "ipv4" ? verdict.address : `[${verdict.address}]`}:${verdict.port}`;
+    case "goto":
+      return `-g ${chainNameOf[verdict.chain]}`;
+  }
+}
+
+/**
+ * What iptables-restore --noflush must be given to come from one state of our chains to another; each table is one
+ * transaction. From an empty map: the rules themselves.
+ */
+export function transition(from: Tables, to: Tables): string {
+  // What only goes away goes last, so that a table that takes over the guards from another has them before.
+  const going = tableNames.filter((name) => ours(from.get(name)) && !to.has(name));
+  return [...tableNames.filter((name) => to.has(name)), ...going]
+    .map((name) => {
+      const was = from.get(name) ?? { chains: new Map<string, readonly string[]>(), jumps: [] };
+      const will = to.get(name) ?? { chains: new Map<string, readonly string[]>(), jumps: [] };
+      const gone = [...was.chains.keys()].filter((chain) => !will.chains.has(chain));
+      const lines = [
+        // Declaring a chain makes it, or empties it.
+        ...[...will.chains.keys()].map((chain) => `:${chain} - [0:0]`),
+        ...[...will.chains].flatMap(([chain, rules]) => rules.map((rule) => `-A ${chain} ${rule}`)),
+        ...was.jumps.map(({ hook, chain }) => `-D ${hook} -j ${chain}`),
+        ...will.jumps.map(({ hook, chain, position }) => `-I ${hook} ${position} -j ${chain}`),
+        ...gone.map((chain) => `-F ${chain}`),
+        ...gone.map((chain) => `-X ${chain}`),
+      ];
+      return `*${name}\n${lines.join("\n")}\nCOMMIT\n`;
+    })
+    .join("");
+}
+
+function ours(table: Table | undefined): boolean {
+  return table !== undefined && table.chains.size + table.jumps.length > 0;
+}

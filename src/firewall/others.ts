@@ -1,0 +1,126 @@
+import { access, readdir } from "node:fs/promises";
+import { join } from "node:path";
+import type { Backend } from "./backend.ts";
+import type { Run } from "./command.ts";
+import type { Settings } from "./settings.ts";
+
+/** Whether the kernel has IPv6; the file is there even where all addresses are switched off by sysctl. */
+export function kernelHasIpv6(): Promise<boolean> {
+  return access("/proc/net/if_inet6").then(
+    () => true,
+    () => false,
+  );
+}
+
+/** What else on this host keeps containers from being served, each with the line that mends it. */
+export async function notes(
+  run: Run,
+  settings: Settings,
+  backend: Backend["name"],
+): Promise<readonly string[]> {
+  const bridges = await bridgesOfHost();
+  return [...unlisted(bridges, settings), ...(await inputPolicy(run, settings, backend, bridges))];
+}
+
+async function bridgesOfHost(): Promise<readonly string[]> {
+  const names = await readdir("/sys/class/net").catch(() => []);
+  const checks = names.map(async (name) => {
+    const isBridge = await access(join("/sys/class/net", name, "bridge")).then(
+      () => true,
+      () => false,
+    );
+    return isBridge ? [name] : [];
+  });
+  return (await Promise.all(checks)).flat();
+}
+
+export function matches(pattern: string, name: string): boolean {
+  return pattern.endsWith("*") ? name.startsWith(pattern.slice(0, -1)) : name === pattern;
+}
+
+function unlisted(bridges: readonly string[], settings: Settings): readonly string[] {
+  return bridges
+    .filter((name) => !settings.interfaces.some((pattern) => matches(pattern, name)))
+    .map((name) => {
+      const now =
+        settings.forwarded === "drop"
+          ? "what is behind it cannot reach the metadata service"
+          : "WHAT IS BEHIND IT REACHES THE INSTANCE'S OWN ROLE";
+      return `bridge ${name} is not in INTERFACES: ${now}. If containers are on it: INTERFACES="${settings.interfaces.join(" ")} ${name}"`;
+    });
+}
+
+/** A drop of another table cannot be overruled from ours, so the operator must let the proxy's port in there. */
+async function inputPolicy(
+  run: Run,
+  settings: Settings,
+  backend: Backend["name"],
+  bridges: readonly string[],
+): Promise<readonly string[]> {
+  const port = settings.proxyPort;
+  const still = "(everybody but containers stays shut out by the rules here)";
+  if (await firewalldRuns(run)) return firewalldNotes(run, settings, bridges);
+  // Our chain in filter accepts before ufw and its like drop.
+  if (backend === "iptables") return [];
+  const ufw = await run("ufw", ["status"]);
+  if (ufw.kind === "ran" && /^Status: active/m.test(ufw.stdout)) {
+    if (new RegExp(`^${port}(/tcp)?\\s+.*ALLOW`, "m").test(ufw.stdout)) return [];
+    return [`ufw drops the containers' requests: run  ufw allow ${port}/tcp  ${still}`];
+  }
+  const saved = await run("iptables-save", ["-t", "filter"]);
+  if (
+    saved.kind === "ran" &&
+    /^:INPUT DROP/m.test(saved.stdout) &&
+    !saved.stdout.includes(`--dport ${port} `)
+  ) {
+    return [
+      `the chain INPUT of iptables drops: run  iptables -I INPUT -p tcp --dport ${port} -j ACCEPT  ${still}`,
+    ];
+  }
+  return nftablesPolicy(await run("nft", ["-s", "list", "ruleset"]), port).map((note) => `${note}  ${still}`);
+}
+
+function nftablesPolicy(listing: Awaited<ReturnType<Run>>, port: number): readonly string[] {
+  if (listing.kind === "missing" || listing.exitCode !== 0) return [];
+  for (const table of listing.stdout.split(/^(?=table )/m)) {
+    const [, family, name] = /^table (\S+) (\S+) \{/.exec(table) ?? [];
+    // iptables-nft's own tables were looked at above.
+    if (family === undefined || name === "ec2metaproxy" || /^ip6? filter$/.test(`${family} ${name}`))
+      continue;
+    const [, chain] = /chain (\S+) \{\s*type filter hook input [^\n]*policy drop;/.exec(table) ?? [];
+    if (chain === undefined || new RegExp(`dport.*\\b${port}\\b.*accept`).test(table)) continue;
+    return [
+      `the nftables chain ${family} ${name} ${chain} drops: run  nft insert rule ${family} ${name} ${chain} tcp dport ${port} accept`,
+    ];
+  }
+  return [];
+}
+
+async function firewalldRuns(run: Run): Promise<boolean> {
+  const outcome = await run("firewall-cmd", ["--state"]);
+  return outcome.kind === "ran" && outcome.exitCode === 0;
+}
+
+/** Docker and netavark put their bridges into zones that accept all; a bridge in another zone needs the port opened there. */
+async function firewalldNotes(
+  run: Run,
+  settings: Settings,
+  bridges: readonly string[],
+): Promise<readonly string[]> {
+  const ask = async (...args: string[]): Promise<string> => {
+    const outcome = await run("firewall-cmd", args);
+    return outcome.kind === "ran" && outcome.exitCode === 0 ? outcome.stdout.trim() : "";
+  };
+  const shut = new Map<string, string[]>();
+  for (const bridge of bridges) {
+    if (!settings.interfaces.some((pattern) => matches(pattern, bridge))) continue;
+    const zone = (await ask(`--get-zone-of-interface=${bridge}`)) || (await ask("--get-default-zone"));
+    const target = await ask("--permanent", `--zone=${zone}`, "--get-target");
+    const open = (await ask(`--zone=${zone}`, `--query-port=${settings.proxyPort}/tcp`)) === "yes";
+    if (zone !== "" && target !== "ACCEPT" && !open) shut.set(zone, [...(shut.get(zone) ?? []), bridge]);
+  }
+  return [...shut].map(([zone, names]) => {
+    const open = `firewall-cmd --permanent --zone=${zone} --add-port=${settings.proxyPort}/tcp && firewall-cmd --reload`;
+    return `firewalld's zone ${zone} refuses requests from ${names.join(", ")}: run  ${open}`;
+  });
+}
