@@ -14,8 +14,6 @@ const docker = async (...args: readonly string[]) =>
 
 /** Real containers for the demo, and the image that was made for them; both go away with it. */
 export type DemoContainers = AsyncDisposable & {
-  /** The address of the host on the containers' bridge, where the proxy is reached without a firewall rule. */
-  readonly gateway: string;
   run(name: string, args: readonly string[]): Promise<void>;
   /** What an SDK in the container would learn, asked with the container's own busybox. */
   fetchCredentials(name: string, port: number): Promise<Outcome>;
@@ -35,10 +33,11 @@ export async function openDocker(): Promise<DemoContainers | string> {
   } catch (error) {
     return `no image for a container (${error instanceof Error ? error.message.split("\n")[0] : String(error)})`;
   }
-  const gateway = await docker("network", "inspect", "bridge", "--format={{(index .IPAM.Config 0).Gateway}}");
   const fullName = (name: string) => `${image}-${name}`;
+  // The address of the host on the container's bridge, where the proxy is reached without a firewall rule.
+  const gatewayOf = (name: string) =>
+    docker("inspect", "--format={{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}", fullName(name));
   return {
-    gateway,
     run: async (name, args) => {
       names.push(fullName(name));
       await docker(
@@ -52,8 +51,9 @@ export async function openDocker(): Promise<DemoContainers | string> {
         "300",
       );
     },
-    fetchCredentials: (name, port) =>
-      outcomeOf(async (method, path, headers) => {
+    fetchCredentials: async (name, port) => {
+      const gateway = await gatewayOf(name);
+      return outcomeOf(async (method, path, headers) => {
         const lines = [
           `${method} ${path} HTTP/1.0`,
           ...Object.entries(headers).map(([key, value]) => `${key}: ${value}`),
@@ -73,7 +73,8 @@ export async function openDocker(): Promise<DemoContainers | string> {
         );
         const status = /^HTTP\/1\.\d (\d{3})/.exec(answer)?.[1];
         return { status: Number(status), body: answer.slice(answer.indexOf("\r\n\r\n") + 4) };
-      }),
+      });
+    },
     [Symbol.asyncDispose]: async () => {
       if (names.length > 0) await docker("rm", "--force", ...names);
       await docker("rmi", "--force", image);

@@ -34,9 +34,10 @@ cat >"$root/etc/dpkg/dpkg.cfg.d/00build" <<-'END'
 END
 mount --bind "$downloads/apt" "$root/var/cache/apt/archives"
 
+# dnf and rpm: a host has one package manager, this one has both, so that both packages are tried on it.
 # crun and not only runc: podman can leave cgroups alone with it alone. netavark is podman's nftables/iptables driver of today.
-packages="arping aardvark-dns awscli busybox-static ca-certificates conntrack crun curl docker.io firewalld iproute2 iptables
-	iputils-ping jq kmod libatomic1 libstdc++6 libsystemd0 netavark netcat-openbsd nftables podman procps python3-boto3 ufw"
+packages="arping aardvark-dns awscli busybox-static ca-certificates conntrack crun curl dnf docker.io firewalld iproute2 iptables
+	iputils-ping jq kmod libatomic1 libstdc++6 libsystemd0 netavark netcat-openbsd nftables podman procps python3-boto3 rpm ufw"
 [ "$suite" = bookworm ] || packages="$packages docker-cli"
 chroot "$root" apt-get -q update
 # shellcheck disable=SC2086 # a list of words

@@ -34,6 +34,7 @@ export const repository = "/opt/ec2metaproxy-src";
 export const node = `${repository}/node_modules/node-linux-${process.arch}/bin/node`;
 
 const environment = {
+  DEBIAN_FRONTEND: "noninteractive",
   HOME: "/root",
   LANG: "C.UTF-8",
   PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",

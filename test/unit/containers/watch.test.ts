@@ -1,63 +1,8 @@
 import { spawn } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
-import { Directory } from "../../../src/containers/directory.ts";
-import {
-  type Change,
-  type EngineState,
-  type WatchOptions,
-  watchEngine,
-} from "../../../src/containers/watch.ts";
-import type { Log } from "../../../src/log.ts";
-import { EngineStandIn, idOf, type StandInContainer } from "../../support/engine/engine.ts";
-
-const times = {
-  callTimeoutMs: 300,
-  compareEveryMs: 60_000,
-  retryMs: { first: 20, longest: 40, longestWhileItAnswers: 40 },
-  refreshEveryMs: 10,
-};
-
-function web(ipv4: string, name = "web"): StandInContainer {
-  return { id: idOf(name), name, networks: { bridge: { ipv4 } }, env: ["IAM_ROLE=web"] };
-}
-
-async function following(t: Tap, options: Partial<WatchOptions> = {}, prepare = (_: EngineStandIn) => {}) {
-  const engine = await EngineStandIn.listen();
-  prepare(engine);
-  const directory = options.directory ?? new Directory();
-  const changes: string[] = [];
-  const states: EngineState[] = [];
-  const logged: string[] = [];
-  const say = (_: unknown, message: string) => void logged.push(message);
-  const log: Log = { debug: () => {}, info: say, warn: say, error: say };
-  const onChange = ({ kind, container }: Change) =>
-    void changes.push(`${kind} ${container.name} ${container.pid > 0}`);
-  const watch = watchEngine({
-    host: engine.host,
-    directory,
-    log,
-    onChange,
-    onState: (state) => void states.push(state),
-    times,
-    ...options,
-  });
-  t.teardown(async () => {
-    await watch.stop();
-    await engine[Symbol.asyncDispose]();
-  });
-  await watch.settled;
-  return { engine, directory, changes, states, logged, watch };
-}
-
-type Tap = { teardown(run: () => Promise<void>): void };
-
-async function until(what: string, holds: () => boolean): Promise<void> {
-  for (let tries = 0; !holds(); tries += 1) {
-    if (tries > 1000) throw new Error(`waited in vain for ${what}`);
-    await sleep(5);
-  }
-}
+import { idOf } from "../../support/engine/engine.ts";
+import { following, times, until, web } from "../../support/engine/following.ts";
 
 t.test("what runs at the start is in the directory when it is settled", async (t) => {
   const { directory, changes, watch } = await following(t, {}, (engine) => engine.run(web("172.17.0.2")));
@@ -197,7 +142,7 @@ t.test("an engine that is not there yet is waited for; it is no reason not to st
   const { engine, watch, directory, states } = await following(t);
   await engine.stop();
   await until("the loss", () => !watch.state().connected);
-  t.match(watch.state().lastError, /ENOENT|ended the stream|ECONNREFUSED/);
+  t.match(watch.state().lastError, /ENOENT|following the engine's events/);
   engine.run(web("172.17.0.2"), { quietly: true });
   await engine.start();
   await until("the return", () => watch.state().connected);
@@ -248,7 +193,7 @@ t.test("a dead event stream is found out by comparing", async (t) => {
   const { engine, directory } = await following(t, { times: { ...times, compareEveryMs: 50 } });
   engine.run(web("172.17.0.2"), { quietly: true });
   await until("the comparison", () => directory.at("172.17.0.2").kind === "container");
-  await until("a new stream", () => engine.requests.filter((path) => path.includes("/events")).length === 2);
+  await until("a new stream", () => engine.requests.filter((path) => path.includes("/events")).length > 1);
 });
 
 t.test("a refresh finds a container whose event did not come; many callers share one list", async (t) => {

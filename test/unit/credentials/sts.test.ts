@@ -5,7 +5,13 @@ import { AssumeRoleError, keyOf } from "../../../src/credentials/assume-role.ts"
 import { CredentialCache } from "../../../src/credentials/cache.ts";
 import { openSts, type StsSettings } from "../../../src/credentials/sts.ts";
 import { OperatorError } from "../../../src/errors.ts";
-import { account, issuedSecretMarker, issuedTokenMarker, leakMarker } from "../../support/aws/account.ts";
+import {
+  account,
+  instance,
+  issuedSecretMarker,
+  issuedTokenMarker,
+  leakMarker,
+} from "../../support/aws/account.ts";
 import { type Aws, type AwsOptions, startAws } from "../../support/aws/aws.ts";
 import type { StsFaults } from "../../support/aws/faults.ts";
 import { keptLog, type Line, roleRequest } from "./given.ts";
@@ -114,6 +120,24 @@ t.test(
     const asked = aws.imds.requests.list();
     t.equal(asked[0]?.method, "PUT");
     t.ok(asked.length >= 4);
+  },
+);
+
+t.test(
+  "the host knows who it is, without a permission, and assumes roles over the same connection",
+  async (t) => {
+    const { aws, sts, assume, end } = await given(t);
+    t.equal(
+      await sts.callerArn(end.signal),
+      `arn:aws:sts::${account.id}:assumed-role/${account.hostRole}/${instance.id}`,
+    );
+    await assume("db");
+    t.same(
+      aws.sts.calls.list().map((call) => call.action),
+      ["GetCallerIdentity", "AssumeRole"],
+    );
+    aws.sts.faults.set({ status500: true });
+    t.match(await failureOf(sts.callerArn(end.signal)), { kind: "temporary", code: "InternalFailure" });
   },
 );
 
