@@ -51,14 +51,17 @@ async function run(command: Command): Promise<ExitCode> {
   }
 }
 
-async function main(): Promise<void> {
+async function main(): Promise<ExitCode> {
   try {
-    process.exitCode = await run(parse(process.argv.slice(2)));
+    return await run(parse(process.argv.slice(2)));
   } catch (error) {
     complain(`ec2metaproxy: ${report(error)}`);
-    if (!(error instanceof OperatorError)) complain(error instanceof Error ? (error.stack ?? "") : "");
-    process.exitCode = error instanceof OperatorError ? error.exitCode : exitCodes.bug;
+    if (error instanceof OperatorError) return error.exitCode;
+    complain(error instanceof Error ? (error.stack ?? "") : "");
+    return exitCodes.bug;
   }
 }
 
-void main();
+// Not by exitCode: a question to STS or the engine that nobody waits for any more would keep a failed start alive, and systemd waiting.
+// Nothing that was printed is lost: on Linux, Node writes to files, pipes and terminals synchronously.
+void main().then((code) => process.exit(code));

@@ -17,7 +17,17 @@ export async function listen(
   const wanted = parseHostPort(address);
   if (wanted === undefined)
     throw new OperatorError(`listen: cannot use "${address}"`, { exitCode: exitCodes.configuration });
-  const [socket] = inherited;
+  const [socket, ...more] = inherited;
+  if (more.length > 0) {
+    // Clients of a socket that nobody accepts on would hang until they give up.
+    throw new OperatorError(
+      `taking the sockets from systemd: ${inherited.length} were handed over, one is served`,
+      {
+        exitCode: exitCodes.configuration,
+        hint: "Leave one ListenStream= in ec2metaproxy.socket (an empty line before yours takes the packaged one away).",
+      },
+    );
+  }
   const where =
     socket !== undefined
       ? { fd: socket.fd }

@@ -1,4 +1,5 @@
-import { z } from "zod";
+// As a namespace: the named export drags every locale into the executable.
+import * as z from "zod";
 import {
   aliasName,
   arnGlob,

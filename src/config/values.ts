@@ -1,5 +1,6 @@
 import { isIP } from "node:net";
-import { z } from "zod";
+// As a namespace: the named export drags every locale into the executable.
+import * as z from "zod";
 
 /** Value types of config.json that are more than a plain string. Messages end the sentence `expected …`. */
 
