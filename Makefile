@@ -47,6 +47,43 @@ bench: ## throughput and latency beside a bare node:http server, as ratios
 	@scripts/setup
 	@node test/bench/main.ts
 
+.PHONY: test-sdks
+test-sdks: ## the full matrix of AWS SDKs, on a machine that has their toolchains; writes docs/conformance.md
+	@scripts/setup
+	@scripts/test-sdks
+
+.PHONY: testhost
+testhost: ## boot a systemd host with Docker and the AWS stand-in, and get a shell in it (root)
+	@scripts/setup
+	@scripts/testhost
+
+.PHONY: build
+build: ## dist/ec2metaproxy and dist/notify.node; ARCH=arm64 for the other architecture
+	@scripts/setup
+	@node scripts/build.ts
+
+.PHONY: check-reproducible
+check-reproducible: ## build twice and compare byte by byte
+	@scripts/setup
+	@scripts/check-reproducible
+
+.PHONY: schema
+schema: ## write the JSON Schema that the package ships
+	@node scripts/schema.ts
+
+.PHONY: sbom
+sbom: build ## what is in the executable: CycloneDX and licences
+	@node scripts/sbom.ts
+
+.PHONY: package
+package: sbom ## the RPM and the DEB, in dist/
+	@scripts/setup --packaging
+	@scripts/package
+
+.PHONY: repo
+repo: package ## apt and yum repositories in dist/repo, signed: make repo KEY=FINGERPRINT
+	@scripts/repo
+
 .PHONY: format
 format: ## write the format, and what the linter can mend
 	@biome check --write .
