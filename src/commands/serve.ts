@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Overrides } from "../cli.ts";
 import type { Environment } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
-import type { Container } from "../containers/container.ts";
+import { addressesOf, type Container } from "../containers/container.ts";
 import { Directory } from "../containers/directory.ts";
 import { Provenance } from "../containers/provenance.ts";
 import { type Change, watchEngine } from "../containers/watch.ts";
@@ -107,7 +107,9 @@ export async function serve(options: ServeOptions, environment: Environment, hos
   const prefetch = (container: Container) => {
     const { decision, key } = callers.of(container);
     if (decision.kind === "denial") credentials.release(container.id);
-    else if (config.prefetch) credentials.prefetch(container.id, key, decision.request);
+    // One without an address (host network, another container's network) never asks under its own name.
+    else if (config.prefetch && addressesOf(container).length > 0)
+      credentials.prefetch(container.id, key, decision.request);
   };
   const onChange = (change: Change) => {
     if (change.kind === "gone") credentials.release(change.container.id);

@@ -4,9 +4,9 @@ import { type Attachment, addressesOf, type Container, isStarting } from "./cont
 import type { Directory } from "./directory.ts";
 import { type Engine, type Listed, statusOf } from "./docker.ts";
 import type { EngineEvent } from "./events.ts";
+import { Inquiries } from "./inquiries.ts";
 import type { Inspected } from "./inspect.ts";
 import { processStartedAt } from "./proc.ts";
-import { Turns } from "./turns.ts";
 
 export type Change = {
   /**
@@ -32,10 +32,6 @@ export type FollowerOptions = {
   readonly now: () => number;
 };
 
-/** In flight: what was asked before an event about the container is not applied after it. */
-type Mark = { inFlight: number };
-
-const looksAtOnce = 8;
 const maxKnown = 2000;
 /** From `network connect` to `start` takes 0.3 s, and longer with slow volumes. */
 const maxStartingMs = 60_000;
@@ -48,10 +44,10 @@ const gatewayNetwork = "docker_gwbridge";
  */
 export class Follower {
   readonly #with: FollowerOptions;
-  readonly #looking = new Turns(looksAtOnce);
-  /** Apart from the looks: those may wait for a container's lock in the engine, and an announcement is in a hurry. */
-  readonly #announcing = new Turns(looksAtOnce);
-  readonly #marks = new Map<string, Mark>();
+  readonly #inquiries = new Inquiries((id, error) => {
+    this.#with.log.warn({ container: id, error: explain(error) }, "looking at a container");
+    this.#with.onFailure(error, statusOf(error));
+  });
   /** Inspections under way, and whether to do it once more afterwards. */
   readonly #looks = new Map<string, { again: boolean; readonly done: Promise<void> }>();
   /** Networks that a container was connected to before we knew its labels. */
@@ -60,7 +56,6 @@ export class Follower {
   /** While a list is under way: ids with an event since it was asked for. The list may be older than the event. */
   #sinceList: Set<string> | undefined;
   #hasGateway = false;
-  #stopped = false;
 
   constructor(options: FollowerOptions) {
     this.#with = options;
@@ -68,7 +63,7 @@ export class Follower {
 
   /** Applies nothing any more; what is under way is dropped when it comes. */
   stop(): void {
-    this.#stopped = true;
+    this.#inquiries.stop();
   }
 
   handle(event: EngineEvent): void {
@@ -77,7 +72,7 @@ export class Follower {
       if (event.network?.name === gatewayNetwork) this.#hasGateway = true;
       return;
     }
-    this.#marks.delete(id);
+    this.#inquiries.overtake(id);
     this.#sinceList?.add(id);
     switch (kind) {
       case "created":
@@ -115,7 +110,7 @@ export class Follower {
     const [listed, gateway] = await Promise.all([engine.running(), engine.network(gatewayNetwork)]);
     const unchanged = await Promise.all(listed.map((one) => this.#isUnchanged(one, gateway?.get(one.id))));
     this.#sinceList = undefined;
-    if (this.#stopped) return 0;
+    if (this.#inquiries.stopped) return 0;
     this.#hasGateway = gateway !== undefined;
     const running = new Set(listed.map(({ id }) => id));
     const owned = [...directory.owned(owner)];
@@ -162,7 +157,7 @@ export class Follower {
    * the start is over: an inspect would wait for that, and come after the first instruction.
    */
   async #announce(id: string, network: string, known: Container): Promise<void> {
-    const attachment = await this.#ask(this.#announcing, id, async () => {
+    const attachment = await this.#inquiries.ask("announcement", id, async () => {
       const attachments = await this.#with.engine.network(network);
       return attachments?.get(id);
     });
@@ -203,9 +198,9 @@ export class Follower {
   async #repeat(id: string, look: { again: boolean }): Promise<void> {
     do {
       look.again = false;
-      const seen = await this.#ask(this.#looking, id, () => this.#inspect(id));
+      const seen = await this.#inquiries.ask("inspect", id, () => this.#inspect(id));
       if (seen !== undefined) this.#apply(id, seen);
-    } while (look.again && !this.#stopped);
+    } while (look.again && !this.#inquiries.stopped);
     this.#looks.delete(id);
   }
 
@@ -253,30 +248,6 @@ export class Follower {
     const isSame = current !== undefined && current.pid === seen.container.pid;
     const kind = isSame && current.pidStartedAt === seen.container.pidStartedAt ? "updated" : "started";
     this.#with.onChange({ kind, container: seen.container });
-  }
-
-  /** Asks the engine; undefined where it failed, or where an event about the container or the end of the connection came first. */
-  async #ask<T>(turns: Turns, id: string, question: () => Promise<T>): Promise<T | undefined> {
-    let answer: T | undefined;
-    let mark: Mark = { inFlight: 0 };
-    try {
-      answer = await turns.run(() => {
-        // Only from here on can the answer be older than an event.
-        mark = this.#marks.get(id) ?? mark;
-        mark.inFlight += 1;
-        this.#marks.set(id, mark);
-        return this.#stopped ? Promise.resolve(undefined) : question();
-      });
-    } catch (error) {
-      if (!this.#stopped) {
-        this.#with.log.warn({ container: id, error: explain(error) }, "looking at a container");
-        this.#with.onFailure(error, statusOf(error));
-      }
-    }
-    mark.inFlight -= 1;
-    const isCurrent = this.#marks.get(id) === mark;
-    if (isCurrent && mark.inFlight === 0) this.#marks.delete(id);
-    return isCurrent && !this.#stopped ? answer : undefined;
   }
 
   #put(container: Container): boolean {

@@ -81,13 +81,7 @@ const steadyMs = 30_000;
  * @throws OperatorError where `host` is no engine's address.
  */
 export function watchEngine(options: WatchOptions): EngineWatch {
-  const watch = new Watch(options);
-  return {
-    state: () => watch.state(),
-    settled: watch.settled,
-    refresh: () => watch.refresh(),
-    stop: () => watch.stop(),
-  };
+  return new Watch(options);
 }
 
 class Watch {

@@ -56,3 +56,13 @@ export class Callers {
     this.#byContainer = new WeakMap();
   }
 }
+
+/** Whether the container may ask now. A token bucket with one second's worth of requests; both services of ours draw from it. */
+export function admitted(caller: Caller, perSecond: number, now: number): boolean {
+  const topUp = ((now - caller.allowanceAt) / 1000) * perSecond;
+  caller.allowance = Math.min(perSecond, caller.allowance + Math.max(0, topUp));
+  caller.allowanceAt = now;
+  if (caller.allowance < 1) return false;
+  caller.allowance -= 1;
+  return true;
+}

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { failureDocuments } from "../credentials/document.ts";
+import { admitted } from "./callers.ts";
 import { Connections } from "./connection.ts";
 import { type Answer, sendAnswer } from "./errors.ts";
 import type { ImdsDependencies } from "./handler.ts";
@@ -57,6 +58,9 @@ export function containerCredentialsHandler(
     });
     if (!asker.known) return refuse(403, asker.code, asker.reason, asker.caller);
     const { caller, lookup } = asker;
+    const { requestsPerSecond } = the.settings();
+    if (!admitted(caller, requestsPerSecond, the.now()))
+      return refuse(429, "too-many-requests", `more than ${requestsPerSecond} requests a second`, caller);
     const { decision, container } = caller;
     if (decision.kind === "denial") return refuse(404, decision.code, decision.reason, caller);
     const answer = await the.credentials.get(container.id, caller.key, decision.request);

@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Lookup } from "../containers/directory.ts";
 import type { CacheAnswer, CredentialCache } from "../credentials/cache.ts";
 import { explain } from "../errors.ts";
-import type { Caller } from "./callers.ts";
+import { admitted, type Caller } from "./callers.ts";
 import { type Connection, Connections } from "./connection.ts";
 import { answer200, errorAnswers, sendAnswer, tokenMethodAnswer, ttlHeader } from "./errors.ts";
 import { hostIsOurs } from "./host.ts";
@@ -289,16 +289,6 @@ function verify(
   const left = tokens.secondsLeft(text, lookup.container.id);
   if (left !== undefined) connection.token = { text, lookup, expiresAt: Math.floor(now / 1000) + left };
   return left;
-}
-
-/** A token bucket with one second's worth of requests. */
-function admitted(caller: Caller, perSecond: number, now: number): boolean {
-  const topUp = ((now - caller.allowanceAt) / 1000) * perSecond;
-  caller.allowance = Math.min(perSecond, caller.allowance + Math.max(0, topUp));
-  caller.allowanceAt = now;
-  if (caller.allowance < 1) return false;
-  caller.allowance -= 1;
-  return true;
 }
 
 /** 1 to 21600 as EC2 takes it; undefined for anything else. */

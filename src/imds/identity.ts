@@ -38,10 +38,8 @@ export function askerOf(
   want: { readonly starting: boolean; readonly prove: boolean },
 ): Asker | Promise<Asker> {
   const lookup = the.directory.at(connection.address ?? "");
-  const settled =
-    lookup.kind === "container"
-      ? !(want.starting && isStarting(lookup.container))
-      : lookup.kind === "conflict";
+  // A conflict may be the moment in which an address changes hands: it is waited for, as an address is that nobody has yet.
+  const settled = lookup.kind === "container" && !(want.starting && isStarting(lookup.container));
   if (settled && !(want.prove && connection.proven !== lookup)) return asker(the, lookup);
   return findOut(the, connection, want.prove, settled ? lookup : undefined);
 }

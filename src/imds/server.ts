@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import type { Socket } from "node:net";
+import { Server as NetServer, type Socket } from "node:net";
+import type { Duplex } from "node:stream";
 
 /** Longer than any SDK's connection pool keeps an idle connection, so that the client is the one to close. */
 const keepAliveTimeoutMs = 75_000;
@@ -9,6 +10,12 @@ const maxHeaderBytes = 8 * 1024;
 
 /** A client that has not sent its request by then is no SDK: their own limits are 1 to 5 seconds. */
 const requestTimeoutMs = 5_000;
+
+/** How long a client that was refused may take to read why. */
+const lingerMs = 1_000;
+
+/** While draining: how long a connection without a request is kept, for one that is on its way. */
+const lastRequestMs = 250;
 
 export type ServerLimits = {
   /** Connections of one address at one time. */
@@ -21,7 +28,7 @@ export type ImdsServer = {
   /** Open client connections. */
   connections(): number;
   /**
-   * Stops accepting, lets requests in progress end, closes idle connections at once and all others after `graceMs`.
+   * Stops accepting, lets requests in progress end, closes idle connections soon and all others after `graceMs`.
    * The listening socket itself belongs to systemd where it was handed over, so that new clients wait in its queue.
    */
   drain(graceMs: number): Promise<void>;
@@ -58,6 +65,8 @@ export function imdsServer(
     }
     byAddress.set(address, count);
     open.add(socket);
+    // Node takes its own listener away before `connect` and `upgrade`: a client that then resets would end the process.
+    socket.on("error", () => undefined);
     socket.once("close", () => {
       open.delete(socket);
       const left = (byAddress.get(address) ?? 1) - 1;
@@ -66,26 +75,38 @@ export function imdsServer(
     });
   });
   // A tunnel or another protocol through a metadata service is never wanted; without these listeners Node would hand the socket over or hang.
-  server.on("connect", (_request, socket) => socket.end(badRequest));
-  server.on("upgrade", (_request, socket) => socket.end(badRequest));
-  server.on("clientError", (_error, socket) => {
-    if (socket.writable) socket.end(badRequest);
-    else socket.destroy();
-  });
+  server.on("connect", (_request, socket) => refuse(socket));
+  server.on("upgrade", (_request, socket) => refuse(socket));
+  server.on("clientError", (_error, socket) => refuse(socket));
   return {
     server,
     connections: () => open.size,
     drain: (graceMs) =>
       new Promise((resolve) => {
         draining = true;
-        const timer = setTimeout(() => server.closeAllConnections(), graceMs);
-        server.close(() => {
-          clearTimeout(timer);
+        // Not http's own close(): it resets connections that were accepted and whose first request has not been read yet.
+        const idle = setInterval(() => server.closeIdleConnections(), Math.min(lastRequestMs, graceMs));
+        // Not closeAllConnections(): it does not know those that asked for a tunnel.
+        const all = setTimeout(() => {
+          for (const socket of open) socket.destroy();
+        }, graceMs);
+        NetServer.prototype.close.call(server, () => {
+          clearInterval(idle);
+          clearTimeout(all);
           resolve();
         });
-        server.closeIdleConnections();
       }),
   };
+}
+
+/** Says 400 and closes, whether the client reads it and closes too or not. */
+function refuse(socket: Duplex): void {
+  if (!socket.writable) {
+    socket.destroy();
+    return;
+  }
+  socket.end(badRequest);
+  setTimeout(() => socket.destroy(), lingerMs).unref();
 }
 
 const badRequest =
