@@ -1,0 +1,45 @@
+"""Asks for credentials over and over, from a container's first instruction on, and notes what it got: one line `TIME ADDRESS OUTCOME` each.
+
+Usage: firewall-asker.py LOG PATIENCE_SECONDS ADDRESS...   Outcomes: `served STATUS`, `LEAK`, `nothing WHY`.
+"""
+import socket
+import sys
+import time
+
+LIST = "/latest/meta-data/iam/security-credentials/"
+MARKS = (b"HOST-SECRET-LEAK", b"HOSTSECRETLEAK", b"ec2-host-role")
+
+
+def get(address, path):
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as connection:
+        connection.settimeout(float(sys.argv[2]))
+        connection.connect((address, 80))
+        host = "[%s]" % address if ":" in address else address
+        connection.sendall(("GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n" % (path, host)).encode())
+        answer = b""
+        while True:
+            part = connection.recv(65536)
+            if not part:
+                return answer
+            answer += part
+
+
+def ask(address):
+    try:
+        answer = get(address, LIST)
+        head, _, body = answer.partition(b"\r\n\r\n")
+        status = head.split(b" ")[1].decode()
+        if status == "200":
+            answer += get(address, LIST + body.decode().split("\n")[0])
+        return "LEAK" if any(mark in answer for mark in MARKS) else "served " + status
+    except (OSError, IndexError) as error:
+        return "nothing " + type(error).__name__
+
+
+with open(sys.argv[1], "a", buffering=1) as log:
+    while True:
+        for address in sys.argv[3:]:
+            began = time.time()
+            print("%.3f %s %s" % (began, address, ask(address)), file=log)
+        time.sleep(0.02)

@@ -1,0 +1,9 @@
+import t from "tap";
+import { endures, thoseOfIptables } from "./firewall-disturbances.ts";
+import { canBoot } from "./requirements.ts";
+
+if (canBoot(t)) {
+  t.test("bookworm, iptables-nft: whatever is done to the host, the rules come back and nothing leaks", (t) =>
+    endures(t, { suite: "bookworm", filter: "iptables-nft", disturbances: thoseOfIptables }),
+  );
+}

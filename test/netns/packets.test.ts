@@ -1,0 +1,306 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import t, { type Test as Tap } from "tap";
+import type { Answer } from "./agent.ts";
+import { command, type Filter, filters } from "./backends.ts";
+import { unable } from "./requirements.ts";
+import { type Family, hostOn, hostOnLan, metadata, World } from "./world.ts";
+
+type Case = {
+  readonly from: string;
+  readonly what: string;
+  readonly expected: string;
+  readonly ask: () => Promise<Answer>;
+};
+
+const bridges = [
+  { name: "docker0", container: "docker", net: 1 },
+  { name: "br-0123456789ab", container: "network", net: 2 },
+  { name: "podman0", container: "podman", net: 3 },
+  // This one is made only after the rules are in force.
+  { name: "br-later", container: "later", net: 4 },
+  // Its operator gave it a name that is not in INTERFACES.
+  { name: "backend", container: "unlisted", net: 5 },
+] as const;
+
+const skip = unable(process.env) ?? false;
+
+for (const filter of filters) {
+  t.test(`${filter.name}: no packet gets round the rules`, { timeout: 300_000, skip }, async (t) => {
+    await using world = await World.make();
+    const run = world.hostRun(filter.rename);
+    const settings = t.testdir({});
+    for (const bridge of bridges.filter(({ name }) => name !== "br-later")) world.addBridge(bridge);
+    const compare = (when: string, cases: readonly Case[], inSummary = false) =>
+      judge(t, filter, when, cases, inSummary);
+
+    await compare("without rules", leaks(world));
+    const old = { do: "open", address: metadata.ipv4, port: 80 } as const;
+    t.equal(await world.tell("docker", old), "imds", "a connection from before the rules is open");
+
+    t.match((await command(run, "apply", settings, filter.backend)).text, "applied");
+    t.match(
+      await world.tell("docker", { do: "talk" }),
+      /^nothing/,
+      "the connection from before the rules is dead",
+    );
+    const [later] = bridges.filter(({ name }) => name === "br-later");
+    if (later !== undefined) world.addBridge(later);
+    for (const bridged of ["0", "1"]) {
+      for (const setting of ["iptables", "ip6tables"])
+        world.sysctl("host", `net.bridge.bridge-nf-call-${setting}=${bridged}`);
+      await compare(
+        `with the rules, bridge-nf-call-iptables=${bridged}`,
+        protectedCases(world),
+        bridged === "1",
+      );
+    }
+    t.equal(
+      (await command(run, "status", settings, filter.backend)).code,
+      0,
+      "status says that all is in place",
+    );
+
+    filter.flush(world);
+    const lost = await command(run, "status", settings, filter.backend);
+    t.equal(lost.code, 1, "status finds that the rules were flushed");
+    t.match(lost.text, "missing: ");
+    await compare("after a flush, the routing guard alone", closedCases(world));
+
+    await command(run, "apply", settings, filter.backend);
+    await compare("repaired", protectedCases(world));
+
+    flushGuard(world);
+    await compare("after `ip rule flush`, the filter alone", protectedCases(world));
+    t.match(
+      (await command(run, "status", settings, filter.backend)).text,
+      "ip -4 rule 170: from all to 169.254.169.254 blackhole",
+    );
+
+    filter.flush(world);
+    await compare("with both taken away (so that the cases are known to bite)", leaks(world));
+
+    writeFileSync(join(settings, "firewall.conf"), "REJECT_INSTEAD_OF_DROP=yes\n");
+    await command(run, "apply", settings, filter.backend);
+    await compare("with REJECT_INSTEAD_OF_DROP", protectedCases(world));
+    await refill();
+    await compare("with REJECT_INSTEAD_OF_DROP, alone", rejectedCases(world, "the guard"));
+    flushGuard(world);
+    await compare("with REJECT_INSTEAD_OF_DROP, the filter alone", [
+      ...protectedCases(world),
+      ...rejectedCases(world, "the filter"),
+    ]);
+
+    writeFileSync(
+      join(settings, "firewall.conf"),
+      `PROXY_ADDRESS="${hostOnLan.ipv4} ${hostOnLan.ipv6}"\nHOST_ACCESS=root\n`,
+    );
+    await command(run, "apply", settings, filter.backend);
+    await compare("with PROXY_ADDRESS and HOST_ACCESS=root", [
+      ...protectedCases(world),
+      ...hostUserCases(world),
+    ]);
+
+    writeFileSync(join(settings, "firewall.conf"), "IPV6=off\nFORWARDED=listed\n");
+    await command(run, "apply", settings, filter.backend);
+    await compare("with IPV6=off and FORWARDED=listed", [
+      ask(world, "docker", "metadata port 80, IPv4", "proxy", metadata.ipv4, 80),
+      ask(world, "docker", "metadata port 80, IPv6", "nothing", metadata.ipv6, 80),
+      ask(world, "unlisted", "metadata port 80, IPv4", "imds", metadata.ipv4, 80),
+    ]);
+
+    t.match((await command(run, "remove", settings)).text, /^removed/);
+    await compare("removed", leaks(world));
+  });
+}
+
+/** Prints each case, what was expected beside what was seen, and asserts. Lines that begin with `table` get into the summary of all tests. */
+async function judge(
+  t: Tap,
+  filter: Filter,
+  when: string,
+  cases: readonly Case[],
+  inSummary: boolean,
+): Promise<void> {
+  const seen = await Promise.all(cases.map(({ ask }) => ask()));
+  const rows = cases.map(({ from, what, expected }, index) => {
+    const answer = seen[index] ?? "";
+    const ok = expected === "nothing" ? answer.startsWith("nothing") : answer === expected;
+    const text = `${ok ? " " : "X"} ${from.padEnd(9)}${what.padEnd(50)} expected ${expected.padEnd(23)} seen ${answer}`;
+    return { ok, text };
+  });
+  const good = rows.filter(({ ok }) => ok).length;
+  t.comment(`table: ${filter.name}, ${when}: ${good} of ${rows.length} cases as expected`);
+  for (const { text } of rows) t.comment(inSummary ? `table: ${text}` : text);
+  const wrong = rows.filter(({ ok }) => !ok).map(({ text }) => text);
+  t.strictSame(wrong, [], `${when}: all ${cases.length} cases are as expected`);
+}
+
+function ask(
+  world: World,
+  from: string,
+  what: string,
+  expected: string,
+  address: string,
+  port: number,
+): Case {
+  return { from, what, expected, ask: () => world.tell(from, { do: "ask", protocol: "tcp", address, port }) };
+}
+
+const families: readonly Family[] = ["ipv4", "ipv6"];
+
+/** What a container may reach when all is in place, or without the redirect: `proxy` says what port 80 gets. */
+function containerCases(world: World, from: string, net: number, port80: string): readonly Case[] {
+  return families.flatMap((family) => {
+    const address = metadata[family];
+    const udp = (port: number): Case => ({
+      from,
+      what: `metadata UDP ${port}, ${family}`,
+      expected: "nothing",
+      ask: () => world.tell(from, { do: "ask", protocol: "udp", address, port }),
+    });
+    return [
+      ask(world, from, `metadata port 80, ${family}`, port80, address, 80),
+      ask(world, from, `metadata port 8080, ${family}`, "nothing", address, 8080),
+      ask(world, from, `metadata port 18000, ${family}`, "nothing", address, 18_000),
+      udp(80),
+      udp(53),
+      {
+        from,
+        what: `metadata ICMP echo, ${family}`,
+        expected: "nothing",
+        ask: () => world.ping(from, address),
+      },
+      ...(from === "unlisted"
+        ? []
+        : [ask(world, from, `the proxy's port directly, ${family}`, "proxy", hostOn(net)[family], 18_000)]),
+    ];
+  });
+}
+
+function hostCases(world: World): readonly Case[] {
+  return families.flatMap((family) => [
+    ask(world, "host", `metadata port 80, ${family}`, "imds", metadata[family], 80),
+    ask(world, "host", `metadata port 8080, ${family}`, "imds", metadata[family], 8080),
+    ask(
+      world,
+      "host",
+      `the proxy's port, ${family}`,
+      "proxy",
+      family === "ipv4" ? "127.0.0.1" : "::1",
+      18_000,
+    ),
+  ]);
+}
+
+function lanCases(world: World, proxyPort: string): readonly Case[] {
+  return families.flatMap((family) => [
+    ask(world, "lan", `the proxy's port, ${family}`, proxyPort, hostOnLan[family], 18_000),
+    ask(
+      world,
+      "lan",
+      `the proxy's port at a bridge's address, ${family}`,
+      proxyPort,
+      hostOn(1)[family],
+      18_000,
+    ),
+  ]);
+}
+
+function protectedCases(world: World): readonly Case[] {
+  return [
+    ...bridges.flatMap(({ container, net }) =>
+      containerCases(world, container, net, container === "unlisted" ? "nothing" : "proxy"),
+    ),
+    ...families.map((family) =>
+      ask(world, "unlisted", `the proxy's port directly, ${family}`, "nothing", hostOn(5)[family], 18_000),
+    ),
+    ...families.map((family) =>
+      ask(world, "lan", `metadata port 80 by way of the host, ${family}`, "nothing", metadata[family], 80),
+    ),
+    ...lanCases(world, "nothing"),
+    ...hostCases(world),
+  ];
+}
+
+/** The rules are flushed: nobody is served, and nobody reaches the metadata service but the host. */
+function closedCases(world: World): readonly Case[] {
+  return [
+    ...bridges.flatMap(({ container, net }) => containerCases(world, container, net, "nothing")),
+    ...hostCases(world),
+  ];
+}
+
+function leaks(world: World): readonly Case[] {
+  return [
+    ...families.flatMap((family) => [
+      ask(world, "docker", `metadata port 80, ${family}`, "imds", metadata[family], 80),
+      ask(world, "docker", `metadata port 8080, ${family}`, "imds", metadata[family], 8080),
+    ]),
+    {
+      from: "docker",
+      what: "metadata ICMP echo, ipv4",
+      expected: "imds",
+      ask: () => world.ping("docker", metadata.ipv4),
+    },
+    {
+      from: "docker",
+      what: "metadata ICMP echo, ipv6",
+      expected: "imds",
+      ask: () => world.ping("docker", metadata.ipv6),
+    },
+    ...families.map(
+      (family): Case => ({
+        from: "docker",
+        what: `metadata UDP 53, ${family}`,
+        expected: "imds",
+        ask: () => world.tell("docker", { do: "ask", protocol: "udp", address: metadata[family], port: 53 }),
+      }),
+    ),
+    ...lanCases(world, "proxy"),
+    ...hostCases(world),
+  ];
+}
+
+/** The client is told at once instead of waiting. */
+function rejectedCases(world: World, by: string): readonly Case[] {
+  const refused = { ipv4: "nothing (EHOSTUNREACH)", ipv6: "nothing (EACCES)" };
+  return families.map((family) => ({
+    from: "docker",
+    what: `metadata port 8080, ${family}, refused by ${by}`,
+    expected: refused[family],
+    ask: () =>
+      world.tell("docker", {
+        do: "ask",
+        protocol: "tcp",
+        address: metadata[family],
+        port: 8080,
+        patient: true,
+      }),
+  }));
+}
+
+/** The kernel's routing answers one caller five times, then once a second. */
+function refill(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 2_000));
+}
+
+function hostUserCases(world: World): readonly Case[] {
+  return families.map((family) => ({
+    from: "host",
+    what: `metadata port 80 as another user than root, ${family}`,
+    expected: "nothing",
+    ask: () =>
+      world.tell("host", { do: "ask", protocol: "tcp", address: metadata[family], port: 80 }, 65_534),
+  }));
+}
+
+function flushGuard(world: World): void {
+  for (const [family, address] of [
+    ["-4", metadata.ipv4],
+    ["-6", metadata.ipv6],
+  ] as const) {
+    for (const priority of ["170", "169", "171"])
+      world.ip("host", family, "rule", "del", "pref", priority, "to", address);
+  }
+}

@@ -1,0 +1,32 @@
+import { execFileSync } from "node:child_process";
+
+/**
+ * Why the tests with real packets cannot run here; undefined where they can. On CI they must.
+ * @throws on CI, instead
+ */
+export function unable(environment: { readonly CI?: string | undefined }): string | undefined {
+  const reason = lacking();
+  if (reason !== undefined && environment.CI === "true")
+    throw new Error(`the tests in test/netns cannot run: ${reason}`);
+  return reason;
+}
+
+function lacking(): string | undefined {
+  if (process.getuid?.() !== 0) return "they need root, for network namespaces";
+  for (const command of [
+    "ip",
+    "nft",
+    "iptables-nft",
+    "iptables-legacy",
+    "ip6tables-legacy",
+    "sysctl",
+    "ping",
+  ]) {
+    try {
+      execFileSync("sh", ["-c", `command -v ${command}`], { stdio: "ignore" });
+    } catch {
+      return `they need the command ${command}`;
+    }
+  }
+  return undefined;
+}

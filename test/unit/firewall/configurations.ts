@@ -1,0 +1,36 @@
+import { fileURLToPath } from "node:url";
+import { ruleset } from "../../../src/firewall/ruleset.ts";
+import { parseSettings } from "../../../src/firewall/settings.ts";
+
+/** Where the rendered rules of the configurations are kept, `NAME.nftables` and `NAME.iptables`. */
+export const goldenDirectory = fileURLToPath(new URL("../../golden/firewall/", import.meta.url));
+
+/** Configurations whose rules are kept; `uids` is what their HOST_ACCESS stands for. */
+export const configurations: readonly {
+  readonly name: string;
+  readonly text: string;
+  readonly uids?: readonly number[];
+}[] = [
+  { name: "default", text: "" },
+  { name: "one-bridge", text: "INTERFACES=docker0" },
+  { name: "other-ports", text: "PROXY_PORT=8181\nMETADATA_PORT=8080" },
+  { name: "other-metadata", text: "METADATA_IPV4=192.0.2.254\nMETADATA_IPV6=2001:db8::254" },
+  { name: "proxy-address-ipv4", text: "INTERFACES=docker0\nPROXY_ADDRESS=10.0.0.1" },
+  { name: "proxy-address-both", text: 'INTERFACES=docker0\nPROXY_ADDRESS="10.0.0.1 fd12::1"' },
+  { name: "ipv6-off", text: "INTERFACES=docker0\nIPV6=off" },
+  { name: "reject", text: "INTERFACES='docker0 br-*'\nREJECT_INSTEAD_OF_DROP=yes" },
+  { name: "forwarded-listed", text: "INTERFACES='docker0 podman*'\nFORWARDED=listed" },
+  { name: "host-access-root", text: "INTERFACES=docker0\nHOST_ACCESS=root", uids: [0, 998] },
+  {
+    name: "host-access-users-reject",
+    text: "INTERFACES=docker0\nHOST_ACCESS='root deploy'\nREJECT_INSTEAD_OF_DROP=yes\nFORWARDED=listed",
+    uids: [0, 998, 1001],
+  },
+];
+
+/** The rules of a drop-in's text. @throws if the text has problems */
+export function rulesOf(text: string, uids?: readonly number[]) {
+  const settings = parseSettings([{ path: "firewall.conf", text }], 18_000, () => "");
+  if (!("backend" in settings)) throw new Error(JSON.stringify(settings));
+  return ruleset(settings, uids);
+}
