@@ -1,0 +1,43 @@
+import type { Plugin } from "esbuild";
+
+/**
+ * Packages that a dependency imports at its top and that this product never uses. Left in, they would be 40 % of the bundle, and `ssh2` would
+ * look for a native addon at each start. The reason is part of the error that whoever touches one gets.
+ */
+const leftOut: Readonly<Record<string, string>> = {
+  "@grpc/grpc-js": "BuildKit sessions of dockerode; no image is built here",
+  "@grpc/proto-loader": "BuildKit sessions of dockerode; no image is built here",
+  protobufjs: "BuildKit progress messages of dockerode; no image is built here",
+  ssh2: "Docker engines over ssh://; dockerHost is a unix socket or tcp with TLS",
+  "tar-fs": "build contexts of dockerode; no image is built here",
+  "thread-stream": "pino's transports in worker threads; the log is written by this process",
+};
+
+/** Replaces each of them by a module that loads, and throws only when something of it is called. */
+export const leaveOut: Plugin = {
+  name: "leave-out",
+  setup(build) {
+    const names = Object.keys(leftOut).map((name) => name.replace(/[/-]/g, "\\$&"));
+    build.onResolve({ filter: new RegExp(`^(${names.join("|")})$`) }, ({ path }) => ({
+      path,
+      namespace: "left-out",
+    }));
+    build.onLoad({ filter: /.*/, namespace: "left-out" }, ({ path }) => ({
+      contents: stub(path, leftOut[path] ?? ""),
+      loader: "js",
+    }));
+  },
+};
+
+/** `require("ssh2").Client` happens while docker-modem loads, so reading a property must give a stub too; a call is what must not pass silently. */
+function stub(name: string, reason: string): string {
+  const message = `${name} is left out of this executable (${reason})`;
+  return `
+    const refuse = () => { throw new Error(${JSON.stringify(message)}); };
+    const stub = new Proxy(function () {}, {
+      get: (target, key) => (key in target ? target[key] : typeof key === "symbol" || key === "__esModule" ? undefined : stub),
+      apply: refuse,
+      construct: refuse,
+    });
+    module.exports = stub;`;
+}

@@ -1,0 +1,101 @@
+import { chmodSync, copyFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
+import type { NodePackage } from "./node-package.ts";
+import { run } from "./run.ts";
+import type { Target } from "./target.ts";
+
+/** The name and the switch that Node looks for in itself (nodejs.org/api/single-executable-applications.html). */
+const resource = "NODE_SEA_BLOB";
+const sentinel = "NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2";
+
+/** The arguments that the executable's Node runs with, whatever the operator's environment says. */
+const nodeArguments: readonly string[] = [];
+
+/** Puts the bundle `main.cjs` of `folder` into a copy of Node at `to`. */
+export function makeExecutable(
+  root: string,
+  folder: string,
+  node: NodePackage,
+  of: Target,
+  to: string,
+): "with code cache" | "without code cache" {
+  // Strip first: stripping a binary that has the resource in it yields one that prints nothing.
+  copyFileSync(`${node.folder}/bin/node`, to);
+  chmodSync(to, 0o755);
+  run(`${of.toolchain}strip`, ["--remove-section=.comment", to]);
+
+  const interpreter = runnerOf(of);
+  writeBlob(folder, node, interpreter);
+  run(`${root}/node_modules/.bin/postject`, [
+    to,
+    resource,
+    `${folder}/main.blob`,
+    "--sentinel-fuse",
+    sentinel,
+  ]);
+  return interpreter === undefined ? "without code cache" : "with code cache";
+}
+
+/** How to run the target's Node here: by itself, under qemu-user, or not at all (undefined). A code cache is made by the V8 that will read it. */
+function runnerOf(of: Target): readonly string[] | undefined {
+  if (of.native) return [];
+  const qemu = `/usr/bin/qemu-${of.rpm}-static`;
+  return existsSync(qemu) ? [qemu] : undefined;
+}
+
+function writeBlob(folder: string, node: NodePackage, runner: readonly string[] | undefined): void {
+  const config = {
+    main: "main.cjs",
+    output: "main.blob",
+    disableExperimentalSEAWarning: true,
+    useCodeCache: runner !== undefined,
+    execArgv: nodeArguments,
+    // NODE_OPTIONS of whoever starts it must not reach a root or credential-holding process.
+    execArgvExtension: "none",
+  };
+  writeFileSync(`${folder}/sea-config.json`, `${JSON.stringify(config, undefined, 2)}\n`);
+  if (runner === undefined) {
+    run(process.execPath, ["--experimental-sea-config", "sea-config.json"], { cwd: folder });
+    return;
+  }
+  const generate = (flags: readonly string[]): Buffer => {
+    const [program = "", ...rest] = [
+      ...runner,
+      `${node.folder}/bin/node`,
+      ...flags,
+      ...nodeArguments,
+      "--experimental-sea-config",
+      "sea-config.json",
+    ];
+    run(program, rest, { cwd: folder });
+    return readFileSync(`${folder}/main.blob`);
+  };
+  writeFileSync(`${folder}/main.blob`, reproducible(generate, readFileSync(`${folder}/main.cjs`)));
+}
+
+/**
+ * V8 lays a code cache out by string hashes, which are seeded anew in each process: no two are the same. A fixed seed makes them so, but
+ * V8 then refuses the cache in a process without that flag, because the cache's head has a hash of all flags; and the executable must keep
+ * its random seed (a fixed one lets a client choose colliding header names). So: the cache of a seeded run, with the flags of a plain one.
+ */
+function reproducible(generate: (flags: readonly string[]) => Buffer, source: Buffer): Buffer {
+  const plain = generate([]);
+  const seeded = generate(["--hash-seed=1"]);
+  const at = flagsHashOffset(plain, source);
+  if (at !== flagsHashOffset(seeded, source)) {
+    throw new Error("making the code cache: the blobs of two runs differ before their code caches");
+  }
+  plain.copy(seeded, at, at, at + 4);
+  return seeded;
+}
+
+/** The blob is: head, source, 8 bytes of length, code cache. The cache begins with 4-byte words: magic, version, source and flags hash. */
+function flagsHashOffset(blob: Buffer, source: Buffer): number {
+  const at = blob.indexOf(source);
+  if (at < 0) throw new Error("making the code cache: the blob does not hold the bundle");
+  const cache = at + source.length + 8;
+  // 0xC0DE is the upper half of V8's magic number for code caches.
+  if (blob.readUInt16LE(cache + 2) !== 0xc0de) {
+    throw new Error("making the code cache: it is not where this Node used to put it");
+  }
+  return cache + 12;
+}

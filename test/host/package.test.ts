@@ -1,0 +1,274 @@
+import { execFileSync, spawnSync } from "node:child_process";
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import t, { type Test } from "tap";
+import {
+  allOff,
+  allRunning,
+  configPath,
+  installDeb,
+  property,
+  states,
+  units,
+  writeConfig,
+} from "./appliance.ts";
+import { startAws } from "./aws.ts";
+import { bootFor } from "./boot.ts";
+import { builtPackages } from "./built-packages.ts";
+import type { TestHost } from "./host.ts";
+import { canBoot } from "./requirements.ts";
+import { addYumRepository, becomeRpmHost, dnf } from "./rpm.ts";
+
+/** The life of the packages on a booted host: files, installation, upgrade, removal. */
+const root = dirname(dirname(import.meta.dirname));
+const golden = join(root, "test/golden/package");
+const suites = ["bookworm", "trixie"] as const;
+const edited = { defaultAlias: "", aliasToARN: { web: "arn:aws:iam::123456789012:role/containers/Web" } };
+
+/** What the RPM asks for, and Debian has under other names. */
+const capabilities = [
+  "iproute",
+  "libatomic.so.1()(64bit)",
+  "libc.so.6(GLIBC_2.28)(64bit)",
+  "libgcc_s.so.1()(64bit)",
+  "libstdc++.so.6(GLIBCXX_3.4.21)(64bit)",
+  "libsystemd.so.0(LIBSYSTEMD_214)(64bit)",
+];
+
+/** `-rwxr-xr-x root:root /path`, sorted by path: what `list` names, as it is on the host. */
+async function filesOf(host: TestHost, list: string): Promise<string> {
+  const { stdout } = await host.exec(`${list} | sort | xargs -d '\\n' stat -c '%A %U:%G %n'`);
+  return stdout;
+}
+
+/** A key that signs a repository without asking, in a keyring of its own. */
+function signingKey(t: Test): { readonly home: string; readonly fingerprint: string } {
+  const home = mkdtempSync(join(tmpdir(), "gpg-"));
+  const gpg = (...args: readonly string[]) =>
+    execFileSync("gpg", ["--batch", "--homedir", home, ...args], {
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "ignore"],
+    });
+  t.teardown(() => {
+    spawnSync("gpgconf", ["--homedir", home, "--kill", "all"]);
+    rmSync(home, { recursive: true, force: true });
+  });
+  gpg("--passphrase", "", "--quick-gen-key", "Test <test@example.com>", "rsa2048", "sign", "never");
+  const [, fingerprint = ""] = /^fpr:+([0-9A-F]+):/m.exec(gpg("--with-colons", "--list-secret-keys")) ?? [];
+  return { home, fingerprint };
+}
+
+/** `make repo` of these packages. */
+function repositories(t: Test, packages: readonly string[], key: ReturnType<typeof signingKey>): string {
+  const folder = mkdtempSync(join(tmpdir(), "repo-"));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  mkdirSync(join(folder, "packages"));
+  for (const path of packages) copyFileSync(path, join(folder, "packages", path.split("/").at(-1) ?? ""));
+  execFileSync(join(root, "scripts/repo"), {
+    env: {
+      ...process.env,
+      GNUPGHOME: key.home,
+      KEY: key.fingerprint,
+      PACKAGES: join(folder, "packages"),
+      OUT: join(folder, "out"),
+    },
+    stdio: ["ignore", "ignore", "inherit"],
+  });
+  return join(folder, "out");
+}
+
+/** Our table and our routing rules, as the kernel's tools print them; empty where there are none. */
+const rules = async (host: TestHost) =>
+  (await host.exec("nft list tables | grep ec2metaproxy; ip rule | grep 169.254.169.254; true")).stdout;
+
+/** Removal, whichever package manager did it. */
+async function leftNothing(t: Test, host: TestHost, said: string): Promise<void> {
+  t.match(said, /containers now reach .* the instance's own role/);
+  t.equal(await rules(host), "", "the rules are gone");
+  for (const unit of units) t.equal(await property(host, unit, "ActiveState"), "inactive", unit);
+  const links = await host.exec("find /etc/systemd/system -name 'ec2metaproxy*'");
+  t.equal(links.stdout, "", "no unit is enabled any more");
+  const processes = await host.exec("pgrep -c -x ec2metaproxy || true");
+  t.equal(processes.stdout.trim(), "0");
+}
+
+if (canBoot(t)) {
+  t.test("lintian and rpmlint find nothing that is not explained", async (t) => {
+    const { deb, rpm } = builtPackages();
+    const lintian = spawnSync("lintian", ["--allow-root", "--fail-on=error,warning", deb], {
+      encoding: "utf8",
+    });
+    t.equal(lintian.stdout, "");
+    t.equal(lintian.status, 0);
+    const rpmlint = spawnSync("rpmlint", ["-c", join(root, "packaging/rpm/rpmlint.toml"), rpm], {
+      encoding: "utf8",
+    });
+    t.match(rpmlint.stdout, /0 errors, 0 warnings/);
+  });
+
+  for (const suite of suites) {
+    t.test(`on ${suite} the DEB installs, upgrades, goes and comes back`, async (t) => {
+      const host = await bootFor(t, { suite });
+      const { deb, nextDeb } = builtPackages();
+      await startAws(host);
+
+      await t.test(
+        "apt-get install ./x.deb leaves the files of the golden list, and all units off",
+        async (t) => {
+          await installDeb(host, deb);
+          const files = await filesOf(host, "dpkg -L ec2metaproxy | grep ec2metaproxy");
+          t.equal(files, readFileSync(join(golden, "deb-files.txt"), "utf8"));
+          t.same(await states(host), allOff);
+          const user = await host.exec("id ec2metaproxy");
+          t.match(user.stdout, /groups=.*docker/);
+          const version = await host.exec("ec2metaproxy --version");
+          t.match(version.stdout, /^ec2metaproxy \S+ \(commit \S+, node 26\./);
+        },
+      );
+
+      await t.test(
+        "an upgrade keeps the edited file, restarts what runs, and keeps it enabled",
+        async (t) => {
+          await writeConfig(host, edited);
+          await host.exec("systemctl enable --now ec2metaproxy");
+          const pid = await property(host, "ec2metaproxy.service", "MainPID");
+          const socketSince = await property(host, "ec2metaproxy.socket", "ActiveEnterTimestampMonotonic");
+          await installDeb(host, nextDeb);
+          t.same(await states(host), allRunning);
+          t.not(await property(host, "ec2metaproxy.service", "MainPID"), pid);
+          t.equal(
+            await property(host, "ec2metaproxy.socket", "ActiveEnterTimestampMonotonic"),
+            socketSince,
+            "the socket was open throughout",
+          );
+          t.same(JSON.parse(await host.read(configPath)), edited);
+        },
+      );
+
+      await t.test("an upgrade leaves off what the operator had switched off", async (t) => {
+        await host.exec(["systemctl", "disable", "--now", ...units]);
+        await host.copyIn(deb, "/root/ec2metaproxy.deb");
+        await host.exec("apt-get install -y --allow-downgrades --reinstall /root/ec2metaproxy.deb", {
+          env: { DEBIAN_FRONTEND: "noninteractive" },
+        });
+        t.same(await states(host), allOff);
+      });
+
+      await t.test(
+        "removal stops all, removes the rules, says what that means, and keeps the configuration",
+        async (t) => {
+          await host.exec("systemctl enable --now ec2metaproxy");
+          t.match(await rules(host), /table inet ec2metaproxy/);
+          const { stdout, stderr } = await host.exec("apt-get remove -y ec2metaproxy");
+          await leftNothing(t, host, stdout + stderr);
+          t.same(JSON.parse(await host.read(configPath)), edited);
+        },
+      );
+
+      await t.test(
+        "installed again it runs with the kept configuration; purging takes that away too",
+        async (t) => {
+          await installDeb(host, deb);
+          t.same(await states(host), allOff);
+          t.same(JSON.parse(await host.read(configPath)), edited);
+          await host.exec("systemctl enable --now ec2metaproxy");
+          t.same(await states(host), allRunning);
+          const { stdout, stderr } = await host.exec("apt-get purge -y ec2metaproxy");
+          await leftNothing(t, host, stdout + stderr);
+          const left = await host.exec(
+            "find /etc /usr /run /var/lib -name '*ec2metaproxy*' -not -path '/var/lib/dpkg/*'",
+          );
+          t.equal(left.stdout, "");
+        },
+      );
+    });
+
+    t.test(
+      `on ${suite} the RPM from a signed repository installs, upgrades, goes and comes back`,
+      async (t) => {
+        const host = await bootFor(t, { suite });
+        const { rpm, nextRpm, deb } = builtPackages();
+        await startAws(host);
+        await becomeRpmHost(host, capabilities);
+        const key = signingKey(t);
+        const use = async (...rpms: readonly string[]) => {
+          const yum = join(repositories(t, [deb, ...rpms], key), "yum");
+          await addYumRepository(host, join(yum, "x86_64"), { gpgKey: "ec2metaproxy.asc" });
+        };
+
+        await t.test("dnf install leaves the files of the golden list, and all units off", async (t) => {
+          await use(rpm);
+          await dnf(host, "install", "ec2metaproxy");
+          t.equal(
+            await filesOf(host, "rpm --query --list ec2metaproxy"),
+            readFileSync(join(golden, "rpm-files.txt"), "utf8"),
+          );
+          t.same(await states(host), allOff);
+        });
+
+        await t.test(
+          "an upgrade keeps the edited file, restarts what runs, and keeps it enabled",
+          async (t) => {
+            await writeConfig(host, edited);
+            await host.exec("systemctl enable --now ec2metaproxy");
+            const pid = await property(host, "ec2metaproxy.service", "MainPID");
+            const socketSince = await property(host, "ec2metaproxy.socket", "ActiveEnterTimestampMonotonic");
+            await use(rpm, nextRpm);
+            await dnf(host, "upgrade", "ec2metaproxy");
+            t.match((await host.exec("rpm --query ec2metaproxy")).stdout, /9\.9\.9/);
+            t.same(await states(host), allRunning);
+            t.not(await property(host, "ec2metaproxy.service", "MainPID"), pid);
+            t.equal(
+              await property(host, "ec2metaproxy.socket", "ActiveEnterTimestampMonotonic"),
+              socketSince,
+              "the socket was open throughout",
+            );
+            t.same(JSON.parse(await host.read(configPath)), edited);
+            t.match(await rules(host), /table inet ec2metaproxy/);
+          },
+        );
+
+        await t.test("an upgrade leaves off what the operator had switched off", async (t) => {
+          await host.exec(["systemctl", "disable", "--now", ...units]);
+          await dnf(host, "reinstall", "ec2metaproxy");
+          t.same(await states(host), allOff);
+        });
+
+        await t.test(
+          "removal stops all, removes the rules, says what that means, and keeps the edited file",
+          async (t) => {
+            await host.exec("systemctl enable --now ec2metaproxy");
+            const said = await dnf(host, "remove", "ec2metaproxy");
+            await leftNothing(t, host, said);
+            t.same(JSON.parse(await host.read(`${configPath}.rpmsave`)), edited);
+          },
+        );
+
+        await t.test("it can be installed again", async (t) => {
+          await dnf(host, "install", "ec2metaproxy");
+          await host.exec("systemctl enable --now ec2metaproxy");
+          t.same(await states(host), allRunning);
+        });
+      },
+    );
+  }
+
+  t.test("apt installs from the signed repository, and refuses one that somebody changed", async (t) => {
+    const host = await bootFor(t, { suite: "bookworm" });
+    const { deb, rpm } = builtPackages();
+    const apt = join(repositories(t, [deb, rpm], signingKey(t)), "apt");
+    await host.copyIn(apt, "/srv/apt");
+    const source = "deb [signed-by=/srv/apt/ec2metaproxy.asc] file:///srv/apt stable main\n";
+    await host.write("/etc/apt/sources.list.d/ec2metaproxy.list", source);
+    await host.exec("apt-get update");
+    await host.exec("apt-get install -y ec2metaproxy", { timeoutMs: 120_000 });
+    t.same(await states(host), allOff);
+
+    await host.exec(
+      "sed -i 's/^Version: .*/Version: 66/' /srv/apt/dists/stable/main/binary-*/Packages && rm /srv/apt/dists/stable/main/binary-*/Packages.gz",
+    );
+    const changed = await host.exec("rm -rf /var/lib/apt/lists/*; apt-get update", { check: false });
+    t.not(changed.code, 0, "the list's checksum is not the signed one");
+  });
+}
