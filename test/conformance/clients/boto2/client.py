@@ -1,0 +1,37 @@
+"""boto 2, which speaks IMDSv1 only and has no setting for another address: its own function is given the proxy's."""
+import json
+import os
+import sys
+
+import boto
+import boto.utils
+
+
+def main():
+    endpoint = os.environ["AWS_EC2_METADATA_SERVICE_ENDPOINT"]
+    print(json.dumps({"ready": "boto " + boto.__version__}), flush=True)
+    for line in sys.stdin:
+        try:
+            if line.strip() == "region":
+                zone = boto.utils.get_instance_metadata(url=endpoint, data="meta-data/placement/", num_retries=1)
+                answer = {"region": zone["availability-zone"][:-1]}
+            else:
+                # As boto.provider.Provider does it: the role's name is the only key of the folder.
+                roles = boto.utils.get_instance_metadata(
+                    url=endpoint, data="meta-data/iam/security-credentials/", num_retries=1, timeout=1.0
+                )
+                document = list(roles.values())[0] if roles else {}
+                if not document or "AccessKeyId" not in document:
+                    answer = {"error": "no credentials"}
+                else:
+                    answer = {
+                        "accessKeyId": document["AccessKeyId"],
+                        "secretAccessKey": document["SecretAccessKey"],
+                        "token": document["Token"],
+                    }
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), flush=True)
+
+
+main()

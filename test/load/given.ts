@@ -1,0 +1,45 @@
+import { startProxy } from "../../scripts/demo/proxy.ts";
+import { account } from "../support/aws/account.ts";
+import { startAws } from "../support/aws/aws.ts";
+import { ask } from "../support/raw-http.ts";
+
+export const noisy = { address: "127.0.0.1", name: "noisy" };
+export const quiet = { address: "127.0.0.2", name: "quiet" };
+export const credentialsPath = "/latest/meta-data/iam/security-credentials/load";
+
+/** The proxy as a process of its own, with two containers that have the same role and limits as shipped. */
+export async function givenProxy(config: Readonly<Record<string, unknown>> = {}) {
+  const aws = await startAws({ imds: { generous: true, record: 0 } });
+  const proxy = await startProxy(
+    {
+      metadataEndpoint: aws.imds.url,
+      sts: { endpoint: aws.sts.url, region: account.region },
+      defaultAlias: "load",
+      aliasToARN: { load: `arn:aws:iam::${account.id}:role/load` },
+      staticContainers: Object.fromEntries([noisy, quiet].map(({ address, name }) => [address, { name }])),
+      dockerHost: "/nonexistent/docker.sock",
+      ...config,
+    },
+    {},
+  ).catch(async (error: unknown) => {
+    await aws.stop();
+    throw error;
+  });
+  const { port } = proxy;
+  const tokenLines = async ({ address }: { address: string }) => {
+    const answer = await ask({ port, from: address }, "PUT", "/latest/api/token", [
+      "X-aws-ec2-metadata-token-ttl-seconds: 21600",
+    ]);
+    return [`X-aws-ec2-metadata-token: ${answer.body}`];
+  };
+  return {
+    aws,
+    proxy,
+    port,
+    tokenLines,
+    async [Symbol.asyncDispose]() {
+      await proxy[Symbol.asyncDispose]();
+      await aws.stop();
+    },
+  };
+}

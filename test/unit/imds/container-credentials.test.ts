@@ -1,0 +1,105 @@
+import t from "tap";
+import { ask, wire } from "../../support/raw-http.ts";
+import { admin, db, engineContainer, givenProxy, none, roleArn, stranger, web } from "./given.ts";
+
+const path = "/v1/credentials";
+type Given = Awaited<ReturnType<typeof givenProxy>>;
+const get = (proxy: Given, from: string, lines: readonly string[] = ["Host: 127.0.0.1"]) =>
+  ask({ port: proxy.ecsPort, from }, "GET", path, lines);
+const json = (body: string) => JSON.parse(body) as Readonly<Record<string, string>>; // the documents hold texts, and one number
+
+t.test("the container credentials endpoint answers as the agents of ECS and EKS do", async (t) => {
+  const proxy = await givenProxy(t);
+  const answer = await get(proxy, web.address, [
+    "Host: 127.0.0.1",
+    "Accept: application/json",
+    "Authorization: x",
+  ]);
+  t.equal(answer.status, 200);
+  t.equal(answer.header("content-type"), "application/json");
+  const document = json(answer.body);
+  t.match(document, {
+    RoleArn: roleArn("Web"),
+    AccessKeyId: /^ASIA/,
+    SecretAccessKey: /./,
+    Token: /./,
+    Expiration: /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/,
+  });
+  t.notMatch(
+    json((await get(proxy, db.address)).body).AccessKeyId,
+    document.AccessKeyId,
+    "another gets its own",
+  );
+  t.equal(proxy.grants.length, 2, "each grant is recorded");
+});
+
+t.test("the container credentials endpoint refuses whom the metadata service refuses", async (t) => {
+  const proxy = await givenProxy(t);
+  proxy.aws.sts.faults.setFor(roleArn("Database"), { status500: true });
+  const cases: readonly [
+    what: string,
+    from: string,
+    lines: readonly string[],
+    status: number,
+    code: string,
+  ][] = [
+    ["a container without a role", none.address, ["Host: 127.0.0.1"], 404, "no-role-requested"],
+    ["a stranger", stranger, ["Host: 127.0.0.1"], 403, "unknown-caller"],
+    ["a page under a rebound name", web.address, ["Host: evil.example"], 403, "host"],
+    ["a role that IAM refuses", admin.address, ["Host: localhost"], 403, "AssumeRoleUnauthorizedAccess"],
+    ["a role while STS is down", db.address, ["Host: 169.254.170.2"], 503, "CredentialsUninitialized"],
+  ];
+  for (const [what, from, lines, status, code] of cases) {
+    const answer = await get(proxy, from, lines);
+    t.equal(answer.status, status, what);
+    const document = json(answer.body);
+    t.same([document.code, document.Code, document.HTTPErrorCode], [code, code, status], what);
+    t.equal(document.message, document.Message);
+    t.notMatch(answer.body, /ASIA/);
+    if (status === 503) t.match(answer.header("retry-after"), /^[1-9]/);
+  }
+  for (const [method, target, status] of [
+    ["POST", path, 405],
+    ["GET", "/", 404],
+    ["GET", "/v1/credentials/../credentials", 404],
+    ["GET", "/latest/meta-data/iam/security-credentials/Web", 404],
+  ] as const)
+    t.equal(
+      (await ask({ port: proxy.ecsPort }, method, target, ["Host: 127.0.0.1", "Content-Length: 0"])).status,
+      status,
+      `${method} ${target}`,
+    );
+});
+
+t.test(
+  "the container credentials endpoint always wants the proof, since it has no session token",
+  async (t) => {
+    let checks = 0;
+    const proxy = await givenProxy(t, {
+      containers: [engineContainer("aa", "127.0.0.30")],
+      provenance: {
+        check: async () => {
+          checks++;
+          return { proven: false, code: "no-such-socket", reason: "the container has no such connection" };
+        },
+      },
+      config: { defaultAlias: "web", identityProof: "token" },
+    });
+    t.equal((await get(proxy, "127.0.0.30")).status, 403);
+    t.equal((await get(proxy, "127.0.0.30", ["Host: 127.0.0.1", "X-aws-ec2-metadata-token: x"])).status, 403);
+    t.equal(checks, 2);
+    t.equal(proxy.aws.sts.counts().total, 0);
+  },
+);
+
+t.test("requests to both services count together against a container's rate", async (t) => {
+  const proxy = await givenProxy(t, { config: { limits: { requestsPerSecond: 5 } } });
+  const statuses: number[] = [];
+  using kept = wire(proxy.ecsPort);
+  for (let round = 0; round < 20; round++) {
+    kept.write(`GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n`);
+    statuses.push((await kept.answer())?.status ?? 0);
+  }
+  t.ok(statuses.includes(200) && statuses.includes(429), String(statuses));
+  t.equal((await get(proxy, db.address)).status, 200);
+});
