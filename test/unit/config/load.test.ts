@@ -28,7 +28,9 @@ t.test("an empty object is a configuration that serves nobody a role, with every
   t.equal(config.prefetch, true);
   t.same(config.aliasToARN, {});
   t.notOk(
-    config.passthrough.allow.some((category) => /user-data|identity|^iam/.test(category)),
+    config.passthrough.allow.some((category) =>
+      /user-data|identity-credentials|pkcs7|signature|rsa2048|^iam/.test(category),
+    ),
     "nothing secret is forwarded by default",
   );
   t.end();
@@ -78,9 +80,9 @@ t.test("five mistakes are five problems, each with line, path, value and hint", 
   t.same(found, [
     'config.json:2: listn: no such key|Did you mean "listen"?',
     'config.json:3: httpTokens: expected "required" or "optional", got "requird"|Did you mean "required"?',
-    'config.json:4: aliasToARN.db: expected a role ARN (the account id has 2 digits, not 12), got "arn:aws:iam::12:role/db"|',
+    'config.json:4: aliasToARN.db: expected a role ARN (the account id has 2 digits, not 12), got "arn:aws:iam::12:role/db"|Meaning: arn:PARTITION:iam::ACCOUNT:role/NAME',
     'config.json:5: sts.regoin: no such key|Did you mean "region"?',
-    "config.json:6: defaultAlias: expected string, got 7|",
+    "config.json:6: defaultAlias: expected string, got 7|Meaning: The alias of containers that ask for nothing. Without it they get no role.",
   ]);
   t.end();
 });

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
+import { collectGarbage } from "../../support/collect-garbage.ts";
 import type { Fault } from "../../support/engine/engine.ts";
 import { idOf } from "../../support/engine/engine.ts";
 import { following, times, until, web } from "../../support/engine/following.ts";
@@ -111,11 +112,11 @@ t.test("a stream that is dropped again and again: everything is followed, and no
   };
   for (let index = 0; index < 10; index += 1) await round(index);
   engine.requests.length = 0;
-  globalThis.gc?.();
+  collectGarbage();
   const before = process.memoryUsage().heapUsed;
   for (let index = 10; index < 18; index += 1) await round(index);
   engine.requests.length = 0;
-  globalThis.gc?.();
+  collectGarbage();
   const grown = process.memoryUsage().heapUsed - before;
   t.ok(engine.openConnections < 40, `${engine.openConnections} connections are open`);
   t.ok(engine.openStreams <= 1, `${engine.openStreams} streams are open`);
