@@ -14,7 +14,7 @@ Sends containers' requests for the instance metadata service to the proxy, and d
   --metadata-ip ADDRESS    address of the metadata service, IPv4 or IPv6 (default 169.254.169.254 and fd00:ec2::254)
   --metadata-port PORT     its port (default 80)
   --dry-run                print the rules and change nothing; needs no root
-  --save                   also keep the settings, in /etc/ec2metaproxy/firewall.d/90-setup-firewall.conf, for the next boot
+  --save                   also keep the settings, in /etc/ec2metaproxy/firewall.d/zz-setup-firewall.conf, for the next boot
   --force                  overwrite settings that were saved before; without --save, apply although
                            ec2metaproxy-firewall.timer will bring the saved settings back
   --help                   this text
@@ -90,11 +90,11 @@ mkdir "$trial/firewall.d"
 [ ! -f "$settings/firewall.conf" ] || cp "$settings/firewall.conf" "$trial/"
 for file in "$settings"/firewall.d/*.conf; do
     case ${file##*/} in
-        '*.conf' | 90-setup-firewall.conf) ;;
+        '*.conf' | zz-setup-firewall.conf) ;;
         *) cp "$file" "$trial/firewall.d/" ;;
     esac
 done
-drop_in >"$trial/firewall.d/90-setup-firewall.conf"
+drop_in >"$trial/firewall.d/zz-setup-firewall.conf"
 
 if [ "$dry_run" = yes ]; then
     # $program may be a command with arguments.
@@ -103,7 +103,7 @@ if [ "$dry_run" = yes ]; then
     exit
 fi
 
-saved=$settings/firewall.d/90-setup-firewall.conf
+saved=$settings/firewall.d/zz-setup-firewall.conf
 if [ "$save" = yes ] && [ "$force" = no ] && [ -f "$saved" ] && ! drop_in | cmp -s - "$saved"; then
     fail "$saved has other settings; --force overwrites them" 1
 fi

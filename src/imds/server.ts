@@ -1,6 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { Server as NetServer, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import { FairShare } from "./fair-share.ts";
 
 /** Longer than any SDK's connection pool keeps an idle connection, so that the client is the one to close. */
 const keepAliveTimeoutMs = 75_000;
@@ -20,6 +21,8 @@ const lastRequestMs = 250;
 export type ServerLimits = {
   /** Connections of one address at one time. */
   readonly connectionsPerAddress: number;
+  /** How long an address is not read from that pipelined too much. Default 10 s. */
+  readonly penaltyMs?: number;
 };
 
 /** The HTTP server of the metadata service: limits and life of connections; what is answered is the handler's. */
@@ -38,8 +41,8 @@ export function imdsServer(
   handle: (request: IncomingMessage, response: ServerResponse) => void,
   limits: ServerLimits,
 ): ImdsServer {
-  const byAddress = new Map<string, number>();
   const open = new Set<Socket>();
+  const fair = new FairShare(limits.connectionsPerAddress, limits.penaltyMs);
   let draining = false;
   const server = createServer(
     {
@@ -53,26 +56,20 @@ export function imdsServer(
     (request, response) => {
       // The client learns that it is to connect again, to the process that comes after this one.
       if (draining) response.shouldKeepAlive = false;
+      if (!fair.take(request.socket)) return;
       handle(request, response);
+      if (!response.writableEnded) fair.pending(request.socket, response);
     },
   );
   server.on("connection", (socket: Socket) => {
-    const address = socket.remoteAddress ?? "";
-    const count = (byAddress.get(address) ?? 0) + 1;
-    if (count > limits.connectionsPerAddress) {
+    if (!fair.enter(socket)) {
       socket.destroy();
       return;
     }
-    byAddress.set(address, count);
     open.add(socket);
     // Node takes its own listener away before `connect` and `upgrade`: a client that then resets would end the process.
     socket.on("error", () => undefined);
-    socket.once("close", () => {
-      open.delete(socket);
-      const left = (byAddress.get(address) ?? 1) - 1;
-      if (left === 0) byAddress.delete(address);
-      else byAddress.set(address, left);
-    });
+    socket.once("close", () => open.delete(socket));
   });
   // A tunnel or another protocol through a metadata service is never wanted; without these listeners Node would hand the socket over or hang.
   server.on("connect", (_request, socket) => refuse(socket));

@@ -166,8 +166,8 @@ curl -sf -m 3 -H "X-aws-ec2-metadata-token: $T" http://169.254.169.254/latest/me
         const lines = (await host.journal("ec2metaproxy-firewall-repair.service")).trim().split("\n");
         t.ok(lines.length < 5, "the rounds that found nothing say nothing");
         // The next look finds them good and remembers it; the one after that is the usual one.
-      for (const _round of [1, 2]) await host.exec("systemctl start ec2metaproxy-firewall-repair");
-      const cpu = await property(host, "ec2metaproxy-firewall-repair.service", "CPUUsageNSec");
+        for (const _round of [1, 2]) await host.exec("systemctl start ec2metaproxy-firewall-repair");
+        const cpu = await property(host, "ec2metaproxy-firewall-repair.service", "CPUUsageNSec");
         t.comment(`measured: a look at the rules takes ${Math.round(Number(cpu) / 1e6)} ms of CPU time`);
       },
     );

@@ -103,7 +103,40 @@ export async function endures(t: Tap, { suite, filter, disturbances }: Plan): Pr
     const status = await firewall(host, "status");
     t.equal(status.code, 0, `${what}: status says that all is in place\n${status.stdout}${status.stderr}`);
   }
+  await bootsClosed(t, host, askers);
   await bites(t, host, askers, started);
+}
+
+/** A boot on which the rules cannot be made, because the settings are wrong or because the unit does not even start. */
+async function bootsClosed(t: Tap, host: TestHost, askers: readonly Asker[]): Promise<void> {
+  const [docker] = askers;
+  if (docker === undefined) return;
+  const broken = "/etc/ec2metaproxy/firewall.d/60-broken.conf";
+  const override = "/etc/systemd/system/ec2metaproxy-firewall.service.d/broken.conf";
+  for (const { what, path, text } of [
+    { what: "bad settings", path: broken, text: "INTERFACE=docker0\n" },
+    { what: "a unit that fails", path: override, text: "[Service]\nExecStart=\nExecStart=/nonexistent\n" },
+  ]) {
+    await host.write(path, text);
+    // It would mend the second case in seconds.
+    await host.exec("systemctl disable ec2metaproxy-firewall.timer");
+    await host.reboot();
+    const booted = now();
+    const asked = async () => (await answersSince(host, docker, booted)).length > 3;
+    await host.waitFor(asked, { timeoutMs: 60_000, what: "the container to ask" });
+    const answers = await answersSince(host, docker, booted);
+    const got = answers.filter(({ outcome }) => !outcome.startsWith("nothing"));
+    t.strictSame(got, [], `boot with ${what}: the container gets nothing, and not the host's credentials`);
+    t.match(
+      (await host.exec("curl -s -m 3 http://169.254.169.254/latest/meta-data/iam/security-credentials/"))
+        .stdout,
+      "ec2-host-role",
+      "the host itself does",
+    );
+    await host.exec(
+      `rm ${path}; systemctl daemon-reload; systemctl restart ec2metaproxy-firewall; systemctl enable --now ec2metaproxy-firewall.timer`,
+    );
+  }
 }
 
 /** With the rules and the guard removed the askers do get the host's credentials, so they would have seen a leak. */

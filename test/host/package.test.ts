@@ -107,6 +107,40 @@ if (canBoot(t)) {
     t.match(rpmlint.stdout, /0 errors, 0 warnings/);
   });
 
+  t.test(
+    "the packages depend on the libraries that the executable and the addon link to, at versions that suffice",
+    async (t) => {
+      const folder = t.testdir({});
+      execFileSync("dpkg-deb", ["--extract", builtPackages().deb, folder]);
+      const files = ["usr/bin/ec2metaproxy", "usr/lib/ec2metaproxy/notify.node"].map((file) =>
+        join(folder, file),
+      );
+      const readelf = (option: string) =>
+        execFileSync("readelf", ["--wide", option, ...files], {
+          encoding: "utf8",
+          stdio: ["ignore", "pipe", "ignore"],
+        });
+      const libraries = [...readelf("--dynamic").matchAll(/Shared library: \[(.+?)\]/g)].map(
+        ([, name]) => name ?? "",
+      );
+      const known =
+        /^(libatomic\.so\.1|libstdc\+\+\.so\.6|libgcc_s\.so\.1|libsystemd\.so\.0|lib(c|m|dl|pthread)\.so\.\d|ld-linux.*)$/;
+      t.same(
+        libraries.filter((name) => !known.test(name)),
+        [],
+      );
+      const versions = readelf("--version-info");
+      const newest = (symbol: string) =>
+        [...versions.matchAll(new RegExp(`\\b${symbol}_([\\d.]+)`, "g"))]
+          .map(([, version]) => version ?? "")
+          .sort(new Intl.Collator("en", { numeric: true }).compare)
+          .at(-1);
+      const rpm = readFileSync(join(root, "nfpm.yaml"), "utf8");
+      for (const symbol of ["GLIBC", "GLIBCXX", "LIBSYSTEMD"])
+        t.match(rpm, `(${symbol}_${newest(symbol)})`, symbol);
+    },
+  );
+
   for (const suite of suites) {
     t.test(`on ${suite} the DEB installs, upgrades, goes and comes back`, async (t) => {
       const host = await bootFor(t, { suite });

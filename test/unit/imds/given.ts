@@ -109,7 +109,7 @@ export async function givenProxy(t: Test, given: Given = {}) {
     refused: (refusal) => void refusals.push(refusal),
     now,
   };
-  const limits = { connectionsPerAddress: config.limits.connections };
+  const limits = { connectionsPerAddress: config.limits.connections, penaltyMs: 300 };
   const serving = (handle: ReturnType<typeof imdsHandler>) =>
     imdsServer(
       (request, response) =>

@@ -179,6 +179,37 @@ t.test(
   },
 );
 
+t.test("a client that pipelines without end is cut off and waits, and the others do not", async (t) => {
+  const proxy = await givenProxy(t, open);
+  using deep = wire(proxy.port);
+  deep.write(ok.repeat(500));
+  const said = await deep.closed();
+  t.ok(said.split("HTTP/1.1 200").length - 1 <= 16, "no more than 16 answers");
+  const waits = ask({ port: proxy.port }, "GET", "/latest/meta-data/instance-id");
+  const first = await Promise.race([
+    waits.then(() => "the one that was cut off"),
+    ask({ port: proxy.port, from: db.address }, "GET", "/latest/meta-data/instance-id").then(
+      () => "the other",
+    ),
+  ]);
+  t.equal(first, "the other");
+  t.equal((await waits).status, 200, "after its penalty it is served again");
+});
+
+t.test("a client with very many busy connections gets all its answers, and so does another", async (t) => {
+  const proxy = await givenProxy(t, open);
+  const many = Array.from({ length: 400 }, () => wire(proxy.port));
+  await until(() => proxy.imds.connections() === 400);
+  for (let round = 0; round < 3; round++) {
+    for (const one of many) one.write(ok.repeat(2));
+    const other = await ask({ port: proxy.port, from: db.address }, "GET", "/latest/meta-data/instance-id");
+    t.equal(other.status, 200);
+    const answers = await Promise.all(many.flatMap((one) => [one.answer(), one.answer()]));
+    t.ok(answers.every((answer) => answer?.status === 200));
+  }
+  for (const one of many) one.socket.destroy();
+});
+
 t.test("a client that asks for a tunnel and resets the connection ends nothing but its own", async (t) => {
   const proxy = await givenProxy(t, open);
   for (let round = 0; round < 200; round++) {

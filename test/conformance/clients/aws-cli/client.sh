@@ -10,6 +10,6 @@ while read -r command; do
   elif answer=$("$aws" sts get-caller-identity --endpoint-url "$STS_ENDPOINT" --region eu-west-1 --query Arn --output text 2>&1); then
     printf '{"arn":"%s"}\n' "$answer"
   else
-    printf '{"error":"%s"}\n' "$(printf %s "$answer" | tr -d '"\\' | tr '\n' ' ')"
+    printf '{"error":"%s"}\n' "$(printf %s "$answer" | tr -d '\042\134' | tr '\n' ' ')"
   fi
 done

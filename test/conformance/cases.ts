@@ -1,0 +1,123 @@
+import { whoAmI } from "../../scripts/demo/who-am-i.ts";
+import type { Aws } from "../support/aws/aws.ts";
+import type { Client } from "./clients.ts";
+import { type Answer, type Program, startClient } from "./program.ts";
+import type { RestartableProxy } from "./proxy.ts";
+
+/** `second`: right when asked once more. `its own`: wrong, and the SDK's own doing, on EC2 too. */
+export type Result = {
+  readonly verdict: "ok" | "second" | "not asked" | "its own" | "wrong";
+  readonly note: string;
+};
+
+/** Proxies for one container each: with a role, without one, with one that IAM refuses, with one that STS fails for. */
+export type Stage = {
+  readonly aws: Aws;
+  readonly role: RestartableProxy;
+  readonly none: RestartableProxy;
+  readonly refused: RestartableProxy;
+  readonly down: RestartableProxy;
+  readonly arn: RegExp;
+  readonly downRole: string;
+};
+
+export const titles = [
+  "credentials",
+  "region",
+  "renewal",
+  "restart, same key",
+  "restart, new key",
+  "no role",
+  "IAM refuses",
+  "STS fails",
+  "STS is back",
+] as const;
+export type Title = (typeof titles)[number];
+
+export type Report = {
+  readonly client: Client;
+  readonly version: string;
+  readonly results: ReadonlyMap<Title, Result>;
+};
+
+/** One client through all cases. */
+export async function examine(client: Client, stage: Stage): Promise<Report> {
+  const results = new Map<Title, Result>();
+  const start = (proxy: RestartableProxy) =>
+    startClient(client, {
+      AWS_EC2_METADATA_SERVICE_ENDPOINT: proxy.endpoint,
+      STS_ENDPOINT: stage.aws.sts.url,
+      HOME: "/nonexistent",
+    });
+
+  await using own = await start(stage.role);
+  const first = await own.ask("credentials");
+  results.set("credentials", await granted(first, stage));
+  results.set("region", regionResult(await own.ask("region")));
+  results.set("renewal", await granted(await own.ask("again"), stage));
+  await stage.role.restart({ keepKey: true });
+  results.set("restart, same key", await granted(await own.ask("again"), stage));
+  await stage.role.restart({ keepKey: false });
+  // Some SDKs learn from the 401 that their token is no good, and take a new one when they ask the next time.
+  const afterwards = await granted(await own.ask("again"), stage);
+  const second = afterwards.verdict === "ok" ? afterwards : await granted(await own.ask("again"), stage);
+  results.set(
+    "restart, new key",
+    second !== afterwards && second.verdict === "ok" ? { verdict: "second", note: afterwards.note } : second,
+  );
+
+  results.set("no role", await denied(await start(stage.none)));
+  results.set("IAM refuses", await denied(await start(stage.refused)));
+
+  stage.aws.sts.faults.setFor(stage.downRole, { status500: true });
+  await stage.down.restart({ keepKey: true });
+  await using waiting = await start(stage.down);
+  results.set("STS fails", refusedResult(await waiting.ask("credentials")));
+  stage.aws.sts.faults.setFor(stage.downRole, {});
+  // The proxy has it back within seconds; a client asks again by itself or when its user does.
+  let back: Answer = {};
+  for (const deadline = Date.now() + 20_000; Date.now() < deadline; ) {
+    back = await waiting.ask("credentials");
+    if (back.error === undefined) break;
+    await new Promise((resolve) => setTimeout(resolve, 500));
+  }
+  results.set("STS is back", await granted(back, stage));
+  for (const [title, result] of results) {
+    const why = client.known?.[title];
+    if (result.verdict === "wrong" && why !== undefined)
+      results.set(title, { verdict: "its own", note: why });
+  }
+  return { client, version: own.version, results };
+}
+
+/** The credentials are the role's, as STS itself says of whoever holds them. */
+async function granted(answer: Answer, { aws, arn }: Stage): Promise<Result> {
+  const { accessKeyId, secretAccessKey, token, error } = answer;
+  if (error !== undefined) return { verdict: "wrong", note: error };
+  const who =
+    answer.arn ??
+    (await whoAmI(aws.sts.url, {
+      accessKeyId: accessKeyId ?? "",
+      secretAccessKey: secretAccessKey ?? "",
+      token: token ?? "",
+    }).catch(String));
+  return arn.test(who) ? { verdict: "ok", note: "" } : { verdict: "wrong", note: who };
+}
+
+function regionResult({ region, error, unsupported }: Answer): Result {
+  if (unsupported !== undefined) return { verdict: "not asked", note: unsupported };
+  if (region === "eu-west-1") return { verdict: "ok", note: "" };
+  return { verdict: "wrong", note: error ?? `${region}` };
+}
+
+async function denied(program: Program): Promise<Result> {
+  await using one = program;
+  return refusedResult(await one.ask("credentials"));
+}
+
+/** It comes to an end, with no credentials; the note is what the user sees. */
+function refusedResult(answer: Answer): Result {
+  if (answer.error === undefined) return { verdict: "wrong", note: "it got credentials" };
+  const hung = /^no answer within|^it ended/.test(answer.error);
+  return { verdict: hung ? "wrong" : "ok", note: answer.error };
+}

@@ -1,0 +1,88 @@
+import { access } from "node:fs/promises";
+import { join } from "node:path";
+
+/** A program that asks for credentials with one SDK in its default settings; see `clients/`. */
+export type Client = {
+  readonly name: string;
+  readonly command: readonly string[];
+  readonly environment?: Readonly<Record<string, string>>;
+  /** Knows IMDSv1 only. */
+  readonly v1?: boolean;
+  /** What it does otherwise than it should, and would on EC2 as well: case -> why. */
+  readonly known?: Readonly<Record<string, string>>;
+  /** Files without which it cannot run. */
+  readonly needs: readonly string[];
+};
+
+const sources = join(import.meta.dirname, "clients");
+
+/** @param folder where scripts/test-sdks installed and built them */
+export function clientsIn(folder: string): readonly Client[] {
+  const source = (...path: readonly string[]) => join(sources, ...path);
+  const built = (...path: readonly string[]) => join(folder, ...path);
+  const java = built("java-v2", "target");
+  return [
+    {
+      name: "botocore (newest)",
+      command: [built("boto3", "bin", "python3"), source("boto3", "client.py")],
+      needs: [built("boto3", "bin", "python3")],
+    },
+    {
+      name: "botocore (Debian)",
+      command: ["/usr/bin/python3", source("boto3", "client.py")],
+      needs: ["/usr/lib/python3/dist-packages/boto3"],
+    },
+    {
+      name: "AWS CLI (Debian)",
+      command: ["/bin/sh", source("aws-cli", "client.sh")],
+      needs: ["/usr/bin/aws"],
+    },
+    { name: "JavaScript v3", command: [process.execPath, source("js-v3", "client.ts")], needs: [] },
+    {
+      name: "JavaScript v2",
+      command: [process.execPath, source("js-v2", "client.cjs")],
+      environment: { SDK_FOLDER: built("js-v2") },
+      known: {
+        "IAM refuses":
+          "it does not look at `Code`, takes the refusal for credentials without keys, and its refresh does not come to an end",
+      },
+      needs: [built("js-v2", "node_modules", "aws-sdk")],
+    },
+    { name: "Go v2", command: [built("go-v2", "client")], needs: [built("go-v2", "client")] },
+    { name: "Go v1", command: [built("go-v1", "client")], needs: [built("go-v1", "client")] },
+    {
+      name: "Java v2",
+      command: ["java", "-cp", `${join(java, "classes")}:${join(java, "dependency", "*")}`, "Client"],
+      needs: [join(java, "classes", "Client.class"), join(java, "dependency")],
+    },
+    {
+      name: "Rust",
+      command: [built("rust", "target", "release", "client")],
+      needs: [built("rust", "target", "release", "client")],
+    },
+    {
+      name: "Ruby (Debian)",
+      command: ["/usr/bin/ruby", source("ruby", "client.rb")],
+      needs: ["/usr/bin/ruby", "/usr/share/rubygems-integration/all/gems"],
+    },
+    {
+      name: "boto 2 (IMDSv1)",
+      command: ["/usr/bin/python3", source("boto2", "client.py")],
+      needs: ["/usr/lib/python3/dist-packages/boto"],
+      v1: true,
+    },
+  ];
+}
+
+/** What it lacks to be run here; undefined if nothing. */
+export async function lacking({ needs }: Client): Promise<string | undefined> {
+  for (const file of needs)
+    if (
+      !(await access(file).then(
+        () => true,
+        () => false,
+      ))
+    )
+      return file;
+  return undefined;
+}

@@ -1,0 +1,136 @@
+import t from "tap";
+import { startAws } from "./aws.ts";
+import { bootFor } from "./boot.ts";
+import { containerEngine } from "./engine.ts";
+import { configure, firewall, installFirewall } from "./firewall-host.ts";
+import type { TestHost } from "./host.ts";
+import { startProxyFromSource } from "./proxy.ts";
+import { canBoot } from "./requirements.ts";
+
+/** Firewalls that drop what they do not know, how they are set up, and whether containers are served without a word from the operator. */
+const firewalls = [
+  { name: "ufw", backend: "nftables", start: "ufw --force enable", stop: "ufw --force reset", served: false },
+  { name: "ufw", backend: "iptables", start: "ufw --force enable", stop: "ufw --force reset", served: true },
+  {
+    name: "firewalld, bridges in the default zone",
+    backend: "nftables",
+    start: "systemctl start firewalld",
+    stop: "firewall-cmd --permanent --remove-port=18000/tcp; systemctl stop firewalld; systemctl restart docker",
+    served: false,
+  },
+  {
+    name: "firewalld, Docker started after it",
+    backend: "nftables",
+    start: "systemctl start firewalld && systemctl restart docker",
+    stop: "systemctl stop firewalld; systemctl restart docker",
+    served: true,
+  },
+  {
+    name: "a chain of nftables",
+    backend: "nftables",
+    start: `nft 'table inet filter { chain input { type filter hook input priority filter; policy drop;
+      ct state established,related accept; iif lo accept; tcp dport 22 accept; }; }'`,
+    stop: "nft delete table inet filter",
+    served: false,
+  },
+  {
+    name: "iptables with a policy",
+    backend: "nftables",
+    start: "iptables -A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT && iptables -P INPUT DROP",
+    stop: "iptables -P INPUT ACCEPT; iptables -F INPUT",
+    served: false,
+  },
+] as const;
+
+/** Everybody's rules, without what counts packets. */
+async function rules(host: TestHost): Promise<string> {
+  const { stdout } = await host.exec(
+    "nft -s list ruleset 2>/dev/null; iptables-save; ip6tables-save; ip -4 rule; ip -6 rule",
+  );
+  return stdout
+    .replace(/^#.*\n/gm, "")
+    .replace(/\[\d+:\d+\]/g, "")
+    .replace(/counter packets \d+ bytes \d+/g, "counter");
+}
+
+if (canBoot(t)) {
+  t.test(
+    "on a host whose INPUT drops, containers are served, or `firewall status` names the line to add",
+    async (t) => {
+      const host = await bootFor(t, { suite: "bookworm" });
+      await startAws(host);
+      const docker = await containerEngine(host, "docker");
+      await startProxyFromSource(host, {});
+      await installFirewall(host);
+      await docker.run({ name: "asker", args: ["--restart=always"] });
+      // Any answer of the proxy will do; 000 is curl's word for none.
+      const answered = async () =>
+        (
+          await docker.inNetwork(
+            "asker",
+            "curl -s -m 2 -o /dev/null -w '%{http_code}' http://169.254.169.254/",
+            { check: false },
+          )
+        ).stdout !== "000";
+
+      for (const { name, backend, start, stop, served } of firewalls) {
+        await t.test(`${name}, ${backend}`, async (t) => {
+          await host.exec(start);
+          await configure(host, `BACKEND=${backend}\n`);
+          const before = await rules(host);
+          await firewall(host, "apply");
+          const note = / {2}note: .*: run {2}(.*?)(?: {2}\(|$)/m.exec(
+            (await firewall(host, "status")).stdout,
+          )?.[1];
+          t.equal(
+            await answered(),
+            served,
+            served ? "served as it is" : "not served before the line is added",
+          );
+          t.equal(
+            note === undefined,
+            served,
+            note === undefined ? "status has nothing to say" : `status names the line: ${note}`,
+          );
+          if (note !== undefined) {
+            await host.exec(note);
+            t.ok(await answered(), "served after it");
+            t.notMatch((await firewall(host, "status")).stdout, "note:", "and status is content");
+          }
+          const withLine = note === undefined ? before : undefined;
+          await firewall(host, "remove");
+          if (withLine !== undefined)
+            t.equal(await rules(host), withLine, "remove leaves the others' rules as they were");
+          t.comment(
+            `table: INPUT drops, ${name}, ${backend}: ${note === undefined ? "served" : `served after: ${note}`}`,
+          );
+          await host.exec(stop, { check: false });
+        });
+      }
+    },
+  );
+
+  t.test(
+    "remove leaves Docker's, ufw's and firewalld's rules byte for byte, whatever the backend",
+    async (t) => {
+      const host = await bootFor(t, { suite: "bookworm" });
+      await containerEngine(host, "docker");
+      await installFirewall(host);
+      for (const start of [
+        "true",
+        "ufw --force enable",
+        "ufw --force disable; systemctl start firewalld; systemctl restart docker",
+      ]) {
+        await host.exec(start);
+        for (const backend of ["nftables", "iptables"]) {
+          await configure(host, `BACKEND=${backend}\nHOST_ACCESS=root\n`);
+          const before = await rules(host);
+          t.equal((await firewall(host, "apply")).code, 0);
+          t.not(await rules(host), before);
+          await firewall(host, "remove");
+          t.equal(await rules(host), before, `after ${start}: ${backend}`);
+        }
+      }
+    },
+  );
+}

@@ -1,0 +1,120 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { account, leaksHostSecret } from "../support/aws/account.ts";
+import { ask, wire } from "../support/raw-http.ts";
+import { askSteadily, type Experience } from "./clients.ts";
+import { credentialsPath, givenProxy, noisy, quiet } from "./given.ts";
+import { requestsFrom } from "./grammar.ts";
+import { residentMegabytes } from "./process.ts";
+import { seeded } from "./random.ts";
+
+/** What a time of odd requests did to the proxy. */
+export type Findings = {
+  readonly connections: number;
+  /** Answers by status, over all. */
+  readonly statuses: ReadonlyMap<string, number>;
+  /** Connections on which neither an answer nor an end came within the proxy's own time limits: the texts that were sent. */
+  readonly hung: readonly string[];
+  readonly leaked: readonly string[];
+  /** Resident memory: warmed up, at its highest, and after a rest. */
+  readonly megabytes: { readonly before: number; readonly most: number; readonly after: number };
+  /** A well-behaved container meanwhile. */
+  readonly other: Experience;
+  readonly log: string;
+  /** Whether it served to the end. */
+  readonly served: boolean;
+};
+
+const lanes = 24;
+/** The proxy gives up a request after 5 s, and looks each second; who pipelined too much is not read from for 10 s before that. */
+const patienceMs = 18_000;
+
+export async function fuzz(seed: number, ms: number): Promise<Findings> {
+  await using given = await givenProxy();
+  const { port } = given;
+  const [token = ""] = (await given.tokenLines(noisy)).map((line) => line.split(": ")[1] ?? "");
+  const quietLines = await given.tokenLines(quiet);
+  const statuses = new Map<string, number>();
+  const hung: string[] = [];
+  const leaked: string[] = [];
+  let connections = 0;
+
+  const lane = async (nth: number, until: number) => {
+    const random = seeded(seed * 1_000 + nth);
+    while (Date.now() < until) {
+      connections += 1;
+      using one = wire(port, noisy.address);
+      const sent = requestsFrom(random, token);
+      // In pieces, as packets come.
+      const pieces = random.percent(15) ? 1 + random.below(4) : 1;
+      for (let piece = 0; piece < pieces; piece++) {
+        one.write(sent.slice((sent.length * piece) / pieces, (sent.length * (piece + 1)) / pieces));
+        if (pieces > 1) await sleep(random.below(3));
+      }
+      if (random.percent(10)) one.socket.resetAndDestroy();
+      // Most say that they are done; the proxy then ends the connection too. Of a few it has to find out.
+      const ended = !one.socket.destroyed && !random.percent(1);
+      if (ended) one.socket.end();
+      const said = one.socket.destroyed ? "" : await endOf(one, patienceMs);
+      if (said === undefined) {
+        if (ended) hung.push(sent.slice(0, 500));
+        continue;
+      }
+      for (const [, status = ""] of said.matchAll(/HTTP\/1\.1 (\d{3}) /g))
+        statuses.set(status, (statuses.get(status) ?? 0) + 1);
+      if (leaksHostSecret(said) || said.includes(account.hostRole)) leaked.push(sent.slice(0, 500));
+    }
+  };
+  const run = (forMs: number) =>
+    Promise.all(Array.from({ length: lanes }, (_, nth) => lane(nth, Date.now() + forMs)));
+
+  await run(Math.min(3_000, ms / 4)); // so that what is compared is a process at work, not one that has just started
+  const before = await residentMegabytes(given.proxy.configPath);
+  let most = before;
+  const watching = setInterval(async () => {
+    most = Math.max(most, await residentMegabytes(given.proxy.configPath).catch(() => 0));
+  }, 500);
+  const other = askSteadily({ port, from: quiet.address }, credentialsPath, quietLines, 5, ms);
+  await run(ms);
+  clearInterval(watching);
+  await sleep(Math.min(5_000, ms / 4));
+  const served = await ask({ port, from: quiet.address }, "GET", credentialsPath, quietLines).then(
+    ({ status }) => status === 200,
+    () => false,
+  );
+  const after = await residentMegabytes(given.proxy.configPath);
+  return {
+    connections,
+    statuses,
+    hung,
+    leaked,
+    megabytes: { before, most, after },
+    other: await other,
+    log: given.proxy.log(),
+    served,
+  };
+}
+
+/** What was said until the other side closed; undefined where it does not. */
+async function endOf(one: ReturnType<typeof wire>, withinMs: number): Promise<string | undefined> {
+  const late = sleep(withinMs, undefined, { ref: false });
+  return Promise.race([one.closed().catch(() => undefined), late]);
+}
+
+if (import.meta.main) {
+  const seconds = Number(process.argv[2] ?? 20);
+  const seed = Number(process.argv[3] ?? 1);
+  const found = await fuzz(seed, seconds * 1_000);
+  process.stdout.write(`${reportOf(found, seed, seconds)}\n`);
+  if (!found.served || found.hung.length > 0 || found.leaked.length > 0) process.exitCode = 1;
+}
+
+export function reportOf(found: Findings, seed: number, seconds: number): string {
+  const { before, most, after } = found.megabytes;
+  const statuses = [...found.statuses].sort().map(([status, count]) => `${status}: ${count}`);
+  return [
+    `seed ${seed}, ${seconds} s: ${found.connections} connections, answers ${statuses.join(", ")}`,
+    `${found.hung.length} hung, ${found.leaked.length} leaked, ${found.served ? "served to the end" : "DEAD"}`,
+    `memory ${before} MB before, ${most} MB at most, ${after} MB after`,
+    `another container: ${found.other.asked} asked, ${found.other.failed.length} failed, p99 ${found.other.p99.toFixed(0)} ms, worst ${found.other.worst.toFixed(0)} ms`,
+  ].join("; ");
+}

@@ -1,0 +1,34 @@
+import { connect } from "node:net";
+
+/**
+ * A client that sends the same text again and again on so many connections, as fast as they take it, and connects anew where it is cut off:
+ * node pipeline.ts PORT LOCAL_ADDRESS CONNECTIONS SECONDS TEXT. Says what came of it.
+ */
+const [port, from, connections, seconds, text = ""] = process.argv.slice(2);
+const bytes = Buffer.from(text, "latin1");
+let answered = 0;
+let cut = 0;
+const ended = false;
+
+function open(): void {
+  if (ended) return;
+  const socket = connect({ host: "127.0.0.1", port: Number(port), localAddress: from ?? "127.0.0.1" });
+  socket.on("data", (chunk: Buffer) => {
+    answered += chunk.length;
+    // The next batch when some of the last has come back, as the connection's buffers would have it.
+    if (socket.writable && socket.writableLength === 0) socket.write(bytes);
+  });
+  socket.on("error", () => undefined);
+  socket.on("close", () => {
+    cut += 1;
+    setImmediate(open);
+  });
+  socket.write(bytes);
+}
+
+for (let nth = 0; nth < Number(connections); nth++) open();
+setTimeout(() => {
+  const each = (value: number) => (value / Number(seconds)).toFixed(value > 1e6 ? 0 : 1);
+  process.stdout.write(`${each(answered / 1e6)} MB/s of answers, ${each(cut)} connections cut a second\n`);
+  process.exit(0);
+}, Number(seconds) * 1_000);

@@ -1,0 +1,42 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import t from "tap";
+import { didYouMean } from "../../../src/config/suggest.ts";
+import { problemLine } from "../../../src/errors.ts";
+import { defaultSettings, parseSettings, settingKeys } from "../../../src/firewall/settings.ts";
+
+const shipped = join(import.meta.dirname, "../../../firewall");
+const read = (...path: readonly string[]) => readFileSync(join(shipped, ...path), "utf8");
+const parse = (text: string) => parseSettings([{ path: "shipped", text }], 18_000, didYouMean);
+
+t.test("the shipped firewall.conf changes nothing", (t) => {
+  t.strictSame(parse(read("firewall.conf")), defaultSettings(18_000));
+  t.end();
+});
+
+t.test("the shipped firewall.conf names every setting once, with its default", (t) => {
+  const lines = read("firewall.conf")
+    .split("\n")
+    .filter((line) => /^#[A-Z0-9_]+=/.test(line));
+  const keys = lines.map((line) => line.slice(1, line.indexOf("=")));
+  t.strictSame(keys.toSorted(), settingKeys.toSorted());
+  t.strictSame(parse(lines.map((line) => line.slice(1)).join("\n")), defaultSettings(18_000));
+  t.end();
+});
+
+t.test("the manual and the documentation explain every setting", (t) => {
+  const docs = ["docs/firewall.md", "docs/man/ec2metaproxy-firewall.conf.5"];
+  for (const file of docs) {
+    const text = readFileSync(join(shipped, "..", file), "utf8");
+    for (const key of settingKeys) t.ok(text.includes(key), `${file}: ${key}`);
+  }
+  t.end();
+});
+
+for (const name of readdirSync(join(shipped, "examples"))) {
+  t.test(`the example ${name} has no mistake`, (t) => {
+    const parsed = parse(read("examples", name));
+    t.strictSame("backend" in parsed ? [] : parsed.map(problemLine), []);
+    t.end();
+  });
+}
