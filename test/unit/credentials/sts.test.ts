@@ -225,12 +225,12 @@ t.test("host credentials that were replaced on the instance are noticed at the n
   await assume("db");
   const before = sts.identity().accessKeyId;
   // STS stops accepting the old keys when they expire: what IMDS holds now is new.
-  aws.imds.credentials.rotate(50);
+  aws.imds.credentials.rotate(3_000);
   ahead = 6 * 3600_000;
   await assume("db");
   const expired = sts.identity().accessKeyId;
   t.not(expired, before, "near their end they are read again");
-  await new Promise((resolve) => setTimeout(resolve, 80));
+  await new Promise((resolve) => setTimeout(resolve, 3_100));
   ahead += 10_000;
   aws.imds.credentials.rotate();
   await assume("db");

@@ -49,7 +49,6 @@ const rules: readonly Case[] = [
   keepsOut("root by another name", { users: ["root"] }, { user: "0" }, "allow.users"),
   admits("an image and a project and a user", { images: ["app*"], composeProjects: ["shop"], users: ["app"] }, { image: "app:1", labels: compose, user: "app" }, 'allow.users "app"'),
   keepsOut("an image and not the project", { images: ["app*"], composeProjects: ["bank"] }, { image: "app:1", labels: compose }, "composeProjects"),
-  keepsOut("anybody, where allow has an empty labels rule", { labels: {} }, { labels: { team: "p" } }, "admits nobody"),
   { is: "a default alias with an allow that does not admit the container", config: { ...guarded({ images: ["app"] }), defaultAlias: "g" }, gets: "alias-not-allowed", by: "defaultAlias" },
   { is: "a default alias with an allow that does", config: { ...guarded({ images: ["nginx"] }), defaultAlias: "g" }, gets: "g" },
 ];
