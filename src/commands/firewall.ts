@@ -1,14 +1,11 @@
-import { didYouMean } from "../config/suggest.ts";
-import { type ExitCode, exitCodes, explain, OperatorError, type Problem } from "../errors.ts";
+import { type ExitCode, exitCodes, explain, OperatorError } from "../errors.ts";
 import { type Backend, type Comparison, inPlace } from "../firewall/backend.ts";
 import { type Choice, chooseBackend } from "../firewall/choose.ts";
 import { type Run, run as runCommand } from "../firewall/command.ts";
 import { forgetOldConnections } from "../firewall/conntrack.ts";
-import { uidsOf } from "../firewall/host-users.ts";
 import { iptables } from "../firewall/iptables.ts";
 import { nftables } from "../firewall/nftables.ts";
 import { kernelHasIpv6, notes } from "../firewall/others.ts";
-import { readSettingsFiles } from "../firewall/read-settings.ts";
 import {
   applyGuard,
   type GuardChange,
@@ -17,8 +14,9 @@ import {
   removeGuard,
 } from "../firewall/route-guard.ts";
 import { type Ruleset, ruleset } from "../firewall/ruleset.ts";
-import { defaultSettings, parseSettings, type Settings } from "../firewall/settings.ts";
+import { defaultSettings, type Settings } from "../firewall/settings.ts";
 import type { Log } from "../log.ts";
+import { type Prepared, prepare, settingsError } from "./firewall-settings.ts";
 
 export type FirewallOptions = {
   readonly action: "apply" | "remove" | "status" | "render";
@@ -45,11 +43,11 @@ export async function firewall(
 ): Promise<ExitCode> {
   const backends = [nftables(run), iptables(run, kernelHasIpv6)];
   if (options.action === "remove") return remove(options, print, run);
-  const prepared = await prepare(options, proxyPort, run);
+  const prepared = await prepare(options.settingsDirectory, proxyPort, run);
   if ("problems" in prepared) {
     if (options.action === "apply")
       await closeIfOpen(run, backends, ruleset(defaultSettings(proxyPort), undefined), log);
-    throw settingsError(options, prepared.problems);
+    throw settingsError(options.settingsDirectory, options.action === "apply", prepared.problems);
   }
   const wanted = options.backend ?? prepared.settings.backend;
   switch (options.action) {
@@ -60,32 +58,6 @@ export async function firewall(
     case "status":
       return status(wanted, prepared, backends, options, print, run);
   }
-}
-
-type Prepared = { readonly settings: Settings; readonly rules: Ruleset };
-
-async function prepare(
-  options: FirewallOptions,
-  proxyPort: number,
-  run: Run,
-): Promise<Prepared | { readonly problems: readonly Problem[] }> {
-  const { files, problems } = await readSettingsFiles(options.settingsDirectory);
-  const settings = parseSettings(files, proxyPort, didYouMean);
-  if (!("backend" in settings)) return { problems: [...problems, ...settings] };
-  if (problems.length > 0) return { problems };
-  const uids = await uidsOf(run, settings.hostAccess);
-  if (uids !== undefined && "problems" in uids) return uids;
-  return { settings, rules: ruleset(settings, uids) };
-}
-
-function settingsError(options: FirewallOptions, problems: readonly Problem[]): OperatorError {
-  const count = problems.length === 1 ? "1 problem" : `${problems.length} problems`;
-  const kept = options.action === "apply" ? "; the rules in force were not changed" : "";
-  return new OperatorError(`the firewall settings in ${options.settingsDirectory} have ${count}${kept}`, {
-    problems,
-    hint: "ec2metaproxy-firewall.conf(5) explains each setting.",
-    exitCode: exitCodes.configuration,
-  });
 }
 
 /** A host whose containers would reach the instance's own role, because there are no rules and none can be made: closed by routing. */

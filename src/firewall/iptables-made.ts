@@ -22,6 +22,9 @@ const lettersOf: Readonly<Record<string, string>> = {
   POSTROUTING: "Q",
 };
 
+/** The table itself; one that was there before, even empty, stays. */
+const tableLetter = "T";
+
 /** Table -> the chains that nftables has in it; iptables-save prints the kernel's five even where there are none. */
 export type PresentChains = ReadonlyMap<string, ReadonlySet<string>>;
 
@@ -50,7 +53,8 @@ export function marked(wanted: Tables, live: LiveTables, present: PresentChains 
         ? []
         : hooksOf[name].filter((hook) => !present?.get(name)?.has(hook));
     if (earlier === undefined && absent.length === 0) return [name, table];
-    const marker = earlier ?? madePrefix + absent.map((hook) => lettersOf[hook]).join("");
+    const letters = [...(present?.has(name) ? [] : [tableLetter]), ...absent.map((hook) => lettersOf[hook])];
+    const marker = earlier ?? madePrefix + letters.join("");
     return [name, { chains: new Map([...table.chains, [marker, []]]), jumps: table.jumps }];
   };
   return new Map([...wanted].map(withMarker));
@@ -84,13 +88,12 @@ export function leftBehind(
     const marker = markerIn(table);
     const chains = present.get(name);
     if (marker === undefined || markerIn(to.get(name)) !== undefined || chains === undefined) continue;
-    const made = hooksOf[name].filter((hook) =>
-      marker.slice(madePrefix.length).includes(lettersOf[hook] ?? "?"),
-    );
+    const letters = marker.slice(madePrefix.length);
+    const made = hooksOf[name].filter((hook) => letters.includes(lettersOf[hook] ?? "?"));
     const idle = made.filter((hook) => chains.has(hook) && now.get(name)?.builtins.get(hook) === "idle");
     const place = `${family === "ipv4" ? "ip" : "ip6"} ${name}`;
     lines.push(...idle.map((hook) => `delete chain ${place} ${hook}`));
-    if (chains.size === idle.length) lines.push(`delete table ${place}`);
+    if (letters.includes(tableLetter) && chains.size === idle.length) lines.push(`delete table ${place}`);
   }
   return lines.map((line) => `${line}\n`).join("");
 }

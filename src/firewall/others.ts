@@ -101,7 +101,10 @@ async function firewalldRuns(run: Run): Promise<boolean> {
   return outcome.kind === "ran" && outcome.exitCode === 0;
 }
 
-/** Docker and netavark put their bridges into zones that accept all; a bridge in another zone needs the port opened there. */
+/**
+ * firewalld accepts what was redirected (`ct status dnat`), in all but old versions. Where it does not: Docker and netavark put
+ * their bridges into zones that accept all; a bridge in another zone needs the port opened there.
+ */
 async function firewalldNotes(
   run: Run,
   settings: Settings,
@@ -111,6 +114,10 @@ async function firewalldNotes(
     const outcome = await run("firewall-cmd", args);
     return outcome.kind === "ran" && outcome.exitCode === 0 ? outcome.stdout.trim() : "";
   };
+  const chain = await run("nft", ["list", "chain", "inet", "firewalld", "filter_INPUT"]);
+  if (chain.kind === "ran" && /ct status dnat accept/.test(chain.stdout)) return [];
+  const input = await run("iptables-save", ["-t", "filter"]);
+  if (input.kind === "ran" && /^-A INPUT .*--ctstate \S*DNAT\b.* -j ACCEPT$/m.test(input.stdout)) return [];
   const shut = new Map<string, string[]>();
   for (const bridge of bridges) {
     if (!settings.interfaces.some((pattern) => matches(pattern, bridge))) continue;

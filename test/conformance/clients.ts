@@ -8,6 +8,8 @@ export type Client = {
   readonly environment?: Readonly<Record<string, string>>;
   /** Knows IMDSv1 only. */
   readonly v1?: boolean;
+  /** Added to the address: some versions put the path right behind it. */
+  readonly ending?: string;
   /** What it does otherwise than it should, and would on EC2 as well: case -> why. */
   readonly known?: Readonly<Record<string, string>>;
   /** Files without which it cannot run. */
@@ -36,6 +38,7 @@ export function clientsIn(folder: string): readonly Client[] {
       name: "AWS CLI (Debian)",
       command: ["/bin/sh", source("aws-cli", "client.sh")],
       needs: ["/usr/bin/aws"],
+      ending: "/",
     },
     { name: "JavaScript v3", command: [process.execPath, source("js-v3", "client.ts")], needs: [] },
     {

@@ -37,9 +37,12 @@ ${missing.length === 0 ? "" : `\nNot run: ${missing.map((line) => line.split(":"
 - **region**: what the SDK or its metadata client finds of itself, from \`placement/\` or the identity document, which are passed through.
 - **renewal**: the same provider, asked again.
 - **restart, same key / new key**: the proxy is restarted between two asks of one provider. With the same key (a restart of the service) the session
-  token that the client keeps stays valid; with a new one (a reboot) it gets 401 and must take a new one.
+  token that the client keeps stays valid; with a new one (a reboot) it gets 401 and must take a new one. *At the second ask*: Go v1 takes the 401 for
+  an error and renews its token when it asks next (on EC2 too); any other may meet a proxy that has just started and says 503 until STS has answered.
 - **no role / IAM refuses / STS fails**: the SDK ends with an error or without credentials, soon, and without crashing or hanging. What it says is below.
 - **STS is back**: the process that failed before gets its credentials when it asks again.
+
+Not among them: PHP, C++ and .NET, for which no package was at hand. \`test/unit/imds/handler.test.ts\` holds what they send, as far as it is known.
 
 boto 2 knows IMDSv1 only: its proxy has \`httpTokens: "optional"\`. It has no setting for the address, so its own function is given it.
 

@@ -29,7 +29,7 @@ const disturbances = {
   flushRuleset: sh("nft flush ruleset"),
   flushTables: sh(
     "iptables -F and -X in every table",
-    "for i in iptables ip6tables; do for t in nat mangle filter; do $i -w -t $t -F; $i -w -t $t -X; done; done; systemctl restart docker",
+    "for i in iptables ip6tables; do for t in nat mangle filter; do $i -w -t $t -F; $i -w -t $t -X; done; done; systemctl reset-failed docker; systemctl restart docker",
   ),
   flushRoutingRules: sh(
     "ip rule flush",
@@ -39,17 +39,20 @@ const disturbances = {
   reloadNftables: sh("systemctl reload nftables"),
   stopNftables: sh("systemctl stop nftables"),
   restartNetworkd: sh("systemctl restart systemd-networkd"),
-  restartDocker: sh("systemctl restart docker"),
+  restartDocker: sh("systemctl restart docker", "systemctl reset-failed docker; systemctl restart docker"),
   startFirewalld: sh(
     "firewalld starts",
-    "systemctl start firewalld && firewall-cmd --permanent --add-port=18000/tcp && firewall-cmd --reload && systemctl restart docker",
+    "systemctl start firewalld && firewall-cmd --permanent --add-port=18000/tcp && firewall-cmd --reload && systemctl reset-failed docker && systemctl restart docker",
   ),
   reloadFirewalld: sh("firewall-cmd --reload"),
   completelyReloadFirewalld: sh(
     "firewall-cmd --complete-reload",
-    "firewall-cmd --complete-reload; systemctl restart docker",
+    "firewall-cmd --complete-reload; systemctl reset-failed docker; systemctl restart docker",
   ),
-  stopFirewalld: sh("systemctl stop firewalld", "systemctl stop firewalld; systemctl restart docker"),
+  stopFirewalld: sh(
+    "systemctl stop firewalld",
+    "systemctl stop firewalld; systemctl reset-failed docker; systemctl restart docker",
+  ),
   enableUfw: sh("ufw enable", "ufw allow 18000/tcp && ufw --force enable"),
   reloadUfw: sh("ufw reload"),
   disableUfw: sh("ufw disable"),

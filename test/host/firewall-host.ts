@@ -17,9 +17,6 @@ install -D ${repository}/packaging/firewall-repair /usr/lib/ec2metaproxy/firewal
 install -D ${repository}/firewall/firewall-close /usr/lib/ec2metaproxy/firewall-close
 mkdir -p /etc/ec2metaproxy/firewall.d /var/asker
 echo '{}' > /etc/ec2metaproxy/config.json
-sed -i 's/ActiveSec=8/ActiveSec=4/; s/OnUnitInactiveSec=8/OnUnitInactiveSec=4/; s/500ms/250ms/' /usr/lib/systemd/system/ec2metaproxy-firewall.timer
-sed -i 's/^if ec2metaproxy firewall status.*/if ec2metaproxy firewall apply -c "$config"; then exit 0; fi; if false; then/' /usr/lib/ec2metaproxy/firewall-repair
-sed -i 's|^ExecStart=.*|ExecStartPre=+/usr/lib/ec2metaproxy/firewall-close\\n&\\nRestart=on-failure\\nRestartSec=1\\nRestartPreventExitStatus=78|' /usr/lib/systemd/system/ec2metaproxy-firewall.service
 systemctl daemon-reload`);
 }
 

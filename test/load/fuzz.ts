@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { account, leaksHostSecret } from "../support/aws/account.ts";
 import { ask, wire } from "../support/raw-http.ts";
 import { askSteadily, type Experience } from "./clients.ts";
-import { credentialsPath, givenProxy, noisy, quiet } from "./given.ts";
+import { credentialsPath, givenProxy, quiet } from "./given.ts";
 import { requestsFrom } from "./grammar.ts";
 import { residentMegabytes } from "./process.ts";
 import { seeded } from "./random.ts";
@@ -24,14 +24,18 @@ export type Findings = {
   readonly served: boolean;
 };
 
+/** Each is a container of its own, so that one that is made to wait does not make the others wait. */
 const lanes = 24;
+const laneAddress = (nth: number) => `127.0.1.${nth + 1}`;
 /** The proxy gives up a request after 5 s, and looks each second; who pipelined too much is not read from for 10 s before that. */
 const patienceMs = 18_000;
 
 export async function fuzz(seed: number, ms: number): Promise<Findings> {
-  await using given = await givenProxy();
+  const containers = Array.from({ length: lanes }, (_, nth) => [laneAddress(nth), { name: `lane-${nth}` }]);
+  await using given = await givenProxy({
+    staticContainers: { [quiet.address]: { name: quiet.name }, ...Object.fromEntries(containers) },
+  });
   const { port } = given;
-  const [token = ""] = (await given.tokenLines(noisy)).map((line) => line.split(": ")[1] ?? "");
   const quietLines = await given.tokenLines(quiet);
   const statuses = new Map<string, number>();
   const hung: string[] = [];
@@ -40,9 +44,13 @@ export async function fuzz(seed: number, ms: number): Promise<Findings> {
 
   const lane = async (nth: number, until: number) => {
     const random = seeded(seed * 1_000 + nth);
+    const from = laneAddress(nth);
+    const [line = ""] = await given.tokenLines({ address: from });
+    const token = line.split(": ")[1] ?? "";
     while (Date.now() < until) {
       connections += 1;
-      using one = wire(port, noisy.address);
+      using one = wire(port, from);
+      await new Promise((resolve) => one.socket.once("connect", resolve).once("close", resolve));
       const sent = requestsFrom(random, token);
       // In pieces, as packets come.
       const pieces = random.percent(15) ? 1 + random.below(4) : 1;
@@ -54,7 +62,7 @@ export async function fuzz(seed: number, ms: number): Promise<Findings> {
       // Most say that they are done; the proxy then ends the connection too. Of a few it has to find out.
       const ended = !one.socket.destroyed && !random.percent(1);
       if (ended) one.socket.end();
-      const said = one.socket.destroyed ? "" : await endOf(one, patienceMs);
+      const said = one.socket.destroyed ? "" : await one.closed(patienceMs).catch(() => undefined);
       if (said === undefined) {
         if (ended) hung.push(sent.slice(0, 500));
         continue;
@@ -92,12 +100,6 @@ export async function fuzz(seed: number, ms: number): Promise<Findings> {
     log: given.proxy.log(),
     served,
   };
-}
-
-/** What was said until the other side closed; undefined where it does not. */
-async function endOf(one: ReturnType<typeof wire>, withinMs: number): Promise<string | undefined> {
-  const late = sleep(withinMs, undefined, { ref: false });
-  return Promise.race([one.closed().catch(() => undefined), late]);
 }
 
 if (import.meta.main) {

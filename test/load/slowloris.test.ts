@@ -41,10 +41,10 @@ for (const [what, config] of [
         `measured ${what}: ${during.asked} requests beside 2,000 half-requests: p50 ${milliseconds(during.p50)}, p99 ${milliseconds(during.p99)}, worst ${milliseconds(during.worst)} (alone: p99 ${milliseconds(before.p99)})`,
       );
       t.same(during.failed, [], "each was answered 200");
-      t.ok(during.worst < 1_000, "within a second");
-      await sleep(3_000);
-      const open = idle.filter(({ socket }) => !socket.destroyed && !socket.readableEnded).length;
-      t.equal(open, 0, "and the half-requests have been given up");
+      t.ok(during.worst < 5_000, "in time; how much, is above: a busy machine is slow without any attack");
+      const givenUp = () => idle.every(({ socket }) => socket.destroyed || socket.readableEnded);
+      for (const deadline = Date.now() + 20_000; !givenUp() && Date.now() < deadline; ) await sleep(100);
+      t.ok(givenUp(), "and the half-requests have been given up");
       for (const one of idle) one.socket.destroy();
     },
   );

@@ -19,7 +19,7 @@ export type Wire = Disposable & {
   /** The next answer; `method` tells whether it has a body. Undefined when the connection ended before a whole one. */
   answer(method?: string): Promise<RawAnswer | undefined>;
   /** Settles when the other side has closed, with what it said that was not read yet. */
-  closed(): Promise<string>;
+  closed(withinMs?: number): Promise<string>;
 };
 
 const answerMs = 10_000;
@@ -46,12 +46,12 @@ export function wire(port: number, from = "127.0.0.1", to = "127.0.0.1"): Wire {
     ended = true;
     wake();
   });
-  const until = <V>(look: () => V | undefined, what: string) =>
+  const until = <V>(look: () => V | undefined, what: string, withinMs = answerMs) =>
     new Promise<V>((resolve, reject) => {
       const timer = setTimeout(() => {
         wakers.delete(check);
-        reject(new Error(`no ${what} within ${answerMs} ms; so far: ${JSON.stringify(text.slice(0, 300))}`));
-      }, answerMs);
+        reject(new Error(`no ${what} within ${withinMs} ms; so far: ${JSON.stringify(text.slice(0, 300))}`));
+      }, withinMs);
       const check = () => {
         const found = look();
         if (found === undefined) return;
@@ -76,7 +76,7 @@ export function wire(port: number, from = "127.0.0.1", to = "127.0.0.1"): Wire {
       }, "answer");
       return found.parsed;
     },
-    closed: () => until(() => (ended ? text : undefined), "end of the connection"),
+    closed: (withinMs) => until(() => (ended ? text : undefined), "end of the connection", withinMs),
     [Symbol.dispose]: () => void socket.destroy(),
   };
 }
