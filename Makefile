@@ -50,7 +50,7 @@ bench: ## throughput and latency beside a bare node:http server, as ratios
 .PHONY: test-sdks
 test-sdks: ## the full matrix of AWS SDKs, on a machine that has their toolchains; writes docs/conformance.md
 	@scripts/setup
-	@scripts/test-sdks
+	@scripts/test-sdks --write
 
 .PHONY: testhost
 testhost: ## boot a systemd host with Docker and the AWS stand-in, and get a shell in it (root)

@@ -5,7 +5,10 @@ import type { Socket } from "node:net";
 const perTurn = 128;
 
 /** Requests that a connection may have on their way. SDKs send the next when they have the answer; nobody's pipeline is this long. */
-const pipelineDepth = 16;
+const pipelineDepth = 24;
+
+/** Ending a turn costs a call back from the loop, so one that asks for this little goes on into the next: counts can be so much too high. */
+const turnsAreCountedFrom = 8;
 
 /**
  * How long an address is not read from that went deeper. One read of 64 kB can hold 2,500 requests, and Node's parser takes them all, wanted
@@ -76,8 +79,8 @@ export class FairShare {
       share.turn = this.#turn;
       share.taken = 0;
     }
-    this.#endTurnLater();
     share.taken += 1;
+    if (share.taken === turnsAreCountedFrom) this.#endTurnLater();
     if (share.taken === perTurn) this.#crowd(share, socket);
     client.taken += 1;
     if (client.taken <= pipelineDepth && client.pending < pipelineDepth) return true;

@@ -47,6 +47,13 @@ for (const suite of ["bookworm", "trixie"] as const) {
       t.same(await states(host), allRunning);
       const check = await host.exec("ec2metaproxy firewall status", { check: false });
       t.equal(check.code, 0, check.stdout);
+      // Whoever takes the socket over says listen() again, with a queue of its own; a short one resets clients during a slow restart.
+      const queue = await host.exec("ss -Hltn 'sport = :18000' | awk '{print $3}'");
+      t.equal(
+        queue.stdout.trim(),
+        await property(host, "ec2metaproxy.socket", "Backlog"),
+        "the socket's Backlog=",
+      );
     });
 
     await t.test("with the shipped configuration it serves, gives nobody a role, and says so", async (t) => {

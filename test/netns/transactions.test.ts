@@ -41,7 +41,8 @@ for (const filter of filters) {
     await world.tell("docker", { do: "stop" });
     const answers = JSON.parse(await answering) as Record<string, number>; // agent.ts wrote it
     t.comment(`measured: ${filter.name}: answers meanwhile: ${JSON.stringify(answers)}`);
-    t.strictSame(Object.keys(answers), ["proxy"], "every request was answered by the proxy");
+    const others = Object.keys(answers).filter((answer) => !/^proxy( late)?$/.test(answer));
+    t.strictSame(others, [], "every request was answered by the proxy");
 
     await failures(t, world, filter, run, settings);
 
