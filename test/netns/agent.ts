@@ -36,9 +36,6 @@ const longPatienceMs = 1_500;
 /** Long enough for a packet that must be sent again on a busy machine: what is counted is what gets no answer at all. */
 const loadPatienceMs = 5_000;
 
-/** A request that has no answer by then is lost; on a busy machine an answer may take long. */
-const lostMs = 10_000;
-
 // As another user, where one is named.
 if (process.argv[2] !== undefined) process.setuid?.(Number(process.argv[2]));
 let held: Socket | undefined;
