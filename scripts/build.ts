@@ -26,7 +26,7 @@ if (process.version !== `v${node.version}`) {
   );
 }
 
-const metafile = await bundle(entry, `${work}/main.cjs`, buildInfo());
+const metafile = await bundle(root, entry, `${work}/main.cjs`, buildInfo());
 writeFileSync(`${work}/metafile.json`, JSON.stringify(metafile));
 const cache = makeExecutable(root, work, node, of, `${out}/ec2metaproxy`);
 buildNotifyAddon(root, `${work}/sd-notify`, node, of, `${out}/notify.node`);

@@ -11,8 +11,15 @@ export type BuildInfo = {
 };
 
 /** Everything from `entry` down in one CommonJS file. Its bytes depend on the sources and `info` only. */
-export async function bundle(entry: string, outfile: string, info: BuildInfo): Promise<Metafile> {
+export async function bundle(
+  root: string,
+  entry: string,
+  outfile: string,
+  info: BuildInfo,
+): Promise<Metafile> {
   const result = await build({
+    // The bundle names its modules by their paths from here.
+    absWorkingDir: root,
     entryPoints: [entry],
     outfile,
     bundle: true,

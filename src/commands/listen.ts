@@ -2,7 +2,7 @@ import type { Server } from "node:http";
 import { parseHostPort } from "../config/values.ts";
 import { exitCodes, OperatorError } from "../errors.ts";
 
-/** Connections that wait while the process is replaced or busy; systemd's socket has its own (Backlog=). */
+/** Connections that wait while the process is replaced or busy; as Backlog= of the socket unit, which listening again would change. */
 const backlog = 4_096;
 
 /**
@@ -31,7 +31,7 @@ export async function listen(
   const where =
     socket !== undefined
       ? { fd: socket.fd }
-      : { port: wanted.port, backlog, ...(wanted.host === undefined ? {} : { host: wanted.host }) };
+      : { port: wanted.port, ...(wanted.host === undefined ? {} : { host: wanted.host }) };
   await new Promise<void>((resolve, reject) => {
     server.once("error", (cause: NodeJS.ErrnoException) =>
       reject(
@@ -45,7 +45,8 @@ export async function listen(
         }),
       ),
     );
-    server.listen(where, resolve);
+    // As an argument of its own: among the options it is ignored beside `fd`, and systemd's socket would shrink to Node's default of 511.
+    server.listen(where, backlog, resolve);
   });
   const bound = server.address();
   if (bound === null || typeof bound === "string") {

@@ -19,6 +19,7 @@ const sources = [
   "src",
   "systemd",
   "packaging",
+  "firewall",
   "docs/man",
   "scripts",
   "nfpm.yaml",
