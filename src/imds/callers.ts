@@ -1,5 +1,6 @@
 import type { Container } from "../containers/container.ts";
 import { keyOf } from "../credentials/assume-role.ts";
+import type { Credentials } from "../credentials/document.ts";
 import { type Denial, decide, type Grant, type RolePolicy } from "../roles/grant.ts";
 
 /** What was decided for a container, with all that need not be worked out for each request. */
@@ -65,4 +66,15 @@ export function admitted(caller: Caller, perSecond: number, now: number): boolea
   if (caller.allowance < 1) return false;
   caller.allowance -= 1;
   return true;
+}
+
+/** Tells of a set of credentials when the container is given it for the first time, by whichever of our services. */
+export function noteGrant(
+  granted: (caller: Caller, accessKeyId: string, expiresAt: number) => void,
+  caller: Caller,
+  { accessKeyId, expiresAt }: Pick<Credentials, "accessKeyId" | "expiresAt">,
+): void {
+  if (caller.audited === accessKeyId) return;
+  caller.audited = accessKeyId;
+  granted(caller, accessKeyId, expiresAt);
 }

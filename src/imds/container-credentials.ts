@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { failureDocuments } from "../credentials/document.ts";
-import { admitted } from "./callers.ts";
+import { admitted, noteGrant } from "./callers.ts";
 import { Connections } from "./connection.ts";
 import { type Answer, sendAnswer } from "./errors.ts";
 import type { ImdsDependencies } from "./handler.ts";
@@ -74,10 +74,7 @@ export function containerCredentialsHandler(
     }
     switch (answer.kind) {
       case "credentials":
-        if (caller.audited !== answer.credentials.accessKeyId) {
-          caller.audited = answer.credentials.accessKeyId;
-          the.granted(caller, answer.credentials.accessKeyId, answer.credentials.expiresAt);
-        }
+        noteGrant(the.granted, caller, answer.credentials);
         return sendAnswer(response, json(200, answer.documents.container));
       case "refused":
         the.refused({

@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Lookup } from "../containers/directory.ts";
 import type { CacheAnswer, CredentialCache } from "../credentials/cache.ts";
 import { explain } from "../errors.ts";
-import { admitted, type Caller } from "./callers.ts";
+import { admitted, type Caller, noteGrant } from "./callers.ts";
 import { type Connection, Connections } from "./connection.ts";
 import { answer200, errorAnswers, sendAnswer, tokenMethodAnswer, ttlHeader } from "./errors.ts";
 import { hostIsOurs } from "./host.ts";
@@ -162,10 +162,7 @@ export function imdsHandler(
         }
         switch (answer.kind) {
           case "credentials": {
-            if (asked.kind === "role-credentials" && caller.audited !== answer.credentials.accessKeyId) {
-              caller.audited = answer.credentials.accessKeyId;
-              the.granted(caller, answer.credentials.accessKeyId, answer.credentials.expiresAt);
-            }
+            if (asked.kind === "role-credentials") noteGrant(the.granted, caller, answer.credentials);
             return sendAnswer(response, documentAnswer(asked, answer), tokenSecondsLeft);
           }
           case "refused":
