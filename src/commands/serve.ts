@@ -62,7 +62,6 @@ export async function serve(options: ServeOptions, environment: Environment, hos
     priorities: environment.journalStream !== undefined,
     write: host.write,
   });
-  const unit = notifier({ notifySocket: environment.notifySocket });
   const startedAt = now();
   // Signals count from here on: one that comes while we start must not end the process half-way, or be lost.
   const signals = listenForSignals(host);
@@ -111,9 +110,11 @@ export async function serve(options: ServeOptions, environment: Environment, hos
     else if (config.prefetch && addressesOf(container).length > 0)
       credentials.prefetch(container.id, key, decision.request);
   };
+  let prefetching = false;
   const onChange = (change: Change) => {
     if (change.kind === "gone") credentials.release(change.container.id);
-    else prefetch(change.container);
+    // Those of the first list have their turn after READY: the SDK takes its time to load.
+    else if (prefetching) prefetch(change.container);
   };
   const engines = engineHosts(config, environment).map((engineHost) =>
     watchEngine({
@@ -124,8 +125,9 @@ export async function serve(options: ServeOptions, environment: Environment, hos
       onChange,
     }),
   );
-
   open.defer(async () => void (await Promise.all(engines.map((engine) => engine.stop()))));
+  // While the engines think about their answers: systemd's library takes milliseconds to load.
+  const unit = notifier({ notifySocket: environment.notifySocket });
 
   // The answers.
   let settings = settingsOf(config);
@@ -188,25 +190,6 @@ export async function serve(options: ServeOptions, environment: Environment, hos
       "RUNTIME_DIRECTORY is not set: session tokens end with this process, and `ec2metaproxy status` cannot ask it",
     );
   }
-  for (const container of directory.containers()) prefetch(container);
-  // The first call pays for the SDK's own start and for TLS; better nobody waits for it.
-  sts.callerArn(AbortSignal.timeout(10_000)).then(
-    (arn) => log.info({ arn }, "assuming roles as this host"),
-    (error: unknown) =>
-      log.warn({ err: error }, "STS does not know this host yet; containers' roles cannot be assumed"),
-  );
-  void learnInstanceId(upstream).then(
-    (instanceId) => {
-      callers.replace(rolePolicy(config), instanceId);
-      for (const container of directory.containers()) prefetch(container);
-    },
-    (error: unknown) =>
-      log.warn(
-        { err: error },
-        "the instance metadata service does not answer; {instanceId} in templates stays empty",
-      ),
-  );
-
   await Promise.race([
     Promise.all(engines.map((engine) => engine.settled)),
     sleep(firstListMs, undefined, { ref: false }),
@@ -214,6 +197,27 @@ export async function serve(options: ServeOptions, environment: Environment, hos
   unit.ready();
   unit.status(status().summary);
   log.info({ version, listening, config: file.path }, `ready: ${status().summary}`);
+
+  // The first call pays for the SDK's loading and for TLS; better nobody waits for it.
+  sts.callerArn(AbortSignal.timeout(10_000)).then(
+    (arn) => log.info({ arn }, "assuming roles as this host"),
+    (error: unknown) =>
+      log.warn({ err: error }, "STS does not know this host yet; containers' roles cannot be assumed"),
+  );
+  const startPrefetching = async () => {
+    try {
+      // First, since a template may have it in the name of each session.
+      callers.replace(rolePolicy(config), await learnInstanceId(upstream));
+    } catch (error) {
+      log.warn(
+        { err: error },
+        "the instance metadata service does not answer; {instanceId} in templates stays empty",
+      );
+    }
+    prefetching = true;
+    for (const container of directory.containers()) prefetch(container);
+  };
+  void startPrefetching();
 
   const reload = async () => {
     unit.reloading();

@@ -2,6 +2,9 @@ import { isIP } from "node:net";
 // As a namespace: the named export drags every locale into the executable.
 import * as z from "zod";
 
+// Each schema is used once, at the start: compiling it to a function first costs more than it saves, and needs code made from strings.
+z.config({ jitless: true });
+
 /** Value types of config.json that are more than a plain string. Messages end the sentence `expected …`. */
 
 /**

@@ -24,7 +24,7 @@ const floors = [
 
 const soleImporters: Readonly<Record<string, readonly string[]>> = {
   dockerode: ["containers/docker.ts"],
-  "@aws-sdk/client-sts": ["credentials/sts.ts"],
+  "@aws-sdk/client-sts": ["credentials/sts-client.ts"],
   execa: ["firewall/command.ts"],
   pino: ["observability/log.ts"],
   "prom-client": ["observability/metrics.ts"],
