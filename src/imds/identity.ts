@@ -65,14 +65,14 @@ async function findOut(
   return second.proven ? remember(the, connection, now) : unproven(the, now, second);
 }
 
-/** Whether what was known of a caller has changed since: its address's entry, or, by a reload, what it may have. */
+/** Whether what was known of a caller has changed since: its address's entry, or, by a reload, what it may have. Decided again to the same end is no change. */
 export function isStale(
   the: Pick<IdentityDependencies, "directory" | "callers">,
   address: string,
   lookup: ContainerLookup,
   caller: Caller,
 ): boolean {
-  return the.directory.at(address) !== lookup || the.callers.of(lookup.container) !== caller;
+  return the.directory.at(address) !== lookup || the.callers.of(lookup.container).key !== caller.key;
 }
 
 function asker(the: IdentityDependencies, lookup: Lookup): Asker {

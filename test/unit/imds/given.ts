@@ -87,7 +87,8 @@ export async function givenProxy(t: Test, given: Given = {}) {
     ),
   });
   for (const container of given.containers ?? []) directory.upsert("engine", container);
-  const callers = new Callers(rolePolicy(config), undefined);
+  const policy = rolePolicy(config);
+  const callers = new Callers(policy, undefined);
   const settings = {
     identityProof: config.identityProof,
     passthrough: passthroughPolicy(config.passthrough),
@@ -146,6 +147,7 @@ export async function givenProxy(t: Test, given: Given = {}) {
     ecs,
     directory,
     callers,
+    policy,
     credentials,
     refusals,
     grants,

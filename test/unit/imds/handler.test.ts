@@ -511,6 +511,16 @@ t.test("nobody gets what was fetched for the container that had the address befo
   t.same(kept, [], "nothing was granted to the one before");
 });
 
+t.test("a reload that decides the same again disturbs nobody who waits for STS", async (t) => {
+  const proxy = await givenProxy(t, { config: { httpTokens: "optional" } });
+  proxy.aws.sts.faults.set({ latencyMs: 500 });
+  const pending = ask({ port: proxy.port, from: web.address }, "GET", `${listPath}Web`);
+  while (proxy.aws.sts.counts().inFlight === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  proxy.callers.replace(proxy.policy, "i-0123456789abcdef0");
+  const answer = await pending;
+  t.same([answer.status, json(answer).Code], [200, "Success"]);
+});
+
 t.test("a grant that is taken away by a reload ends at once, on open connections too", async (t) => {
   const proxy = await givenProxy(t);
   const token = await proxy.token(web);
