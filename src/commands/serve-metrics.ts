@@ -1,7 +1,7 @@
 import type { Metric } from "../observability/metrics.ts";
 import type { Status } from "./serve-status.ts";
 
-/** The metrics of a running proxy, each from its status; README lists them. */
+/** The metrics of a running proxy, each from its status; docs/metrics.md lists them. */
 export function metricsOf(
   status: () => Status,
   refusals: () => ReadonlyMap<string, number>,
@@ -50,6 +50,11 @@ export function metricsOf(
           value,
         })),
     },
+    one(
+      "ec2metaproxy_sts_call_seconds_total",
+      "Time that all AssumeRole calls have taken together.",
+      (now) => now.credentials.spentMs / 1000,
+    ),
     one("ec2metaproxy_sts_calls_in_flight", "AssumeRole calls under way.", (now) => now.credentials.inFlight),
     one("ec2metaproxy_sts_healthy", "1 while STS answers and does not throttle.", (now) =>
       now.credentials.state === "normal" ? 1 : 0,

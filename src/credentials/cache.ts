@@ -11,7 +11,6 @@ import { logExpired } from "./log-lines.ts";
 import type { PaceState } from "./pace.ts";
 
 export type { CacheAnswer } from "./answer.ts";
-export type { CallEvent } from "./calls.ts";
 export type { CacheLimits } from "./limits.ts";
 
 export type CacheOptions = CallOptions & { readonly limits?: Partial<CacheLimits> };
@@ -38,6 +37,8 @@ export type CacheStats = {
   /** Of the credentials that expire first; undefined without any. */
   readonly smallestRemainingMs: number | undefined;
   readonly lastCallMs: number | undefined;
+  /** Of all calls together, since the start. */
+  readonly spentMs: number;
 };
 
 /** The credentials of every container on this host: fetched early, renewed in time, kept through outages. */
@@ -122,7 +123,7 @@ export class CredentialCache {
       if (entry.failures > 0) count.failing += 1;
       count.waiting += entry.waiters.size;
     }
-    const { pace, lanes, ended, lastCallMs } = this.#calls;
+    const { pace, lanes, ended, lastCallMs, spentMs } = this.#calls;
     return {
       state: pace.state,
       callsPerSecond: pace.callsPerSecond,
@@ -135,6 +136,7 @@ export class CredentialCache {
       joined: this.#joined,
       smallestRemainingMs: Number.isFinite(firstExpiry) ? firstExpiry - now : undefined,
       lastCallMs,
+      spentMs,
     };
   }
 

@@ -1,7 +1,7 @@
 import type { Log } from "../log.ts";
 import type { CacheAnswer } from "./answer.ts";
 import { credentialsAnswer, refusedAnswer, unavailableAnswer } from "./answer.ts";
-import type { AssumeRole, FailureKind } from "./assume-role.ts";
+import type { AssumeRole } from "./assume-role.ts";
 import { AssumeRoleError } from "./assume-role.ts";
 import type { Credentials } from "./document.ts";
 import type { Entry } from "./entry.ts";
@@ -12,15 +12,6 @@ import type { CacheLimits } from "./limits.ts";
 import { logFailure, logRefusal, logSuccess } from "./log-lines.ts";
 import { Pace } from "./pace.ts";
 
-/** The end of one call to STS. */
-export type CallEvent = {
-  readonly roleArn: string;
-  readonly outcome: "ok" | FailureKind;
-  /** STS's error code, empty for ok. */
-  readonly code: string;
-  readonly durationMs: number;
-};
-
 export type CallOptions = {
   readonly assumeRole: AssumeRole;
   /** Milliseconds since the epoch; must never go back: see clock.ts. */
@@ -28,7 +19,6 @@ export type CallOptions = {
   readonly random: () => number;
   readonly schedule: Schedule;
   readonly log: Log;
-  readonly onCall?: (event: CallEvent) => void;
 };
 
 /** Calls STS for entries: in turn, again after a failure, and again before the credentials run out. */
@@ -37,6 +27,8 @@ export class RoleCalls {
   readonly lanes: CallLanes;
   readonly ended = { ok: 0, refused: 0, throttled: 0, temporary: 0 };
   lastCallMs: number | undefined;
+  /** Of all calls together. */
+  spentMs = 0;
   readonly #options: CallOptions;
   readonly #limits: CacheLimits;
   /** The entries that somebody still holds. */
@@ -88,7 +80,7 @@ export class RoleCalls {
       ended = true;
       cancelDeadline();
       entry.call = undefined;
-      this.#count(entry, result, this.#options.now() - startedAt);
+      this.#count(result, this.#options.now() - startedAt);
       const again = this.#ended(entry, result, startedAt);
       this.lanes.finished(job);
       if (again) this.lanes.add(job);
@@ -178,13 +170,10 @@ export class RoleCalls {
     for (const entry of this.#entries.values()) if (entry.job.waitedFor) entry.job.notBefore = now;
   }
 
-  #count(entry: Entry, result: Credentials | AssumeRoleError, durationMs: number): void {
-    const failed = result instanceof AssumeRoleError;
-    const outcome = failed ? result.kind : "ok";
-    this.ended[outcome] += 1;
+  #count(result: Credentials | AssumeRoleError, durationMs: number): void {
+    this.ended[result instanceof AssumeRoleError ? result.kind : "ok"] += 1;
     this.lastCallMs = durationMs;
-    const { roleArn } = entry.request;
-    this.#options.onCall?.({ roleArn, outcome, code: failed ? result.code : "", durationMs });
+    this.spentMs += durationMs;
   }
 }
 

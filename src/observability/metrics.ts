@@ -1,5 +1,5 @@
 import { createServer, type Server } from "node:http";
-import { collectDefaultMetrics, Gauge, Registry } from "prom-client";
+import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
 
 /** A figure with its labels, as of now. */
 export type Sample = { readonly labels?: Readonly<Record<string, string>>; readonly value: number };
@@ -17,14 +17,16 @@ export function metricsServer(metrics: readonly Metric[]): Server {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   for (const { name, help, labels = [], read } of metrics) {
-    new Gauge({
+    // What only grows is a counter by the rules of Prometheus, and `rate()` needs it to be one.
+    const Kind = name.endsWith("_total") ? Counter : Gauge;
+    new Kind({
       name,
       help,
       labelNames: [...labels],
       registers: [registry],
       collect() {
         this.reset();
-        for (const { labels: of = {}, value } of read()) this.set({ ...of }, value);
+        for (const { labels: of = {}, value } of read()) this.inc({ ...of }, value);
       },
     });
   }

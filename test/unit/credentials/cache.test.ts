@@ -204,6 +204,7 @@ t.test("every end of a call is reported", async (t) => {
   t.match(cache.stats(), {
     calls: { ok: 1, refused: 1, throttled: 0, temporary: 0 },
     lastCallMs: 50,
+    spentMs: 100,
     warm: 1,
     refused: 1,
   });
