@@ -43,9 +43,12 @@ test-host: ## the booted systemd hosts with Docker and Podman (root)
 	@scripts/test host
 
 .PHONY: bench
-bench: ## throughput and latency beside a bare node:http server, as ratios
+bench: ## throughput beside a bare node:http server, what a flood does to others, time to start; as ratios
 	@scripts/setup
+	@node scripts/build.ts
 	@node test/bench/main.ts
+	@node test/bench/neighbour.ts
+	@node test/bench/start.ts
 
 .PHONY: test-sdks
 test-sdks: ## the full matrix of AWS SDKs, on a machine that has their toolchains; writes docs/conformance.md
