@@ -13,7 +13,7 @@ export async function installFirewall(host: TestHost): Promise<void> {
   );
   await host.exec(`set -e
 cp ${repository}/systemd/ec2metaproxy-firewall*.service ${repository}/systemd/ec2metaproxy-firewall.timer /usr/lib/systemd/system/
-install -D ${repository}/packaging/firewall-repair /usr/lib/ec2metaproxy/firewall-repair
+install -D ${repository}/firewall/firewall-repair /usr/lib/ec2metaproxy/firewall-repair
 install -D ${repository}/firewall/firewall-close /usr/lib/ec2metaproxy/firewall-close
 mkdir -p /etc/ec2metaproxy/firewall.d /var/asker
 echo '{}' > /etc/ec2metaproxy/config.json

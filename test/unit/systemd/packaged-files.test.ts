@@ -23,7 +23,7 @@ t.test("the shipped configuration is valid and gives nobody a role", async (t) =
 });
 
 t.test("every line of the shipped firewall.conf is a comment, and every setting has one", async (t) => {
-  const text = read("packaging/firewall.conf");
+  const text = read("firewall/firewall.conf");
   t.same(
     text.split("\n").filter((line) => line !== "" && !line.startsWith("#")),
     [],
