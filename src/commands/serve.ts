@@ -126,6 +126,10 @@ export async function serve(options: ServeOptions, environment: Environment, hos
     }),
   );
   open.defer(async () => void (await Promise.all(engines.map((engine) => engine.stop()))));
+  const listed = Promise.race([
+    Promise.all(engines.map((engine) => engine.settled)).then(() => undefined),
+    sleep(firstListMs, undefined, { ref: false }),
+  ]);
   // While the engines think about their answers: systemd's library takes milliseconds to load.
   const unit = notifier({ notifySocket: environment.notifySocket });
 
@@ -135,6 +139,7 @@ export async function serve(options: ServeOptions, environment: Environment, hos
   const the: ImdsDependencies = {
     settings: () => settings,
     directory,
+    listed,
     refresh: async () => void (await Promise.all(engines.map((engine) => engine.refresh()))),
     provenance,
     callers,
@@ -190,10 +195,7 @@ export async function serve(options: ServeOptions, environment: Environment, hos
       "RUNTIME_DIRECTORY is not set: session tokens end with this process, and `ec2metaproxy status` cannot ask it",
     );
   }
-  await Promise.race([
-    Promise.all(engines.map((engine) => engine.settled)),
-    sleep(firstListMs, undefined, { ref: false }),
-  ]);
+  await listed;
   unit.ready();
   unit.status(status().summary);
   log.info({ version, listening, config: file.path }, `ready: ${status().summary}`);

@@ -20,6 +20,7 @@ export function containerCredentialsHandler(
     | "settings"
     | "directory"
     | "refresh"
+    | "listed"
     | "provenance"
     | "callers"
     | "credentials"

@@ -20,6 +20,8 @@ export type Asker =
 
 export type IdentityDependencies = {
   readonly directory: Pick<Directory, "at" | "waitFor">;
+  /** Settled when the engines' first lists are in, or will not come soon. Before that nobody can be said to be unknown. */
+  readonly listed: Promise<void>;
   /** Asks the engines once what runs; coalesced. */
   readonly refresh: () => Promise<void>;
   readonly provenance: Pick<Provenance, "check">;
@@ -51,8 +53,7 @@ async function findOut(
   settled: Lookup | undefined,
 ): Promise<Asker> {
   const address = connection.address ?? "";
-  if (settled === undefined) void the.refresh();
-  const lookup = settled ?? (await the.directory.waitFor(address, unknownWaitMs));
+  const lookup = settled ?? (await wait(the, address));
   if (lookup.kind !== "container" || !prove || connection.proven === lookup) return asker(the, lookup);
   const first = await the.provenance.check(lookup.container, connection);
   if (first.proven) return remember(the, connection, lookup);
@@ -63,6 +64,16 @@ async function findOut(
   if (now === lookup || now.kind !== "container") return unproven(the, lookup, first);
   const second = await the.provenance.check(now.container, connection);
   return second.proven ? remember(the, connection, now) : unproven(the, now, second);
+}
+
+/**
+ * After a restart many wait at once, of one address too: all of them for the first list, and only then for word of a container that is
+ * not in it, for which the directory lets few wait.
+ */
+async function wait(the: IdentityDependencies, address: string): Promise<Lookup> {
+  await the.listed;
+  void the.refresh();
+  return the.directory.waitFor(address, unknownWaitMs);
 }
 
 /** Whether what was known of a caller has changed since: its address's entry, or, by a reload, what it may have. Decided again to the same end is no change. */

@@ -45,6 +45,8 @@ export type Given = {
   readonly containers?: readonly Container[];
   readonly provenance?: ImdsDependencies["provenance"];
   readonly refresh?: (directory: Directory) => Promise<void>;
+  /** The engines' first lists; default: in. */
+  readonly listed?: Promise<void>;
 };
 
 /** The proxy as `serve` wires it, in this process, on loopback, before the stand-ins of IMDS and STS. Ends with the test. */
@@ -100,6 +102,7 @@ export async function givenProxy(t: Test, given: Given = {}) {
   const the: ImdsDependencies = {
     settings: () => settings,
     directory,
+    listed: given.listed ?? Promise.resolve(),
     refresh: () => given.refresh?.(directory) ?? Promise.resolve(),
     provenance: given.provenance ?? new Provenance(),
     callers,

@@ -511,6 +511,29 @@ t.test("nobody gets what was fetched for the container that had the address befo
   t.same(kept, [], "nothing was granted to the one before");
 });
 
+t.test(
+  "however many ask before the first list is in, they are answered by it",
+  { timeout: 30_000 },
+  async (t) => {
+    const listed = Promise.withResolvers<void>();
+    const late = engineContainer("dd", "127.0.0.22", { labels: { "ec2metaproxy.RoleAlias": "web" } });
+    const proxy = await givenProxy(t, {
+      listed: listed.promise,
+      provenance: { check: async () => ({ proven: true }) },
+      config: { httpTokens: "optional" },
+    });
+    const at = { port: proxy.port, from: "127.0.0.22" };
+    const asked = Array.from({ length: 200 }, () => ask(at, "GET", listPath));
+    while (proxy.imds.connections() < asked.length) await new Promise((resolve) => setTimeout(resolve, 5));
+    proxy.directory.upsert("engine", late);
+    listed.resolve();
+    t.same(
+      [...new Set((await Promise.all(asked)).map(({ status, body }) => `${status} ${body}`))],
+      ["200 Web"],
+    );
+  },
+);
+
 t.test("a reload that decides the same again disturbs nobody who waits for STS", async (t) => {
   const proxy = await givenProxy(t, { config: { httpTokens: "optional" } });
   proxy.aws.sts.faults.set({ latencyMs: 500 });

@@ -50,6 +50,7 @@ async function givenProxy(t: Test, passthrough: object) {
   const handle = imdsHandler({
     settings: () => settings,
     directory: new Directory({ statics: [container] }),
+    listed: Promise.resolve(),
     refresh: async () => undefined,
     provenance: { check: async () => ({ proven: true }) },
     callers: new Callers(rolePolicy(config), undefined),
