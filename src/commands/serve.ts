@@ -4,11 +4,11 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Overrides } from "../cli.ts";
 import type { Environment } from "../config/load.ts";
+import { needsRestart } from "../config/restart-keys.ts";
 import type { Config } from "../config/schema.ts";
-import { addressesOf, type Container } from "../containers/container.ts";
 import { Directory } from "../containers/directory.ts";
 import { Provenance } from "../containers/provenance.ts";
-import { type Change, watchEngine } from "../containers/watch.ts";
+import { watchEngine } from "../containers/watch.ts";
 import { CredentialCache } from "../credentials/cache.ts";
 import { forwardClock } from "../credentials/clock.ts";
 import { openSts } from "../credentials/sts.ts";
@@ -31,17 +31,18 @@ import { version } from "../version.ts";
 import { configuration } from "./configuration.ts";
 import { engineHosts, staticsOf } from "./inventory.ts";
 import { listen } from "./listen.ts";
+import { Prefetching } from "./prefetching.ts";
 import { metricsOf } from "./serve-metrics.ts";
 import { statusOf } from "./serve-status.ts";
+import { listenForSignals, type SignalSource } from "./signals.ts";
 import { stsSettings } from "./sts-settings.ts";
 
 export type ServeOptions = { readonly configPath: string | undefined; readonly overrides: Overrides };
 
 /** What of the process the proxy needs: handed in by main, so that nothing else touches it. */
-export type Host = {
+export type Host = SignalSource & {
   readonly pid: number;
   readonly write: (line: string) => void;
-  readonly on: (signal: "SIGTERM" | "SIGINT" | "SIGHUP", run: () => void) => void;
 };
 
 const tokenKeyName = "token-key";
@@ -103,26 +104,14 @@ export async function serve(options: ServeOptions, environment: Environment, hos
       ? randomBytes(32)
       : await readOrCreateKey(join(environment.runtimeDirectory, tokenKeyName));
 
-  const prefetch = (container: Container) => {
-    const { decision, key } = callers.of(container);
-    if (decision.kind === "denial") credentials.release(container.id);
-    // One without an address (host network, another container's network) never asks under its own name.
-    else if (config.prefetch && addressesOf(container).length > 0)
-      credentials.prefetch(container.id, key, decision.request);
-  };
-  let prefetching = false;
-  const onChange = (change: Change) => {
-    if (change.kind === "gone") credentials.release(change.container.id);
-    // Those of the first list have their turn after READY: the SDK takes its time to load.
-    else if (prefetching) prefetch(change.container);
-  };
+  const prefetching = new Prefetching({ callers, credentials, enabled: () => config.prefetch });
   const engines = engineHosts(config, environment).map((engineHost) =>
     watchEngine({
       host: engineHost,
       ...(config.dockerTls && { tls: config.dockerTls }),
       directory,
       log,
-      onChange,
+      onChange: prefetching.onChange,
     }),
   );
   open.defer(async () => void (await Promise.all(engines.map((engine) => engine.stop()))));
@@ -209,15 +198,16 @@ export async function serve(options: ServeOptions, environment: Environment, hos
   const startPrefetching = async () => {
     try {
       // First, since a template may have it in the name of each session.
-      callers.replace(rolePolicy(config), await learnInstanceId(upstream));
+      const instanceId = await learnInstanceId(upstream);
+      // Of the configuration as it is now: it may have been reloaded meanwhile.
+      callers.replace(rolePolicy(config), instanceId);
     } catch (error) {
       log.warn(
         { err: error },
         "the instance metadata service does not answer; {instanceId} in templates stays empty",
       );
     }
-    prefetching = true;
-    for (const container of directory.containers()) prefetch(container);
+    prefetching.start(directory.containers());
   };
   void startPrefetching();
 
@@ -231,7 +221,7 @@ export async function serve(options: ServeOptions, environment: Environment, hos
       settings = settingsOf(config);
       callers.replace(rolePolicy(config), callers.instanceId);
       directory.setStatics(staticsOf(config));
-      for (const container of directory.containers()) prefetch(container);
+      prefetching.decideAgain(directory.containers());
       configProblem = undefined;
       log.info({ config: file.path }, "configuration reloaded");
     } catch (error) {
@@ -264,22 +254,6 @@ export async function serve(options: ServeOptions, environment: Environment, hos
   return exitCodes.ok;
 }
 
-/** Reloads one after another, those asked for before we can included; and the end, by whichever signal asks for it. */
-function listenForSignals(host: Host): {
-  readonly stop: Promise<void>;
-  onReload(reload: () => Promise<void>): void;
-} {
-  const { promise: stop, resolve } = Promise.withResolvers<void>();
-  const { promise: reloadable, resolve: setReload } = Promise.withResolvers<() => Promise<void>>();
-  let reloading: Promise<void> = Promise.resolve();
-  host.on("SIGHUP", () => {
-    reloading = reloading.then(async () => (await reloadable)());
-  });
-  host.on("SIGTERM", resolve);
-  host.on("SIGINT", resolve);
-  return { stop, onReload: setReload };
-}
-
 /** A handler that rejects has a bug; its client gets an answer all the same, and the other clients are served on. */
 function guarded(
   handle: ReturnType<typeof imdsHandler>,
@@ -304,20 +278,4 @@ function settingsOf(config: Config) {
 
 async function learnInstanceId(upstream: Upstream): Promise<string | undefined> {
   return (await upstream.text("/latest/meta-data/instance-id"))?.trim();
-}
-
-/** Keys that are read once, when we start. */
-function needsRestart(before: Config, after: Config): readonly string[] {
-  const keys = [
-    "listen",
-    "dockerHost",
-    "dockerHosts",
-    "dockerTls",
-    "metadataEndpoint",
-    "sts",
-    "limits",
-    "containerCredentials",
-    "metricsListen",
-  ] as const;
-  return keys.filter((key) => JSON.stringify(before[key]) !== JSON.stringify(after[key]));
 }
