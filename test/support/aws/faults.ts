@@ -32,6 +32,8 @@ export const noStsFaults = {
   accessDenied: false,
   /** Calls of instance-profile sessions count as role chaining: more than 3600 s is refused. */
   chainingLimit: false,
+  /** Sessions end after so many seconds, whatever was asked; 0 is off. */
+  sessionSeconds: 0,
   /** The server's clock is ahead by so much (Date, signature time, expirations). Only for all calls. */
   clockSkewSeconds: 0,
   /** More calls than this in a second are throttled; 0 is off. Only for all calls. */

@@ -35,6 +35,9 @@ export type StsCall = {
   /** Empty where the call names none. */
   readonly roleArn: string;
   readonly sessionName: string;
+  /** Whose signature it claims to have; empty without one. */
+  readonly accessKeyId: string;
+  readonly userAgent: string;
   readonly params: Readonly<Record<string, string>>;
   /** `ok`, an error code, or the fault that left it without a proper answer. */
   readonly outcome: string;
@@ -119,7 +122,8 @@ export async function startSts(options: StsOptions = {}): Promise<Sts> {
     const { roleArn, roleSessionName, durationSeconds, packedPolicyPercent, sourceIdentity } = parsed.input;
     const refused = refusal(caller, parsed.input, options, set);
     if (refused !== undefined) return refused;
-    const lifetime = { now: clock, expiresAt: clock + durationSeconds * 1000 };
+    const seconds = set.sessionSeconds === 0 ? durationSeconds : set.sessionSeconds;
+    const lifetime = { now: clock, expiresAt: clock + seconds * 1000 };
     const session = principals.addAssumedRole({ roleArn, sessionName: roleSessionName }, lifetime);
     return assumeRoleXml({ session, packedPolicyPercent, sourceIdentity }, id);
   };
@@ -138,6 +142,8 @@ export async function startSts(options: StsOptions = {}): Promise<Sts> {
       action: form.get("Action") ?? "",
       roleArn,
       sessionName: form.get("RoleSessionName") ?? "",
+      userAgent: req.headers["user-agent"] ?? "",
+      accessKeyId: /Credential=([A-Z0-9]+)\//.exec(req.headers.authorization ?? "")?.[1] ?? "",
       params: Object.fromEntries(form),
       outcome: typeof decided === "string" ? decided : decided.outcome,
     });
