@@ -19,8 +19,11 @@ export type Answer = {
 export type Program = AsyncDisposable & {
   /** The SDK's name and version in its own words. */
   readonly version: string;
-  /** `credentials`: as if for the first time. `again`: the same provider, once more. `region`. */
-  ask(command: "credentials" | "again" | "region"): Promise<Answer>;
+  /**
+   * `credentials`: as if for the first time. `again`: the same provider, told to ask IMDS once more. `held`: what a service's client would sign
+   * with now; the SDK decides whether to ask. `region`.
+   */
+  ask(command: "credentials" | "again" | "held" | "region"): Promise<Answer>;
 };
 
 const startMs = 60_000;
@@ -44,6 +47,8 @@ export async function startClient(
   child.on("error", (error) => {
     complaint += String(error);
   });
+  // It has died: the next answer says so.
+  child.stdin.on("error", () => undefined);
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   const next = async (ms: number): Promise<Answer> => {
     let timer: NodeJS.Timeout | undefined;
