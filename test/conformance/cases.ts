@@ -1,19 +1,22 @@
-import { whoAmI } from "../../scripts/demo/who-am-i.ts";
 import type { Aws } from "../support/aws/aws.ts";
 import type { Client } from "./clients.ts";
+import { granted } from "./granted.ts";
 import { type Answer, type Program, startClient } from "./program.ts";
 import type { RestartableProxy } from "./proxy.ts";
+import { renewal } from "./renewal.ts";
 
-/** `second`: right when asked once more. `its own`: wrong, and the SDK's own doing, on EC2 too. */
+/** `second`: right when asked once more. `late`: right, some time after it should. `its own`: wrong, and the SDK's own doing, on EC2 too. */
 export type Result = {
-  readonly verdict: "ok" | "second" | "not asked" | "its own" | "wrong";
+  readonly verdict: "ok" | "second" | "late" | "not asked" | "its own" | "wrong";
   readonly note: string;
 };
 
-/** Proxies for one container each: with a role, without one, with one that IAM refuses, with one that STS fails for. */
+/** Proxies for one container each: with a role, with one whose sessions are short, without one, with one that IAM refuses, with one that STS fails for. */
 export type Stage = {
   readonly aws: Aws;
   readonly role: RestartableProxy;
+  /** The role's sessions end after `shortSessionMs`. */
+  readonly short: RestartableProxy;
   readonly none: RestartableProxy;
   readonly refused: RestartableProxy;
   readonly down: RestartableProxy;
@@ -40,21 +43,15 @@ export type Report = {
   readonly results: ReadonlyMap<Title, Result>;
 };
 
-/** One client through all cases. */
+/** One client through all cases but `renewal`, which waits for an expiry and so is run beside. */
 export async function examine(client: Client, stage: Stage): Promise<Report> {
   const results = new Map<Title, Result>();
-  const start = (proxy: RestartableProxy) =>
-    startClient(client, {
-      AWS_EC2_METADATA_SERVICE_ENDPOINT: proxy.endpoint + (client.ending ?? ""),
-      STS_ENDPOINT: stage.aws.sts.url,
-      HOME: "/nonexistent",
-    });
+  const start = (proxy: RestartableProxy) => startFor(client, proxy, stage);
 
   await using own = await start(stage.role);
   const first = await own.ask("credentials");
   results.set("credentials", await granted(first, stage));
   results.set("region", regionResult(await own.ask("region")));
-  results.set("renewal", await granted(await own.ask("again"), stage));
   for (const [title, keepKey] of [
     ["restart, same key", true],
     ["restart, new key", false],
@@ -92,18 +89,19 @@ export async function examine(client: Client, stage: Stage): Promise<Report> {
   return { client, version: own.version, results };
 }
 
-/** The credentials are the role's, as STS itself says of whoever holds them. */
-async function granted(answer: Answer, { aws, arn }: Stage): Promise<Result> {
-  const { accessKeyId, secretAccessKey, token, error } = answer;
-  if (error !== undefined) return { verdict: "wrong", note: error };
-  const who =
-    answer.arn ??
-    (await whoAmI(aws.sts.url, {
-      accessKeyId: accessKeyId ?? "",
-      secretAccessKey: secretAccessKey ?? "",
-      token: token ?? "",
-    }).catch(String));
-  return arn.test(who) ? { verdict: "ok", note: "" } : { verdict: "wrong", note: who };
+/** The client's `renewal`. */
+export async function examineRenewal(client: Client, stage: Stage): Promise<Result> {
+  await using program = await startFor(client, stage.short, stage);
+  // Awaited here: the program ends with this block.
+  return await renewal(program, client, stage);
+}
+
+function startFor(client: Client, proxy: RestartableProxy, { aws }: Stage): Promise<Program> {
+  return startClient(client, {
+    AWS_EC2_METADATA_SERVICE_ENDPOINT: proxy.endpoint + (client.ending ?? ""),
+    STS_ENDPOINT: aws.sts.url,
+    HOME: "/nonexistent",
+  });
 }
 
 function regionResult({ region, error, unsupported }: Answer): Result {

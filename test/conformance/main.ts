@@ -2,9 +2,11 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { account } from "../support/aws/account.ts";
 import { startAws } from "../support/aws/aws.ts";
-import { examine, type Report } from "./cases.ts";
-import { clientsIn, lacking } from "./clients.ts";
+import { examine, examineRenewal, type Report, type Result, type Title } from "./cases.ts";
+import { type Client, clientsIn, lacking } from "./clients.ts";
+import { examineCloudInit } from "./cloud-init.ts";
 import { startProxy } from "./proxy.ts";
+import { shortSessionSeconds } from "./renewal.ts";
 import { documentOf, tableOf } from "./report.ts";
 
 /**
@@ -22,21 +24,28 @@ async function main(): Promise<void> {
     sts: { endpoint: aws.sts.url, region: account.region },
     aliasToARN: {
       own: roleArn("Conformance"),
+      short: roleArn("Conformance-Short"),
       refused: roleArn("Refused"),
       down: roleArn("Conformance-Down"),
     },
     staticContainers: { "127.0.0.1": { name: "client", ...(alias !== undefined && { alias }) } },
     ...more,
   });
+  aws.sts.faults.setFor(roleArn("Conformance-Short"), { sessionSeconds: shortSessionSeconds });
   const stageOf = async (more: Readonly<Record<string, unknown>>) => ({
     aws,
     role: await startProxy(config("own", more)),
+    short: await startProxy(config("short", more)),
     none: await startProxy(config(undefined, more)),
     refused: await startProxy(config("refused", more)),
     down: await startProxy(config("down", more)),
-    arn: new RegExp(`^arn:aws:sts::${account.id}:assumed-role/Conformance(-Down)?/`),
+    arn: new RegExp(`^arn:aws:sts::${account.id}:assumed-role/Conformance(-Down|-Short)?/`),
     downRole: roleArn("Conformance-Down"),
   });
+  const cloudInitReport = async () => {
+    await using proxy = await startProxy(config("own"));
+    return examineCloudInit(folder, proxy);
+  };
   const reports: Report[] = [];
   const missing: string[] = [];
   const clients = clientsIn(folder).filter(({ name }) => only === undefined || name.includes(only));
@@ -44,37 +53,54 @@ async function main(): Promise<void> {
     const some = clients.filter((client) => (client.v1 ?? false) === v1);
     if (some.length === 0) continue;
     const stage = await stageOf(v1 ? { httpTokens: "optional" } : {});
+    const here: Client[] = [];
+    for (const client of some) {
+      const lacks = await lacking(client);
+      if (lacks === undefined) here.push(client);
+      else missing.push(`${client.name}: ${lacks} is not there`);
+    }
     try {
-      for (const client of some) {
-        const lacks = await lacking(client);
-        if (lacks !== undefined) {
-          missing.push(`${client.name}: ${lacks} is not there`);
-          continue;
-        }
-        const started = Date.now();
-        const report = await examine(client, stage);
-        reports.push(report);
-        const wrong = [...report.results].filter(([, { verdict }]) => verdict === "wrong");
-        say(
-          `${wrong.length === 0 ? "ok    " : "FAILED"}  ${client.name}: ${report.version}, ${((Date.now() - started) / 1000).toFixed(1)} s`,
-        );
+      // All wait for their expiry at once, beside the other cases.
+      const renewals = here.map((client) =>
+        examineRenewal(client, stage).catch(
+          (error: unknown): Result => ({ verdict: "wrong", note: String(error) }),
+        ),
+      );
+      const others: Report[] = [];
+      for (const client of here) others.push(await examine(client, stage));
+      for (const [index, report] of others.entries()) {
+        const { client, version } = report;
+        const renewed = await renewals[index];
+        const results =
+          renewed === undefined
+            ? report.results
+            : new Map<Title, Result>([...report.results, ["renewal", renewed]]);
+        reports.push({ client, version, results });
+        const wrong = [...results].filter(([, { verdict }]) => verdict === "wrong");
+        say(`${wrong.length === 0 ? "ok    " : "FAILED"}  ${client.name}: ${version}`);
         for (const [title, { note }] of wrong) say(`          ${title}: ${note.slice(0, 300)}`);
       }
     } finally {
-      for (const proxy of [stage.role, stage.none, stage.refused, stage.down])
+      for (const proxy of [stage.role, stage.short, stage.none, stage.refused, stage.down])
         await proxy[Symbol.asyncDispose]();
     }
   }
+  const cloudInit = "cloud-init".includes(only ?? "") ? await cloudInitReport() : undefined;
+  for (const problem of cloudInit?.problems ?? []) say(`FAILED  cloud-init: ${problem}`);
+  if (cloudInit === undefined && only === undefined) missing.push("cloud-init: it was not unpacked");
   say(`\n${tableOf(reports)}\n`);
   for (const line of missing) say(`not run: ${line}`);
   if (flags.includes("--write") && only === undefined) {
-    await writeFile(join(import.meta.dirname, "../../docs/conformance.md"), documentOf(reports, missing));
+    await writeFile(
+      join(import.meta.dirname, "../../docs/conformance.md"),
+      documentOf(reports, missing, cloudInit),
+    );
     say("docs/conformance.md written");
   }
   const failed = reports.some(({ results }) =>
     [...results.values()].some(({ verdict }) => verdict === "wrong"),
   );
-  if (failed || reports.length === 0) process.exitCode = 1;
+  if (failed || reports.length === 0 || (cloudInit?.problems.length ?? 0) > 0) process.exitCode = 1;
 }
 
 function say(text: string): void {

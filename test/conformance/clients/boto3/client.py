@@ -20,7 +20,7 @@ def main():
             else:
                 if command == "again" and held is not None:
                     held._protected_refresh(is_mandatory=True)
-                else:
+                elif command != "held" or held is None:
                     session = boto3.Session()
                     held = session.get_credentials()
                 answer = {"error": "no credentials"} if held is None else keys(held.get_frozen_credentials())

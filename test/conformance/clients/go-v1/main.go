@@ -40,7 +40,7 @@ func answer(command string, held **credentials.Credentials) map[string]any {
 	}
 	if command == "again" && *held != nil {
 		(*held).Expire()
-	} else {
+	} else if command != "held" || *held == nil {
 		*held = created.Config.Credentials
 	}
 	keys, err := (*held).Get()

@@ -40,7 +40,7 @@ func answer(ctx context.Context, command string, held *aws.CredentialsProvider) 
 	}
 	if cache, ok := (*held).(*aws.CredentialsCache); command == "again" && ok {
 		cache.Invalidate()
-	} else {
+	} else if command != "held" || *held == nil {
 		loaded, err := config.LoadDefaultConfig(ctx)
 		if err != nil {
 			return map[string]any{"error": err.Error()}

@@ -16,8 +16,9 @@ const ask = (command) =>
       });
       return;
     }
-    if (command !== "again") held = new AWS.EC2MetadataCredentials();
-    held.refresh((error) =>
+    if (held === undefined || command === "credentials") held = new AWS.EC2MetadataCredentials();
+    // A service's client calls `get`, which asks IMDS only when the keys are missing or about to expire.
+    held[command === "held" ? "get" : "refresh"]((error) =>
       resolve(
         error
           ? { error: `${error.code}: ${error.message}` }

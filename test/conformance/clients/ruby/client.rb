@@ -12,7 +12,11 @@ while (line = $stdin.gets)
     if line.strip == "region"
       answer = { region: Aws::EC2Metadata.new(endpoint: endpoint, port: port).get("/latest/meta-data/placement/region") }
     else
-      line.strip == "again" && held ? held.refresh! : held = Aws::InstanceProfileCredentials.new(port: port)
+      if held.nil? || line.strip == "credentials"
+        held = Aws::InstanceProfileCredentials.new(port: port)
+      elsif line.strip == "again"
+        held.refresh!
+      end
       keys = held.credentials
       answer = if keys&.access_key_id
                  { accessKeyId: keys.access_key_id, secretAccessKey: keys.secret_access_key, token: keys.session_token }

@@ -10,14 +10,18 @@ import software.amazon.awssdk.regions.providers.InstanceProfileRegionProvider;
 public final class Client {
     public static void main(String[] args) throws Exception {
         say("ready", "aws-sdk-java-v2 " + VersionInfo.SDK_VERSION);
+        InstanceProfileCredentialsProvider held = null;
         BufferedReader lines = new BufferedReader(new InputStreamReader(System.in));
         for (String line = lines.readLine(); line != null; line = lines.readLine()) {
             try {
                 if (line.equals("region")) {
                     say("region", new InstanceProfileRegionProvider().getRegion().id());
                 } else {
-                    // A provider keeps its credentials for minutes whatever happens, so asking again takes a new one.
-                    AwsCredentials keys = InstanceProfileCredentialsProvider.create().resolveCredentials();
+                    // A provider keeps its credentials for minutes whatever happens, so asking again takes a new one, unless that is the question.
+                    if (held == null || !line.equals("held")) {
+                        held = InstanceProfileCredentialsProvider.create();
+                    }
+                    AwsCredentials keys = held.resolveCredentials();
                     say("accessKeyId", keys.accessKeyId(), "secretAccessKey", keys.secretAccessKey(), "token", ((AwsSessionCredentials) keys).sessionToken());
                 }
             } catch (Exception error) {
