@@ -36,13 +36,13 @@ export function clientsIn(folder: string): readonly Client[] {
     {
       name: "botocore (newest)",
       command: [built("boto3", "bin", "python3"), source("boto3", "client.py")],
-      renewsLateBySeconds: 300,
+      renewsLateBySeconds: 600,
       needs: [built("boto3", "bin", "python3")],
     },
     {
       name: "botocore (Debian)",
       command: ["/usr/bin/python3", source("boto3", "client.py")],
-      renewsLateBySeconds: 300,
+      renewsLateBySeconds: 600,
       needs: ["/usr/lib/python3/dist-packages/boto3"],
     },
     {
@@ -73,6 +73,7 @@ export function clientsIn(folder: string): readonly Client[] {
     {
       name: "Java v1",
       command: ["java", "-cp", `${join(java1, "classes")}:${join(java1, "dependency", "*")}`, "Client"],
+      renewsLateBySeconds: 65,
       needs: [join(java1, "classes", "Client.class"), join(java1, "dependency")],
     },
     {

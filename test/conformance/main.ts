@@ -44,7 +44,8 @@ async function main(): Promise<void> {
   });
   const cloudInitReport = async () => {
     await using proxy = await startProxy(config("own"));
-    return examineCloudInit(folder, proxy);
+    // Awaited here: the proxy ends with this block.
+    return await examineCloudInit(folder, proxy);
   };
   const reports: Report[] = [];
   const missing: string[] = [];

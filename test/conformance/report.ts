@@ -45,10 +45,10 @@ ${missing.length === 0 ? "" : `\nNot run: ${missing.map((line) => line.split(":"
 - **region**: what the SDK or its metadata client finds of itself, from \`placement/\` or the identity document, which are passed through.
 - **renewal**: one process holds credentials that end after ${shortSessionSeconds} seconds, and signs on with whatever the SDK has then. The keys must be other ones than
   before, and STS must take them: it refuses expired ones. Nothing tells the SDK to ask; the proxy has fetched the new keys in time by itself.
-  *Late*: botocore takes less than 12 to 20 minutes (at random) for an outage of IMDS, believes its keys valid for that long from now, and asks again up to
-  5 minutes later (\`_evaluate_expiration\` in \`botocore/utils.py\`; on EC2 too). Until then it signs with expired keys. The proxy renews an hour's session
-  before 35 minutes have passed, so no client gets there while STS answers. The SDK for C++ asks IMDS once in 5 minutes (\`refreshRateMs\`), whatever
-  the expiry; EC2 and the proxy have new keys longer before than that. The AWS CLI is a new process for each command.
+  *Late*: some SDKs sign with expired keys for a while, on EC2 too. botocore takes less than 17 to 25 minutes (at random) for an outage of IMDS, believes
+  its keys valid for that long from now, and asks again 2 to 10 minutes later (\`_evaluate_expiration\` in \`botocore/utils.py\`). Java v1 does so below 15
+  minutes and asks again after 15 to 65 seconds (\`BaseCredentialsFetcher\`). The SDK for C++ asks IMDS once in 5 minutes, whatever the expiry. The proxy
+  renews an hour's session before 35 minutes have passed, so while STS answers no client gets there. The AWS CLI is a new process for each command.
 - **restart, same key / new key**: the proxy is restarted between two asks of one provider. With the same key (a restart of the service) the session
   token that the client keeps stays valid; with a new one (a reboot) it gets 401 and must take a new one. *At the second ask*: Go v1 takes the 401 for
   an error and renews its token when it asks next (on EC2 too); any other may meet a proxy that has just started and says 503 until STS has answered.
