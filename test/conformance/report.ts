@@ -106,7 +106,6 @@ takes the API version ${api}. ${problems.length === 0 ? "It works, without an er
 - It does not see ${list(missing)}: the listings leave out what is not allowed, so cloud-init never asks for it. (At a 404 below a listing
   it gives up the whole crawl.)
 - It reads no credentials of anybody: it skips \`security-credentials\`, and \`iam/info\` is that of the container's own role.
-
 `;
 }
 
