@@ -4,7 +4,7 @@ import { type ExitCode, exitCodes, explain, OperatorError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { decide, rolePolicy } from "../roles/grant.ts";
 import { configuration } from "./configuration.ts";
-import { takeInventory } from "./inventory.ts";
+import { linkNetworks, takeInventory } from "./inventory.ts";
 
 export type CheckOptions = {
   readonly configPath: string | undefined;
@@ -70,6 +70,7 @@ async function hostFindings(
   host: HostChecks,
 ): Promise<Finding[]> {
   const { directory, engines } = await takeInventory(config, environment, log);
+  const beside = await linkNetworks(config, environment);
   const containers = directory.containers();
   const policy = rolePolicy(config);
   const hostNetwork = containers.filter(({ risks }) => risks.includes("host-network"));
@@ -102,6 +103,14 @@ async function hostFindings(
         ok: undefined,
         text: `${name} runs on the host's network: its requests never reach the proxy, and it can take the instance's own role`,
         hint: "HOST_ACCESS=root in firewall.conf keeps containers that are not root from it.",
+      }),
+    ),
+    ...beside.map(
+      (network): Finding => ({
+        subject: "containers",
+        ok: undefined,
+        text: `the network ${network} puts its containers beside this host: their requests do not pass its firewall, and can take the instance's own role`,
+        hint: "Use a bridge network for containers that must not have it.",
       }),
     ),
     await asked(

@@ -3,6 +3,8 @@ import type { Environment } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
 import type { Container } from "../containers/container.ts";
 import { Directory, staticContainer } from "../containers/directory.ts";
+import { connectEngine } from "../containers/docker.ts";
+import { parseDockerHost } from "../containers/endpoint.ts";
 import { type EngineState, watchEngine } from "../containers/watch.ts";
 import type { Log } from "../log.ts";
 
@@ -20,6 +22,25 @@ export function staticsOf(config: Config): readonly Container[] {
   return Object.entries(config.staticContainers).map(([address, { name, alias }]) =>
     staticContainer(address, { name, ...(alias !== undefined && { alias }) }),
   );
+}
+
+/** The networks of every engine whose containers' packets do not pass this host, so that no rule of ours can redirect or refuse them. */
+export async function linkNetworks(
+  config: Config,
+  environment: Pick<Environment, "dockerHost">,
+): Promise<readonly string[]> {
+  const tls = config.dockerTls ?? {};
+  const found = engineHosts(config, environment).map(async (host) => {
+    const endpoint = parseDockerHost(host, Object.values(tls).length > 0);
+    const engine = await connectEngine({ endpoint, tls, callTimeoutMs: listMs });
+    try {
+      return await engine.linkNetworks();
+    } finally {
+      engine.close();
+    }
+  });
+  // An engine that does not answer has a finding of its own.
+  return (await Promise.allSettled(found)).flatMap((one) => (one.status === "fulfilled" ? one.value : []));
 }
 
 /** What runs now, asked once: for the commands that look and leave. */

@@ -27,6 +27,8 @@ export type Engine = {
   inspect(id: string): Promise<Inspected | undefined>;
   /** The attachments of a network's containers by container id; undefined where there is no such network. */
   network(idOrName: string): Promise<ReadonlyMap<string, Attachment> | undefined>;
+  /** Networks that put their containers beside the host instead of behind it (macvlan, ipvlan), as `name (driver)`. */
+  linkNetworks(): Promise<string[]>;
   /** The lines of the event stream, from `sinceSeconds` (epoch) on. Resolves when the engine has begun to answer. */
   events(sinceSeconds: number): Promise<AsyncGenerator<string>>;
   /** Ends every connection; what is under way rejects. */
@@ -85,6 +87,7 @@ export async function connectEngine({ endpoint, tls, callTimeoutMs }: ConnectOpt
         const found: unknown = await ifFound(call("inspecting a network", calls.getNetwork(path).inspect()));
         return found === undefined ? undefined : readNetwork(found);
       },
+      linkNetworks: async () => readLinkNetworks(await call("listing networks", calls.listNetworks())),
       events: async (since) => {
         const asked = streaming.getEvents({ since, filters: eventFilters });
         const stream = await call("asking for events", asked);
@@ -172,6 +175,14 @@ function readNetwork(answer: unknown): ReadonlyMap<string, Attachment> {
     attachments.set(id, { network: name, ipv4, ipv6: engineAddress(endpoint.IPv6Address) });
   }
   return attachments;
+}
+
+function readLinkNetworks(answer: unknown): string[] {
+  return list(answer, "the list of networks").flatMap((entry) => {
+    const network = object(entry, "a listed network");
+    const driver = string(network.Driver, "a listed network's Driver");
+    return /vlan$/.test(driver) ? [`${string(network.Name, "a listed network's Name")} (${driver})`] : [];
+  });
 }
 
 async function ifFound<T>(answer: Promise<T>): Promise<T | undefined> {

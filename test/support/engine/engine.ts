@@ -33,7 +33,7 @@ export function idOf(name: string): string {
 
 /**
  * An engine for what a real one cannot be made to do: hang, refuse, send half an event, drop its event stream at a given moment.
- * It answers the four paths that we read, and 501 to any other.
+ * It answers the paths that we read, and 501 to any other.
  */
 export class EngineStandIn implements AsyncDisposable {
   readonly socketPath: string;
@@ -46,6 +46,8 @@ export class EngineStandIn implements AsyncDisposable {
   #fault: Fault = { kind: "none" };
   /** Awaited before an answer whose path matches: to hold an answer back while something else happens. */
   hold: { readonly only: RegExp; readonly until: Promise<void> } | undefined;
+  /** Beside those that containers are on. */
+  networks: readonly { readonly Name: string; readonly Driver: string }[] = [];
   version = { ApiVersion: "1.52", MinAPIVersion: "1.24", Version: "29.0.0" };
 
   private constructor(socketPath: string) {
@@ -199,6 +201,7 @@ export class EngineStandIn implements AsyncDisposable {
       if (container === undefined) return { status: 404, body: { message: `No such container: ${id}` } };
       return { status: 200, body: inspected(container, running !== undefined) };
     }
+    if (rest === "/networks") return { status: 200, body: this.networks };
     const network = /^\/networks\/(?:net-)?(.+)$/.exec(rest)?.[1];
     if (network !== undefined) return this.#network(network);
     return { status: 501, body: { message: `the stand-in has no ${path}` } };

@@ -1,0 +1,115 @@
+import { join } from "node:path";
+import t, { type Test } from "tap";
+import { check, type Finding, type HostChecks } from "../../../src/commands/check.ts";
+import { OperatorError } from "../../../src/errors.ts";
+import { EngineStandIn, idOf } from "../../support/engine/engine.ts";
+
+const silent = {
+  debug: () => undefined,
+  info: () => undefined,
+  warn: () => undefined,
+  error: () => undefined,
+};
+const roleArn = "arn:aws:iam::123456789012:role/containers/Web";
+const well: HostChecks = {
+  metadata: async () => "http://169.254.169.254 answers; instance i-0abc",
+  sts: async () => "region eu-west-1; this host is arn:aws:sts::123456789012:assumed-role/host/i-0abc",
+  role: async (_, alias) => `${alias}: this host may assume ${roleArn}`,
+  firewall: async () => ({ ok: true, text: "nftables: table inet ec2metaproxy in place", hint: "" }),
+};
+
+/** What `check` prints and its exit code, for a configuration with one role. */
+async function checked(
+  t: Test,
+  dockerHost: string,
+  { host = well, ...options }: { host?: HostChecks; json?: boolean; configOnly?: boolean } = {},
+) {
+  const config = { dockerHost, aliasToARN: { web: roleArn }, defaultAlias: "web" };
+  const configPath = join(t.testdir({ "config.json": JSON.stringify(config) }), "config.json");
+  let printed = "";
+  const code = await check(
+    { configPath, configOnly: false, json: false, ...options },
+    (text) => {
+      printed += text;
+    },
+    silent,
+    host,
+  );
+  return { code, printed };
+}
+
+t.test("a host on which all is well", async (t) => {
+  await using engine = await EngineStandIn.listen();
+  engine.run({ id: idOf("web"), name: "web", networks: { bridge: { ipv4: "172.17.0.2" } } });
+  engine.networks = [{ Name: "bridge", Driver: "bridge" }];
+  const { code, printed } = await checked(t, engine.socketPath);
+  t.equal(code, 0);
+  const lines = printed.split("\n").map((line) => line.slice(0, 20).trim());
+  t.same(lines, [
+    "ok    configuration",
+    "ok    engine",
+    "ok    metadata",
+    "ok    sts",
+    "ok    role",
+    "ok    firewall",
+  ]);
+  t.match(printed, "1 running");
+});
+
+t.test("what is only worth knowing is a note, and no failure", async (t) => {
+  await using engine = await EngineStandIn.listen();
+  engine.run({
+    id: idOf("db"),
+    name: "db",
+    networks: { bridge: { ipv4: "172.17.0.3" } },
+    labels: { "ec2metaproxy.RoleAlias": "admin" },
+  });
+  engine.networks = [
+    { Name: "bridge", Driver: "bridge" },
+    { Name: "lan", Driver: "ipvlan" },
+    { Name: "taps", Driver: "macvlan" },
+  ];
+  const { code, printed } = await checked(t, engine.socketPath);
+  t.equal(code, 0);
+  const notes = printed.split("\n").filter((line) => line.startsWith("note"));
+  t.equal(notes.length, 3, printed);
+  t.match(notes[0], /db gets no role \(unknown-alias\)/);
+  t.match(notes[1], /the network lan \(ipvlan\) puts its containers beside this host.*bridge network/);
+  t.match(notes[2], /the network taps \(macvlan\)/);
+});
+
+t.test("what fails is named with what to do, for programs too, and the exit code is 1", async (t) => {
+  const host: HostChecks = {
+    ...well,
+    sts: async () => {
+      throw new OperatorError("no credentials", { hint: "Attach a role.", exitCode: 69 });
+    },
+    role: async () => {
+      throw new Error("web: assuming the role", { cause: new Error("AccessDenied") });
+    },
+    firewall: async () => ({ ok: false, text: "NOT IN PLACE", hint: "Run `ec2metaproxy firewall apply`." }),
+  };
+  const absent = "/nonexistent/docker.sock";
+  const { code, printed } = await checked(t, absent, { host, json: true });
+  t.equal(code, 1);
+  const findings = JSON.parse(printed) as readonly Finding[]; // printed by check
+  const failed = findings.filter(({ ok }) => ok === false);
+  t.same(
+    failed.map(({ subject }) => subject),
+    ["engine", "sts", "role", "firewall"],
+  );
+  for (const { hint, subject } of failed) t.not(hint, "", `${subject} says what to do`);
+  t.match(failed[0]?.text, /docker\.sock.*ENOENT/);
+  t.equal(failed[1]?.hint, "Attach a role.");
+  t.match(failed[2]?.text, /AccessDenied/);
+});
+
+t.test("with --config-only nothing else is looked at", async (t) => {
+  const never = () => {
+    throw new Error("was asked");
+  };
+  const host = { metadata: never, sts: never, role: never, firewall: never };
+  const { code, printed } = await checked(t, "/nonexistent/docker.sock", { host, configOnly: true });
+  t.equal(code, 0);
+  t.match(printed, /^ok {4}configuration .* is valid: 1 alias, default web$/);
+});
