@@ -100,7 +100,9 @@ for (const suite of ["bookworm", "trixie"] as const) {
     const host = await bootFor(t, { suite });
     await startAws(host);
     const docker = await containerEngine(host, "docker");
-    await startProxyFromSource(host, config([dockerSocket]), { service: ["LimitNOFILE=65536"] });
+    const proxy = await startProxyFromSource(host, config([dockerSocket]), {
+      service: ["LimitNOFILE=65536"],
+    });
     await applyFirewall(host);
     await docker.call(
       "network",
@@ -141,6 +143,41 @@ print(s.recv(4096).decode().split("\\r\\n")[0])`;
       await run(docker, "Beside", "container:Dual");
       t.match(await arnOf(docker, "Beside"), session("Dual"));
     });
+
+    await t.test(
+      "what is one hop behind a container, as in Docker in Docker, is not the container",
+      async (t) => {
+        await run(docker, "Outer");
+        const pid = await docker.pid("Outer");
+        await host.exec(`set -e
+        ip netns add behind
+        ip link add up0 netns ${pid} type veth peer name eth0 netns behind
+        nsenter --target ${pid} --net sh -ec '
+          ip address add 10.99.0.1/24 dev up0; ip link set up0 up; echo 1 > /proc/sys/net/ipv4/ip_forward
+          nft add table ip own; nft "add chain ip own out { type nat hook postrouting priority 100; }"
+          nft add rule ip own out oifname eth0 masquerade'
+        ip -n behind address add 10.99.0.2/24 dev eth0; ip -n behind link set eth0 up; ip -n behind route add default via 10.99.0.1`);
+        const url = "http://169.254.169.254/latest";
+        const ask = () =>
+          host.exec(
+            `T=$(ip netns exec behind curl -sf -m 3 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' ${url}/api/token)
+echo "token: \${T:-none}"
+ip netns exec behind curl -s -m 5 -H "X-aws-ec2-metadata-token: $T" ${url}/meta-data/iam/security-credentials/Outer`,
+            { check: false },
+          );
+        const refused = await ask();
+        t.match(refused.stdout, /^token: none$/m, "it is not even given a session token");
+        t.notMatch(refused.stdout, /AccessKeyId/);
+        t.match(await proxy.journal(), /code=no-such-socket/);
+        t.match(await arnOf(docker, "Outer"), session("Outer"), "the container itself is served");
+
+        await proxy.writeConfig({ ...config([dockerSocket]), identityProof: "off" });
+        await proxy.restart();
+        t.match((await ask()).stdout, /"AccessKeyId"/, "without the proof it would get the container's role");
+        await proxy.writeConfig(config([dockerSocket]));
+        await proxy.restart();
+      },
+    );
 
     await t.test("one with 18,000 sockets open", async (t) => {
       await run(docker, "Busy");
