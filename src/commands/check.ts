@@ -69,8 +69,11 @@ async function hostFindings(
   log: Log,
   host: HostChecks,
 ): Promise<Finding[]> {
-  const { directory, engines } = await takeInventory(config, environment, log);
-  const beside = await linkNetworks(config, environment);
+  // At once: an engine that hangs makes an operator wait once.
+  const [{ directory, engines }, beside] = await Promise.all([
+    takeInventory(config, environment, log),
+    linkNetworks(config, environment),
+  ]);
   const containers = directory.containers();
   const policy = rolePolicy(config);
   const hostNetwork = containers.filter(({ risks }) => risks.includes("host-network"));

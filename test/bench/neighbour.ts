@@ -1,7 +1,6 @@
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { table } from "../../scripts/demo/table.ts";
+import { pipelined, wrk } from "../load/attacks.ts";
 import { askSteadily } from "../load/clients.ts";
 import { credentialsPath, givenProxy, noisy, quiet } from "../load/given.ts";
 import { requestText, wire } from "../support/raw-http.ts";
@@ -15,35 +14,19 @@ const missing = "/latest/meta-data/nothing/%zz";
 
 type Attack = { readonly what: string; start(port: number, lines: readonly string[]): () => Promise<string> };
 
-/** wrk for as long as the row takes; says how many requests a second it got answered. */
+/** How long an attack goes on: it is there before the row begins and when it ends. */
+const attackSeconds = Math.ceil(seconds + 2);
+
 const flood = (connections: number, target: string, withToken = true): Attack["start"] => {
   return (port, lines) => {
-    const headers = withToken ? lines.flatMap((line) => ["-H", line]) : [];
-    const args = ["-t1", `-c${connections}`, `-d${Math.ceil(seconds + 2)}s`, ...headers];
-    const child = spawn("wrk", [...args, `http://127.0.0.1:${port}${target}`]);
-    let said = "";
-    child.stdout.on("data", (data: Buffer) => {
-      said += data.toString();
-    });
-    const ended = once(child, "exit");
-    return async () => {
-      await ended;
-      const rate = Number(/Requests\/sec:\s+([\d.]+)/.exec(said)?.[1]);
-      return `${Math.round(rate).toLocaleString("en")} requests/s`;
-    };
+    const flooding = wrk(port, connections, attackSeconds, target, withToken ? lines : []);
+    return async () => `${Math.round(await flooding).toLocaleString("en")} requests/s`;
   };
 };
 
-const pipelined: Attack["start"] = (port, lines) => {
-  const program = new URL("../load/pipeline.ts", import.meta.url).pathname;
-  const text = requestText("GET", credentialsPath, lines).repeat(16);
-  const args = [program, String(port), noisy.address, "64", String(Math.ceil(seconds + 2)), text];
-  const child = spawn(process.execPath, args, { stdio: ["ignore", "ignore", "inherit"] });
-  const ended = once(child, "exit");
-  return async () => {
-    await ended;
-    return "its connections are cut";
-  };
+const sixteenAtATime: Attack["start"] = (port, lines) => {
+  const flooding = pipelined(port, 64, attackSeconds, requestText("GET", credentialsPath, lines).repeat(16));
+  return () => flooding;
 };
 
 const halfRequests: Attack["start"] = (port) => {
@@ -65,7 +48,7 @@ const attacks: readonly Attack[] = [
   { what: "64 connections, warm credentials", start: flood(64, credentialsPath) },
   { what: "64 connections without a token", start: flood(64, credentialsPath, false) },
   { what: "512 connections, paths that do not exist", start: flood(512, missing) },
-  { what: "16 requests at a time on 64 connections", start: pipelined },
+  { what: "16 requests at a time on 64 connections", start: sixteenAtATime },
   { what: "2,000 half-requests", start: halfRequests },
 ];
 
@@ -88,7 +71,7 @@ async function main(): Promise<void> {
     const times = [p50, p99, worst].map((ms) => `${ms.toFixed(1)} ms`);
     rows.push([what, `${asked - failed.length} of ${asked}`, ...times, (p99 / alone).toFixed(1), note]);
     // An address that pipelined is not read from for a while.
-    if (start === pipelined) await sleep(11_000);
+    if (start === sixteenAtATime) await sleep(11_000);
   }
   process.stdout.write(`\nOne container, 20 requests a second, while another sends\n\n`);
   process.stdout.write(`${table(["", "answered", "p50", "p99", "worst", "p99 ratio", ""], rows)}\n`);

@@ -16,6 +16,24 @@ export type Recording = {
 const ttl = "x-aws-ec2-metadata-token-ttl-seconds";
 const text = { "content-type": "text/plain", server: "EC2ws" };
 
+/** What the list of roles and the credentials have in common. */
+const document = {
+  source: "smithy-rs, imds_default_chain_success, 2021",
+  status: 200,
+  headers: [
+    "accept-ranges",
+    "connection",
+    "content-length",
+    "content-type",
+    "date",
+    "last-modified",
+    "server",
+    ttl,
+  ],
+  values: { ...text, "accept-ranges": "none" },
+  proxyLacks: ["last-modified"],
+};
+
 /** smithy-rs keeps its recordings as JSON objects: their order is not the wire's. */
 export const recordings = {
   token: {
@@ -35,38 +53,12 @@ export const recordings = {
   },
   roleList: {
     name: "the list of roles",
-    source: "smithy-rs, imds_default_chain_success, 2021",
-    status: 200,
-    headers: [
-      "accept-ranges",
-      "connection",
-      "content-length",
-      "content-type",
-      "date",
-      "last-modified",
-      "server",
-      ttl,
-    ],
-    values: { ...text, "accept-ranges": "none" },
-    proxyLacks: ["last-modified"],
+    ...document,
   },
   credentials: {
     name: "credentials",
-    source: "smithy-rs, imds_default_chain_success, 2021",
-    status: 200,
-    headers: [
-      "accept-ranges",
-      "connection",
-      "content-length",
-      "content-type",
-      "date",
-      "last-modified",
-      "server",
-      ttl,
-    ],
-    values: { ...text, "accept-ranges": "none" },
+    ...document,
     fields: ["Code", "LastUpdated", "Type", "AccessKeyId", "SecretAccessKey", "Token", "Expiration"],
-    proxyLacks: ["last-modified"],
   },
   info: {
     name: "iam/info without a token",

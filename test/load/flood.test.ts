@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import t from "tap";
 import { requestText } from "../support/raw-http.ts";
+import { pipelined, wrk } from "./attacks.ts";
 import { askSteadily, milliseconds } from "./clients.ts";
 import { credentialsPath, givenProxy, noisy, quiet } from "./given.ts";
 
@@ -10,35 +11,6 @@ t.setTimeout(120_000);
 
 const run = promisify(execFile);
 const seconds = 6;
-
-/** Requests a second that wrk got answered, from the noisy container's address. */
-async function wrk(
-  port: number,
-  connections: number,
-  target: string,
-  lines: readonly string[],
-): Promise<number> {
-  const { stdout } = await run(
-    "wrk",
-    [
-      "-t1",
-      `-c${connections}`,
-      `-d${seconds}s`,
-      ...lines.flatMap((line) => ["-H", line]),
-      `http://127.0.0.1:${port}${target}`,
-    ],
-    { timeout: (seconds + 10) * 1_000 },
-  );
-  return Number(/Requests\/sec:\s+([\d.]+)/.exec(stdout)?.[1]);
-}
-
-/** What pipeline.ts had answered, as a process of its own: else its work would be measured too. */
-async function pipelined(port: number, connections: number, text: string): Promise<string> {
-  const program = new URL("pipeline.ts", import.meta.url).pathname;
-  const args = [program, String(port), noisy.address, String(connections), String(seconds), text];
-  const { stdout } = await run(process.execPath, args, { timeout: (seconds + 20) * 1_000 });
-  return stdout.trim();
-}
 
 const wrkThere = await run("wrk", ["--version"]).then(
   () => true,
@@ -49,18 +21,23 @@ for (const [what, config, flood] of [
   [
     "64 connections of wrk",
     {},
-    (port: number, lines: readonly string[]) => wrk(port, 64, credentialsPath, lines),
+    (port: number, lines: readonly string[]) => wrk(port, 64, seconds, credentialsPath, lines),
   ],
-  ["64 connections of wrk without a token", {}, (port: number) => wrk(port, 64, credentialsPath, [])],
+  [
+    "64 connections of wrk without a token",
+    {},
+    (port: number) => wrk(port, 64, seconds, credentialsPath, []),
+  ],
   [
     "512 connections of wrk, paths that do not exist",
     {},
-    (port: number, lines: readonly string[]) => wrk(port, 512, "/latest/meta-data/nothing/%zz", lines),
+    (port: number, lines: readonly string[]) =>
+      wrk(port, 512, seconds, "/latest/meta-data/nothing/%zz", lines),
   ],
   [
     "64 connections of wrk over a limit of 1,000 a second",
     { limits: { requestsPerSecond: 1_000 } },
-    (port: number, lines: readonly string[]) => wrk(port, 64, credentialsPath, lines),
+    (port: number, lines: readonly string[]) => wrk(port, 64, seconds, credentialsPath, lines),
   ],
 ] as const)
   t.test(
@@ -105,7 +82,12 @@ for (const [what, connections, text] of [
       const { port } = given;
       const lines = await given.tokenLines(quiet);
       const request = requestText("GET", credentialsPath, await given.tokenLines(noisy));
-      const flooding = pipelined(port, connections, text === "credentials" ? request.repeat(16) : text);
+      const flooding = pipelined(
+        port,
+        connections,
+        seconds,
+        text === "credentials" ? request.repeat(16) : text,
+      );
       await sleep(1_000);
       const seen = await askSteadily(
         { port, from: quiet.address },

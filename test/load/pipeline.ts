@@ -8,10 +8,8 @@ const [port, from, connections, seconds, text = ""] = process.argv.slice(2);
 const bytes = Buffer.from(text, "latin1");
 let answered = 0;
 let cut = 0;
-const ended = false;
 
 function open(): void {
-  if (ended) return;
   const socket = connect({ host: "127.0.0.1", port: Number(port), localAddress: from ?? "127.0.0.1" });
   socket.on("data", (chunk: Buffer) => {
     answered += chunk.length;
