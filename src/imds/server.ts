@@ -1,7 +1,11 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import { Server as NetServer, type Socket } from "node:net";
+import { Server as NetServer, Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import { FairShare } from "./fair-share.ts";
+import { canonicalAddress } from "../containers/address.ts";
+import type { Door } from "./door.ts";
+import type { Answer } from "./errors.ts";
+import { endsEmpty, framingOf } from "./framing.ts";
+import type { TurnedAway } from "./turn-away.ts";
 
 /** Longer than any SDK's connection pool keeps an idle connection, so that the client is the one to close. */
 const keepAliveTimeoutMs = 75_000;
@@ -12,18 +16,17 @@ const maxHeaderBytes = 8 * 1024;
 /** A client that has not sent its request by then is no SDK: their own limits are 1 to 5 seconds. */
 const requestTimeoutMs = 5_000;
 
-/** How long a client that was refused may take to read why. */
-const lingerMs = 1_000;
-
 /** While draining: how long a connection without a request is kept, for one that is on its way. */
 const lastRequestMs = 250;
 
-export type ServerLimits = {
-  /** Connections of one address at one time. */
-  readonly connectionsPerAddress: number;
-  /** How long an address is not read from that pipelined too much. Default 10 s. */
-  readonly penaltyMs?: number;
-};
+/** A request whose answer makes no progress for so long is given up: a client that does not read holds memory. Longer than any wait of ours. */
+const stalledMs = 15_000;
+
+/** Bytes of answers that may wait for one connection before nothing more is read from it. Most answers have 1 to 2 kB. */
+const answersAhead = 16 * 1024;
+
+/** How long the end of a body may take that was announced and is to be empty. */
+const emptyBodyMs = 1_000;
 
 /** The HTTP server of the metadata service: limits and life of connections; what is answered is the handler's. */
 export type ImdsServer = {
@@ -37,12 +40,14 @@ export type ImdsServer = {
   drain(graceMs: number): Promise<void>;
 };
 
+/** @param sayTo what this server's clients are told of a connection that no handler sees */
 export function imdsServer(
   handle: (request: IncomingMessage, response: ServerResponse) => void,
-  limits: ServerLimits,
+  door: Door,
+  sayTo: (refused: TurnedAway) => Answer,
 ): ImdsServer {
   const open = new Set<Socket>();
-  const fair = new FairShare(limits.connectionsPerAddress, limits.penaltyMs);
+  const { fair, turnAway } = door;
   let draining = false;
   const server = createServer(
     {
@@ -51,25 +56,74 @@ export function imdsServer(
       requestTimeout: requestTimeoutMs,
       maxHeaderSize: maxHeaderBytes,
       connectionsCheckingInterval: 1_000,
+      highWaterMark: answersAhead,
       noDelay: true,
     },
     (request, response) => {
+      const { socket } = request;
       // The client learns that it is to connect again, to the process that comes after this one.
       if (draining) response.shouldKeepAlive = false;
-      if (!fair.take(request.socket)) return;
-      handle(request, response);
-      if (!response.writableEnded) fair.pending(request.socket, response);
+      if (!fair.take(socket)) return;
+      switch (framingOf(request)) {
+        case "none":
+          handle(request, response);
+          break;
+        case "empty chunks to come":
+          void endsEmpty(request, emptyBodyMs).then((isEmpty) => {
+            if (isEmpty) handle(request, response);
+            // It counts as pending itself.
+            else refuseBody(socket, fair.pendingOf(socket) > 1);
+          });
+          break;
+        case "body":
+          refuseBody(socket, fair.pendingOf(socket) > 0);
+          return;
+      }
+      if (!response.writableEnded) fair.pending(socket, response);
     },
   );
+  server.timeout = stalledMs;
+  /** Ends the connection before its parser takes apart what follows. With a request before it unanswered, this answer would be taken for that one's. */
+  const refuseBody = (socket: Socket, afterAnother: boolean) => {
+    if (afterAnother) socket.destroy();
+    else turnAway.answerAndDestroy(socket, sayTo(noRequest));
+    fair.penalise(socket);
+  };
+  const refuse = (socket: Duplex) => {
+    if (socket instanceof Socket) fair.penalise(socket);
+    turnAway.answer(socket, sayTo(noRequest));
+  };
+  const reject = (socket: Socket, address: string, refused: TurnedAway) => {
+    door.turnedAway(address, refused);
+    turnAway.answer(socket, sayTo(refused));
+  };
+  const letIn = (socket: Socket, address: string, share: string) => {
+    if (!fair.enter(socket, share)) reject(socket, address, tooMany);
+  };
   server.on("connection", (socket: Socket) => {
-    if (!fair.enter(socket)) {
+    // Node takes its own listener away before `connect` and `upgrade`: a client that then resets would end the process.
+    socket.on("error", () => undefined);
+    open.add(socket);
+    socket.once("close", () => open.delete(socket));
+    const address = canonicalAddress(socket.remoteAddress ?? "");
+    if (address === undefined) {
       socket.destroy();
       return;
     }
-    open.add(socket);
-    // Node takes its own listener away before `connect` and `upgrade`: a client that then resets would end the process.
-    socket.on("error", () => undefined);
-    socket.once("close", () => open.delete(socket));
+    const share = door.shareOf(address);
+    if (share !== undefined) {
+      letIn(socket, address, share);
+      return;
+    }
+    door.strangers.wait(
+      socket,
+      address,
+      () => door.wordOf(address),
+      (refused) => {
+        if (refused === undefined) letIn(socket, address, door.shareOf(address) ?? address);
+        else reject(socket, address, refused);
+      },
+    );
   });
   // A tunnel or another protocol through a metadata service is never wanted; without these listeners Node would hand the socket over or hang.
   server.on("connect", (_request, socket) => refuse(socket));
@@ -96,15 +150,15 @@ export function imdsServer(
   };
 }
 
-/** Says 400 and closes, whether the client reads it and closes too or not. */
-function refuse(socket: Duplex): void {
-  if (!socket.writable) {
-    socket.destroy();
-    return;
-  }
-  socket.end(badRequest);
-  setTimeout(() => socket.destroy(), lingerMs).unref();
-}
+const noRequest: TurnedAway = {
+  status: 400,
+  code: "no-request",
+  reason: "this is no request of a metadata client; those have no body",
+};
 
-const badRequest =
-  "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 0\r\nServer: EC2ws\r\nConnection: close\r\n\r\n";
+const tooMany: TurnedAway = {
+  status: 503,
+  code: "too-many-connections",
+  reason:
+    "the container has more than limits.connections connections, or more than its part of what all may have",
+};
