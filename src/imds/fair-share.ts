@@ -1,6 +1,5 @@
 import type { ServerResponse } from "node:http";
 import type { Socket } from "node:net";
-import { hold, release } from "./hold.ts";
 
 /** Work of one address that is taken before all others have had their turn: some milliseconds. */
 const perTurn = 128;
@@ -8,8 +7,8 @@ const perTurn = 128;
 /** So many bytes are as much work as a request; most requests have fewer. Headers of nothing but names cost more by the byte than by the request. */
 const bytesPerRequest = 1_024;
 
-/** To accept a connection and to set up its parser costs as much as some requests on a kept one. */
-const connectionCost = 4;
+/** To set up a connection and its parser costs as much as some requests on a kept one. */
+const connectionCost = 8;
 
 /** Requests that a connection may have on their way. SDKs send the next when they have the answer; nobody's pipeline is this long. */
 const pipelineDepth = 24;
@@ -24,12 +23,17 @@ const turnsAreCountedFrom = 8;
 const defaultPenaltyMs = 10_000;
 /** libuv offers the kernel this much room for each read. */
 const wholeRead = 64 * 1024;
+/** A client's mistake rather than an attack: the body of a form, or of a small document. */
+const smallBody = 4 * 1024;
+/** Each chunk of a body is a call from the parser, and the smallest has 6 bytes. */
+const bytesOfBodyPerRequest = 128;
 
 /** What one address has: its connections, those of them that are not read from at the moment, and what it asked in this turn. */
 type Share = {
   readonly address: string;
   readonly open: Set<Socket>;
-  readonly held: Set<Socket>;
+  /** With what makes each go on: to begin with it, or to read from it again. */
+  readonly held: Map<Socket, () => void>;
   turn: number;
   taken: number;
   /** Nothing is read from it until the penalty is over. */
@@ -73,17 +77,23 @@ export class FairShare {
     this.#limits = limits;
   }
 
-  /** A new connection of a container. False: there is no room for it. */
-  enter(socket: Socket, address: string): boolean {
+  /**
+   * A new connection, which was not read from yet. False: there is no room for it.
+   * @param address by whose share it counts
+   * @param begin called now, or when it is the connection's turn
+   */
+  enter(socket: Socket, address: string, begin: () => void): boolean {
     const share = this.#shares.get(address) ?? newShare(address);
     if (share.open.size >= this.#limits.perAddress) return false;
     if (this.#open >= this.#limits.total && !this.#makeRoom(share.open.size)) return false;
     this.#shares.set(address, share);
     share.open.add(socket);
     this.#open += 1;
-    this.#clients.set(socket, { share, turn: 0, taken: 0, pending: 0, read: socket.bytesRead, lastRead: 0 });
+    this.#clients.set(socket, { share, turn: 0, taken: 0, pending: 0, read: 0, lastRead: 0 });
+    const isCrowded = share.held.size > 0 || share.barred;
     this.#work(share, socket, connectionCost);
-    if (share.held.size > 0 || share.barred) this.#hold(share, socket);
+    if (isCrowded) share.held.set(socket, begin);
+    else begin();
     socket.once("close", () => {
       share.open.delete(socket);
       share.held.delete(socket);
@@ -130,13 +140,19 @@ export class FairShare {
     return this.#clients.get(socket)?.pending ?? 0;
   }
 
-  /** What came in on this connection was no request; its address pays with time for the work that it made. */
+  /** A body came in, and was parsed as far as it was read: its address pays for that, with its turn or, for much of it, with time. */
   penalise(socket: Socket): void {
     const client = this.#clients.get(socket);
     if (client === undefined) return;
-    const unseen = socket.bytesRead - client.read;
-    const read = Math.max(unseen, client.lastRead);
-    this.#bar(client.share, this.#penaltyMs * Math.min(1, read / wholeRead));
+    const read = Math.max(socket.bytesRead - client.read, client.lastRead);
+    if (read <= smallBody) this.#work(client.share, socket, read / bytesOfBodyPerRequest);
+    else this.#bar(client.share, this.#penaltyMs * Math.min(1, read / wholeRead));
+  }
+
+  /** What came in was no HTTP: the parser has stopped where it saw that. */
+  malformed(socket: Socket): void {
+    const client = this.#clients.get(socket);
+    if (client !== undefined) this.#work(client.share, socket, connectionCost);
   }
 
   get #penaltyMs(): number {
@@ -191,8 +207,10 @@ export class FairShare {
 
   #hold(share: Share, socket: Socket): void {
     if (share.held.has(socket)) return;
-    share.held.add(socket);
-    hold(socket);
+    share.held.set(socket, () => void socket.resume());
+    // A parser of Node's reads from the kernel by itself, past `pause`, as long as nobody else listens for data.
+    if (socket.listenerCount("data", ignore) === 0) socket.on("data", ignore);
+    socket.pause();
   }
 
   #forget(share: Share): void {
@@ -211,8 +229,9 @@ export class FairShare {
           this.#crowded.delete(share);
           continue;
         }
-        share.held.delete(next);
-        release(next);
+        const [socket, goOn] = next;
+        share.held.delete(socket);
+        goOn();
       }
       if (this.#crowded.size > 0) this.#endTurnLater();
     });
@@ -220,5 +239,7 @@ export class FairShare {
 }
 
 function newShare(address: string): Share {
-  return { address, open: new Set(), held: new Set(), turn: 0, taken: 0, barred: false };
+  return { address, open: new Set(), held: new Map(), turn: 0, taken: 0, barred: false };
 }
+
+function ignore(): void {}

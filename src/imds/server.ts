@@ -1,5 +1,5 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import { Server as NetServer, Socket } from "node:net";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer as createAcceptor, type Server, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { canonicalAddress } from "../containers/address.ts";
 import type { Door } from "./door.ts";
@@ -49,7 +49,7 @@ export function imdsServer(
   const open = new Set<Socket>();
   const { fair, turnAway } = door;
   let draining = false;
-  const server = createServer(
+  const http = createServer(
     {
       keepAliveTimeout: keepAliveTimeoutMs,
       headersTimeout: requestTimeoutMs,
@@ -57,7 +57,6 @@ export function imdsServer(
       maxHeaderSize: maxHeaderBytes,
       connectionsCheckingInterval: 1_000,
       highWaterMark: answersAhead,
-      noDelay: true,
     },
     (request, response) => {
       const { socket } = request;
@@ -82,7 +81,7 @@ export function imdsServer(
       if (!response.writableEnded) fair.pending(socket, response);
     },
   );
-  server.timeout = stalledMs;
+  http.timeout = stalledMs;
   /** Ends the connection before its parser takes apart what follows. With a request before it unanswered, this answer would be taken for that one's. */
   const refuseBody = (socket: Socket, afterAnother: boolean) => {
     if (afterAnother) socket.destroy();
@@ -90,16 +89,30 @@ export function imdsServer(
     fair.penalise(socket);
   };
   const refuse = (socket: Duplex) => {
-    if (socket instanceof Socket) fair.penalise(socket);
-    turnAway.answer(socket, sayTo(noRequest));
+    if (socket instanceof Socket) fair.malformed(socket);
+    turnAway.answerAndDestroy(socket, sayTo(noRequest));
   };
-  const reject = (socket: Socket, address: string, refused: TurnedAway) => {
+  const reject = (socket: Socket, address: string, share: string, refused: TurnedAway) => {
     door.turnedAway(address, refused);
-    turnAway.answer(socket, sayTo(refused));
+    turnAway.answer(socket, sayTo(refused), share);
   };
   const letIn = (socket: Socket, address: string, share: string) => {
-    if (!fair.enter(socket, share)) reject(socket, address, tooMany);
+    const begin = () => {
+      if (socket.destroyed) return;
+      http.emit("connection", socket);
+      socket.resume();
+    };
+    if (!fair.enter(socket, share, begin)) reject(socket, address, share, tooMany);
   };
+  // Not http's own: a connection that is not let in, or not yet, is not read from and has no parser.
+  const server = createAcceptor({
+    allowHalfOpen: true,
+    noDelay: true,
+    pauseOnConnect: true,
+    highWaterMark: answersAhead,
+  });
+  // It looks for requests that do not end from here on.
+  server.on("listening", () => http.emit("listening"));
   server.on("connection", (socket: Socket) => {
     // Node takes its own listener away before `connect` and `upgrade`: a client that then resets would end the process.
     socket.on("error", () => undefined);
@@ -121,27 +134,27 @@ export function imdsServer(
       () => door.wordOf(address),
       (refused) => {
         if (refused === undefined) letIn(socket, address, door.shareOf(address) ?? address);
-        else reject(socket, address, refused);
+        else reject(socket, address, strangers, refused);
       },
     );
   });
   // A tunnel or another protocol through a metadata service is never wanted; without these listeners Node would hand the socket over or hang.
-  server.on("connect", (_request, socket) => refuse(socket));
-  server.on("upgrade", (_request, socket) => refuse(socket));
-  server.on("clientError", (_error, socket) => refuse(socket));
+  http.on("connect", (_request, socket) => refuse(socket));
+  http.on("upgrade", (_request, socket) => refuse(socket));
+  http.on("clientError", (_error, socket) => refuse(socket));
   return {
     server,
     connections: () => open.size,
     drain: (graceMs) =>
       new Promise((resolve) => {
         draining = true;
-        // Not http's own close(): it resets connections that were accepted and whose first request has not been read yet.
-        const idle = setInterval(() => server.closeIdleConnections(), Math.min(lastRequestMs, graceMs));
+        // At the end of the interval, not at once: a request may be on its way.
+        const idle = setInterval(() => http.closeIdleConnections(), Math.min(lastRequestMs, graceMs));
         // Not closeAllConnections(): it does not know those that asked for a tunnel.
         const all = setTimeout(() => {
           for (const socket of open) socket.destroy();
         }, graceMs);
-        NetServer.prototype.close.call(server, () => {
+        server.close(() => {
           clearInterval(idle);
           clearTimeout(all);
           resolve();
@@ -149,6 +162,9 @@ export function imdsServer(
       }),
   };
 }
+
+/** The share of all who are nobody's. */
+const strangers = "";
 
 const noRequest: TurnedAway = {
   status: 400,

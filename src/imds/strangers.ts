@@ -1,5 +1,4 @@
 import type { Socket } from "node:net";
-import { hold, release } from "./hold.ts";
 import type { TurnedAway } from "./turn-away.ts";
 
 type Settle = (refused: TurnedAway | undefined) => void;
@@ -30,12 +29,11 @@ export class Strangers {
   }
 
   /**
-   * Keeps a connection unread until `word` says whose its address is.
+   * Keeps a connection, which was not read from yet, until `word` says whose its address is.
    * @param word settles within seconds: undefined when the address is a container's, else what to tell it; never rejects
    * @param settled called once, with the same, unless the connection ends before
    */
   wait(socket: Socket, address: string, word: () => Promise<TurnedAway | undefined>, settled: Settle): void {
-    hold(socket);
     const own = this.#waiting.get(address)?.size ?? 0;
     if (own >= this.#limits.perAddress || (this.#count >= this.#limits.total && !this.#makeRoom(own))) {
       settled(full);
@@ -44,7 +42,6 @@ export class Strangers {
     const settle: Settle = (refused) => {
       if (!this.#remove(socket, address)) return;
       socket.off("close", gone);
-      if (refused === undefined) release(socket);
       settled(refused);
     };
     const gone = () => void this.#remove(socket, address);

@@ -248,7 +248,11 @@ t.test(
     const wait = (from: string) => wire(proxy.port, from);
     const first = [wait("127.0.2.1"), wait("127.0.2.1")];
     await until(() => proxy.imds.connections() === 2);
-    t.match(await wait("127.0.2.1").closed(), /^HTTP\/1.1 503 [\s\S]*Retry-After: 1/, "a third of one address");
+    t.match(
+      await wait("127.0.2.1").closed(),
+      /^HTTP\/1.1 503 [\s\S]*Retry-After: 1/,
+      "a third of one address",
+    );
     const others = [wait("127.0.2.2"), wait("127.0.2.3")];
     await until(() => proxy.imds.connections() >= 4);
     const made = wait("127.0.2.4");

@@ -66,7 +66,7 @@ async function givenProxy(t: Test, passthrough: object) {
   };
   const handle = imdsHandler(the);
   const failures: unknown[] = [];
-  const { server } = imdsServer(
+  const { server, drain } = imdsServer(
     (request, response) => void handle(request, response).catch((error) => failures.push(error)),
     openDoor(the, {
       containers: { perAddress: 100, total: 1_000 },
@@ -77,8 +77,7 @@ async function givenProxy(t: Test, passthrough: object) {
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   t.teardown(async () => {
-    server.close();
-    server.closeAllConnections();
+    await drain(0);
     upstream.close();
     await imds.stop();
   });
