@@ -10,7 +10,8 @@ import { askerOf, type IdentityDependencies, isStale } from "./identity.ts";
 import { type Classified, classify } from "./paths.ts";
 import { editListing, editVersionRoot, type PassthroughPolicy } from "./policy.ts";
 import type { SessionTokens } from "./session-token.ts";
-import type { Upstream } from "./upstream.ts";
+import { type Upstream, upstreamCode } from "./upstream.ts";
+import { retryAfterSeconds } from "./upstream-answer.ts";
 
 /** What can change while we run, by a reload; read anew for each request. */
 export type ImdsSettings = {
@@ -116,8 +117,13 @@ export function imdsHandler(
     const { decision, container } = caller;
     /** A listing of the real service, without what is not forwarded. */
     const sendListing = async (path: string, edit: (listing: string) => string) => {
-      const listing = await the.upstream.text(path).catch((error: unknown) => new Error(explain(error)));
-      if (listing instanceof Error) return refuse(503, "upstream", listing.message, caller);
+      const listing = await the.upstream
+        .text(path, container.id, response)
+        .catch((error: unknown) => ({ code: upstreamCode(error), reason: explain(error) }));
+      if (typeof listing === "object") {
+        response.setHeader("Retry-After", retryAfterSeconds);
+        return refuse(503, listing.code, listing.reason, caller);
+      }
       if (listing === undefined)
         return refuse(404, "upstream-404", "the instance metadata service has no such listing", caller);
       return sendAnswer(response, answer200("text/plain", edit(listing)), tokenSecondsLeft);
@@ -218,6 +224,7 @@ export function imdsHandler(
             path: asked.path,
             range: request.headers.range,
             tokenSecondsLeft,
+            container: container.id,
           },
           response,
         );
@@ -225,7 +232,7 @@ export function imdsHandler(
         if (result.problem !== undefined) {
           the.refused({
             status: result.status,
-            code: "upstream",
+            code: result.code ?? "upstream",
             reason: result.problem,
             address,
             caller,

@@ -12,6 +12,17 @@ export class UpstreamError extends Error {
   }
 }
 
+/** The service was not asked: the container has its share under way already, or the service is slow. Coming again later helps. */
+export class UpstreamBusy extends UpstreamError {
+  constructor(message: string) {
+    super(503, message);
+    this.name = "UpstreamBusy";
+  }
+}
+
+/** What a client that is told 503 waits, if it looks at Retry-After. */
+export const retryAfterSeconds = 1;
+
 /** What of the service's headers goes on to the client: a list of those, so that nothing about our own session slips through. */
 const passedHeaders = ["Accept-Ranges", "Last-Modified", "ETag", "Content-Range"] as const;
 
