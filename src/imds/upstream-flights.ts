@@ -1,4 +1,4 @@
-import type { EventEmitter } from "node:events";
+import type { ServerResponse } from "node:http";
 import type { Answer } from "./errors.ts";
 import { UpstreamBusy, UpstreamError } from "./upstream-answer.ts";
 import { type Queued, queueLimits, type UpstreamQueue } from "./upstream-queue.ts";
@@ -6,8 +6,8 @@ import { type Queued, queueLimits, type UpstreamQueue } from "./upstream-queue.t
 /** Longer no client waits that has a second question: SDKs give up after one to five seconds, and the service needs its time too. */
 const longestWaitMs = 2000;
 
-/** Emits `close` when the client is gone: its response. */
-export type Client = Pick<EventEmitter, "once" | "off">;
+/** The client's response: it closes when the client is gone. */
+export type Client = Pick<ServerResponse, "once" | "off" | "closed">;
 
 type Waiter<T> = {
   readonly resolve: (answer: T) => void;
@@ -124,6 +124,8 @@ export class UpstreamFlights {
       }
       flight.askers.set(container, (flight.askers.get(container) ?? 0) + 1);
       if (flight.started) return;
+      // Its `close` has been and gone, perhaps while we found out who it is.
+      if (client?.closed) return leave();
       if (!this.#queue.add(container, flight)) {
         const most = `${queueLimits.waitingPerContainer} at most`;
         giveUp(new UpstreamBusy(`asking for ${what}: too many of its requests are waiting (${most})`));

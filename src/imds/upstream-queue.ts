@@ -28,8 +28,11 @@ export const queueLimits = {
   /** All together, but each container has a few places however many others there are. */
   waiting: 2048,
   waitingAlways: 8,
-  /** A crawl through all that a host's metadata holds, as cloud-init makes it, is some 200 requests. */
-  credit: 200,
+  /**
+   * What an SDK asks when it starts, and more. Small, so that containers that take all they can are soon behind those that do not; what is asked
+   * beyond it, such as the 200 requests of cloud-init's crawl, shares the spare part of the rate.
+   */
+  credit: 20,
   /** A container's credit grows by this part of the rate. */
   creditShare: 1 / 8,
 } as const;
