@@ -33,8 +33,8 @@ export const queueLimits = {
    * beyond it, such as the 200 requests of cloud-init's crawl, shares the spare part of the rate.
    */
   credit: 20,
-  /** A container's credit grows by this part of the rate. */
-  creditShare: 1 / 8,
+  /** Credit grows by half of the part that each would have if all that wait, and no fewer than these, took turns. */
+  creditAmong: 4,
 } as const;
 
 /**
@@ -146,8 +146,8 @@ export class UpstreamQueue {
 
   #topUp(share: Share): number {
     const now = this.#now();
-    const earned =
-      (Math.max(0, now - share.creditAt) / 1000) * this.#rate.perSecond * queueLimits.creditShare;
+    const perSecond = this.#rate.perSecond / 2 / Math.max(queueLimits.creditAmong, this.#round.size);
+    const earned = (Math.max(0, now - share.creditAt) / 1000) * perSecond;
     share.creditAt = now;
     share.credit = Math.min(queueLimits.credit, share.credit + earned);
     return share.credit;
