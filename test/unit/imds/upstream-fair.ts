@@ -7,13 +7,20 @@ import { type ForwardResult, Upstream, type UpstreamOptions } from "../../../src
 
 export type Reply = { readonly status: number; readonly retryAfter: string | undefined; readonly ms: number };
 
-/** A metadata service that closes each connection, as the real one does, and counts what it is asked. */
+/** What 1,024 packets are, with five for each request. */
+const packetLimit = 204;
+
+/**
+ * A metadata service that closes each connection, as the real one does, and counts what it is asked. With `limited`, requests beyond the packet limit
+ * have no answer.
+ */
 export async function countingService(
   t: Test,
   answer: (request: IncomingMessage, response: ServerResponse) => unknown,
+  limited = false,
 ) {
   const asked: { readonly path: string; readonly at: number }[] = [];
-  const count = { puts: 0, connections: 0, mostConnections: 0, inFlight: 0, mostInFlight: 0 };
+  const count = { puts: 0, connections: 0, mostConnections: 0, inFlight: 0, mostInFlight: 0, lost: 0 };
   const server = createServer(async (request, response) => {
     response.shouldKeepAlive = false;
     if (request.method === "PUT") {
@@ -27,7 +34,9 @@ export async function countingService(
     response.once("close", () => {
       count.inFlight -= 1;
     });
-    await answer(request, response);
+    const aSecondAgo = asked.at(-1 - packetLimit);
+    if (limited && aSecondAgo !== undefined && performance.now() - aSecondAgo.at < 1000) count.lost += 1;
+    else await answer(request, response);
   });
   server.on("connection", (socket) => {
     count.connections += 1;
