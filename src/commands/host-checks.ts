@@ -16,6 +16,7 @@ export function hostChecks(environment: Environment, log: Log): HostChecks {
       const upstream = new Upstream({
         endpoint: config.metadataEndpoint,
         cacheSeconds: 0,
+        requestsPerSecond: config.passthrough.requestsPerSecond,
         now: Date.now,
         timeoutMs,
       });

@@ -99,6 +99,7 @@ export async function serve(options: ServeOptions, environment: Environment, hos
   const upstream = new Upstream({
     endpoint: config.metadataEndpoint,
     cacheSeconds: config.passthrough.cacheSeconds,
+    requestsPerSecond: config.passthrough.requestsPerSecond,
     now,
   });
   open.defer(() => upstream.close());
