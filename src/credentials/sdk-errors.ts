@@ -20,6 +20,8 @@ export function asAssumeRoleError(error: unknown, aborted: boolean): AssumeRoleE
     textOf(error, "$fault") !== "" &&
     status !== undefined &&
     status >= 400 &&
+    // The SDK's own words for an error without a code.
+    !["Unknown", "UnknownError", "NotFound"].includes(name) &&
     /^[A-Za-z][\w.]{0,127}$/.test(name)
   ) {
     return new AssumeRoleError(kindOf(name, status), name, message, status);

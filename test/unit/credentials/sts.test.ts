@@ -35,6 +35,7 @@ async function given(t: Test, settings: Partial<StsSettings> = {}, awsOptions: A
     proxyEnvironment: {},
     log,
     now: Date.now,
+    wallNow: Date.now,
     ...settings,
   });
   t.teardown(() => sts.close());
@@ -401,6 +402,7 @@ t.test("with the cache: 200 ask at once, one call; one role hangs, the others ar
   const cache = new CredentialCache({
     assumeRole: sts.assumeRole,
     now: Date.now,
+    wallNow: Date.now,
     random: Math.random,
     schedule: (delayMs, run) => {
       const timer = setTimeout(run, delayMs);
