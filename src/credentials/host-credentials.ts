@@ -34,6 +34,7 @@ export class HostCredentials {
   #readAt = Number.NEGATIVE_INFINITY;
   #reading: Promise<HostKeys> | undefined;
   #region: string | undefined;
+  #readingRegion: Promise<string> | undefined;
 
   constructor(options: {
     readonly metadataEndpoint: string;
@@ -82,6 +83,13 @@ export class HostCredentials {
   /** The instance's own region, e.g. `eu-west-1`. */
   async region(): Promise<string> {
     if (this.#region !== undefined) return this.#region;
+    this.#readingRegion ??= this.#readRegion().finally(() => {
+      this.#readingRegion = undefined;
+    });
+    return this.#readingRegion;
+  }
+
+  async #readRegion(): Promise<string> {
     const region = (await this.#get(regionPath)).body.trim();
     // It becomes a part of the host name that is sent signed calls: what is no region must not.
     if (!/^[a-z]{2,8}(-[a-z0-9]{1,16}){1,5}$/.test(region))

@@ -111,7 +111,11 @@ const unusable: readonly (readonly [string, Partial<StsFaults>, RegExp])[] = [
   ["no expiration", { expiration: "none" }, /no readable expiration/],
   ["an expiration that is no time", { expiration: "tomorrow" }, /./],
   ["an empty expiration", { expiration: " " }, /./],
-  ["a clock two hours ahead, and dead by it", { ...past, clockSkewSeconds: 7_200 }, /expired (59|60) s before/],
+  [
+    "a clock two hours ahead, and dead by it",
+    { ...past, clockSkewSeconds: 7_200 },
+    /expired (59|60) s before/,
+  ],
   ["no Date header", { ...past, noDate: true }, /expired/],
   [
     "another role",
