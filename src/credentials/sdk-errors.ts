@@ -26,7 +26,7 @@ export function asAssumeRoleError(error: unknown, aborted: boolean): AssumeRoleE
   ) {
     return new AssumeRoleError(kindOf(name, status), name, message, status);
   }
-  if (/^[A-Z][A-Z0-9_]{2,63}$/.test(code)) return new AssumeRoleError("temporary", code, message);
+  if (/^[A-Z][A-Z0-9_]{2,63}$/.test(code)) return new AssumeRoleError("temporary", code, message, status);
   const answered = status === undefined ? "" : ` (status ${status})`;
   return new AssumeRoleError(
     "temporary",
@@ -39,7 +39,8 @@ export function asAssumeRoleError(error: unknown, aborted: boolean): AssumeRoleE
 function statusOf(error: unknown): number | undefined {
   const metadata = fieldOf(error, "$metadata");
   const response = fieldOf(error, "$response");
-  const status = fieldOf(metadata, "httpStatusCode") ?? fieldOf(response, "statusCode");
+  const status =
+    fieldOf(metadata, "httpStatusCode") ?? fieldOf(response, "statusCode") ?? fieldOf(error, "statusCode"); // the last: a proxy's answer to CONNECT
   return typeof status === "number" ? status : undefined;
 }
 

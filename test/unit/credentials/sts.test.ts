@@ -347,7 +347,7 @@ t.test("STS goes through the proxy of the environment, the metadata service neve
     endpoint: undefined,
     region: "cn-north-1",
   });
-  t.match(await failureOf(assume("db")), { kind: "temporary" });
+  t.match(await failureOf(assume("db")), { kind: "temporary", httpStatus: 502, message: /502/ });
   t.same(targets, ["CONNECT sts.cn-north-1.amazonaws.com.cn:443"]);
   t.ok(aws.imds.requests.total >= 3);
 });
