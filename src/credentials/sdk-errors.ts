@@ -21,7 +21,7 @@ export function asAssumeRoleError(error: unknown, aborted: boolean): AssumeRoleE
     status !== undefined &&
     status >= 400 &&
     // The SDK's own words for an error without a code.
-    !["Unknown", "UnknownError", "NotFound"].includes(name) &&
+    !["Error", "Unknown", "UnknownError", "NotFound"].includes(name) &&
     /^[A-Za-z][\w.]{0,127}$/.test(name)
   ) {
     return new AssumeRoleError(kindOf(name, status), name, message, status);
