@@ -52,7 +52,7 @@ export class StsClient implements StsConnection {
     region: string,
     signal: AbortSignal,
   ): Promise<Credentials> {
-    const client = this.#clients.get(keys) ?? this.#open(keys, region);
+    const client = this.#clientFor(keys, region);
     const command = new AssumeRoleCommand(inputOf(request));
     let at: number | undefined;
     command.middlewareStack.add(
@@ -89,7 +89,7 @@ export class StsClient implements StsConnection {
   }
 
   async callerArn(keys: HostKeys, region: string, end: AbortSignal): Promise<string> {
-    const client = this.#clients.get(keys) ?? this.#open(keys, region);
+    const client = this.#clientFor(keys, region);
     const command = new GetCallerIdentityCommand({});
     command.middlewareStack.add(
       this.#reading(() => undefined),
@@ -136,6 +136,13 @@ export class StsClient implements StsConnection {
         for (const socket of sockets ?? []) socket.destroy();
   }
 
+  #clientFor(keys: HostKeys, region: string): STSClient {
+    const client = this.#clients.get(keys) ?? this.#open(keys, region);
+    // What one of them has learnt of STS's time is true for all.
+    client.config.systemClockOffset = this.#clockOffsetMs;
+    return client;
+  }
+
   #open(keys: HostKeys, region: string): STSClient {
     const { endpoint, useFips, useDualstack, connectMs, requestMs } = this.#settings;
     const { accessKeyId, secretAccessKey, sessionToken } = keys;
@@ -145,7 +152,6 @@ export class StsClient implements StsConnection {
       credentials: { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) },
       useFipsEndpoint: useFips,
       useDualstackEndpoint: useDualstack,
-      systemClockOffset: this.#clockOffsetMs,
       // Not `auto`, which would look for the region in the metadata service on its own.
       defaultsMode: "standard",
       // The cache makes failed calls again: it knows who waits, and how fast all of them together may go.

@@ -6,7 +6,8 @@ import { CredentialCache } from "../../../src/credentials/cache.ts";
 import { openSts } from "../../../src/credentials/sts.ts";
 import { SimulatedSts } from "../../simulation/simulated-sts.ts";
 import { SimulatedTime, seededRandom } from "../../simulation/simulated-time.ts";
-import { startAws } from "../../support/aws/aws.ts";
+import { account } from "../../support/aws/account.ts";
+import { type Aws, startAws } from "../../support/aws/aws.ts";
 import { accessDenied, keptLog, roleRequest, watch } from "./given.ts";
 
 const minute = 60_000;
@@ -34,30 +35,35 @@ t.test("the clock for durations does not follow the wall clock", async (t) => {
   }
 });
 
+/** STS by the real SDK, with this process's clocks. */
+function givenSts(t: { teardown(run: () => unknown): void }, aws: Aws, assumeFirst?: string) {
+  const sts = openSts({
+    metadataEndpoint: aws.imds.url,
+    region: undefined,
+    endpoint: aws.sts.url,
+    hostKeys: undefined,
+    assumeFirst,
+    useFips: false,
+    useDualstack: false,
+    proxyEnvironment: {},
+    log: keptLog().log,
+    ...hostClocks(),
+    wallNow: () => Date.now(),
+  });
+  t.teardown(async () => {
+    sts.close();
+    await aws.stop();
+  });
+  return sts;
+}
+
 for (const step of [-day, day]) {
   const what = step < 0 ? "back by a day" : "forward by a day";
 
   t.test(`a wall clock set ${what} changes no lifetime, and costs one repeated call`, async (t) => {
     const wall = givenWallClock(t);
     const aws = await startAws({ now: wall.real });
-    const { log } = keptLog();
-    const sts = openSts({
-      metadataEndpoint: aws.imds.url,
-      region: undefined,
-      endpoint: aws.sts.url,
-      hostKeys: undefined,
-      assumeFirst: undefined,
-      useFips: false,
-      useDualstack: false,
-      proxyEnvironment: {},
-      log,
-      ...hostClocks(),
-      wallNow: () => Date.now(),
-    });
-    t.teardown(async () => {
-      sts.close();
-      await aws.stop();
-    });
+    const sts = givenSts(t, aws);
     const assume = () => sts.assumeRole(roleRequest("db"), AbortSignal.timeout(5_000));
     await assume();
     wall.offset = step;
@@ -115,6 +121,22 @@ for (const step of [-day, day]) {
     t.same(await callsOf(true), await callsOf(false));
   });
 }
+
+t.test(
+  "what the host's calls have learnt of the time, those with the first hop's keys know too",
+  async (t) => {
+    const wall = givenWallClock(t);
+    const aws = await startAws({ now: wall.real });
+    const sts = givenSts(t, aws, `arn:aws:iam::${account.id}:role/hop`);
+    const assume = () => sts.assumeRole(roleRequest("db"), AbortSignal.timeout(5_000));
+    await assume();
+    wall.offset = -day;
+    await sts.callerArn(AbortSignal.timeout(5_000)).catch(() => undefined);
+    const before = aws.sts.counts().total;
+    await assume();
+    t.equal(aws.sts.counts().total - before, 1);
+  },
+);
 
 t.test("a document without credentials tells the wall clock's time of that moment", async (t) => {
   const time = new SimulatedTime(1_700_000_000_000);
