@@ -101,7 +101,7 @@ async function givenGateway(t: { teardown(run: () => unknown): void }) {
     log,
     now: () => performance.now(),
     wallNow: Date.now,
-    timeouts: { requestMs: 300 },
+    timeouts: { requestMs: 2_000 },
   });
   t.teardown(async () => {
     sts.close();
@@ -109,7 +109,7 @@ async function givenGateway(t: { teardown(run: () => unknown): void }) {
     gateway.close();
     await aws.stop();
   });
-  const assume = () => sts.assumeRole(roleRequest("db"), AbortSignal.timeout(5_000));
+  const assume = () => sts.assumeRole(roleRequest("db"), AbortSignal.timeout(20_000));
   const swallow = () => {
     for (const socket of open) swallowed.add(socket);
     return open.size;

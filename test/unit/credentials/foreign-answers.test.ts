@@ -143,15 +143,18 @@ for (const [what, faults, reason] of unusable) {
   t.test(`credentials with ${what} are not handed out, and are asked for again with a pause`, async (t) => {
     const { aws, lines, ask } = await given(t);
     aws.sts.faults.set(faults);
-    const until = performance.now() + 3_000;
-    while (performance.now() < until) unavailable(await ask("dead"));
-    t.ok(aws.sts.counts().total <= 8, `${aws.sts.counts().total} calls in 3 s`);
-    t.ok(
-      lines.some(({ level, fields }) => level === "warn" && reason.test(String(fields.reason))),
-      JSON.stringify(lines),
-    );
+    const said = () =>
+      lines.some(({ level, fields }) => level === "warn" && reason.test(String(fields.reason)));
+    const began = performance.now();
+    // Some seconds; on a machine that is busy with other tests until the log has its line.
+    while (performance.now() - began < 3_000 || (!said() && performance.now() - began < 15_000))
+      unavailable(await ask("dead"));
+    const seconds = (performance.now() - began) / 1000;
+    t.ok(aws.sts.counts().total <= 5 + seconds, `${aws.sts.counts().total} calls in ${seconds.toFixed(1)} s`);
+    t.ok(said(), JSON.stringify(lines));
     aws.sts.faults.set({});
-    await sleep(3_500);
+    const over = performance.now();
+    while ((await ask("dead")).kind !== "credentials") if (performance.now() - over > 5_000) break;
     t.match(await ask("dead"), { kind: "credentials" });
   });
 }
