@@ -79,10 +79,12 @@ export async function givenProxy(t: Test, given: Given = {}) {
     proxyEnvironment: {},
     log: silent,
     now,
+    wallNow: Date.now,
   });
   const credentials = new CredentialCache({
     assumeRole: sts.assumeRole,
     now,
+    wallNow: Date.now,
     random: Math.random,
     schedule: (delayMs, run) => {
       const timer = setTimeout(run, delayMs);
