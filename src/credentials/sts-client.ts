@@ -25,6 +25,9 @@ const clockToleranceMs = 5 * 60_000;
 /** It sees an answer as it came, before the SDK reads a clock, a code or credentials out of it. */
 const innermost = { name: "readStsAnswer", step: "deserialize", priority: "low" } as const;
 
+/** When the answer's head came: by STS's own clock, if it has a `Date`, and by our clock for durations. */
+type Told = { readonly at: number | undefined; readonly arrivedAt: number };
+
 /** STS by the SDK: one call, with given keys. Rejects with what the SDK throws; only `asAssumeRoleError` may look at that. */
 export class StsClient implements StsConnection {
   readonly #settings: ClientSettings;
@@ -54,10 +57,10 @@ export class StsClient implements StsConnection {
   ): Promise<Credentials> {
     const client = this.#clientFor(keys, region);
     const command = new AssumeRoleCommand(inputOf(request));
-    let at: number | undefined;
+    let told: Told | undefined;
     command.middlewareStack.add(
       this.#reading((seen) => {
-        at = seen;
+        told = seen;
       }),
       innermost,
     );
@@ -73,14 +76,14 @@ export class StsClient implements StsConnection {
       );
     // Missing or unreadable, it is no number, and the answer is of no use.
     const expiresAt = wire.Expiration?.getTime() ?? Number.NaN;
-    const lifetimeMs = expiresAt - (at ?? this.#settings.wallNow() + this.#clockOffsetMs);
+    const lifetimeMs = expiresAt - (told?.at ?? this.#settings.wallNow() + this.#clockOffsetMs);
     mustBeUsable({ lifetimeMs, assumedRoleArn: role.Arn }, request);
     return {
       accessKeyId: wire.AccessKeyId,
       secretAccessKey: wire.SecretAccessKey,
       sessionToken: wire.SessionToken,
       expiresAt,
-      fetchedAt: this.#settings.now(),
+      fetchedAt: told?.arrivedAt ?? this.#settings.now(),
       lifetimeMs: Math.min(lifetimeMs, request.durationSeconds * 1000),
       accountId: role.Arn.split(":")[4] ?? "",
       assumedRoleArn: role.Arn,
@@ -104,16 +107,17 @@ export class StsClient implements StsConnection {
     this.#agents.httpsAgent.destroy();
   }
 
-  /** A middleware of the SDK. Rejects where the answer is not STS's; tells STS's own time when it answered, by its `Date` header. */
-  #reading(tell: (at: number | undefined) => void) {
+  /** A middleware of the SDK. Rejects where the answer is not STS's; tells when STS answered. */
+  #reading(tell: (told: Told) => void) {
     const { requestMs, now } = this.#settings;
     const startedAt = now();
     return <Args, Result extends { response: unknown }>(next: (args: Args) => Promise<Result>) =>
       async (args: Args) => {
         const result = await next(args);
         const answer = rawAnswer(result.response);
-        await readStsAnswer(answer, startedAt + requestMs - now());
-        tell(answeredAt(answer.headers));
+        const told = { at: answeredAt(answer.headers), arrivedAt: now() };
+        await readStsAnswer(answer, startedAt + requestMs - told.arrivedAt);
+        tell(told);
         return result;
       };
   }

@@ -138,6 +138,17 @@ t.test(
   },
 );
 
+t.test("a lifetime is counted from the answer's head, also where its body takes its time", async (t) => {
+  const aws = await startAws();
+  const sts = givenSts(t, aws);
+  const assume = () => sts.assumeRole(roleRequest("db"), AbortSignal.timeout(8_000));
+  await assume();
+  aws.sts.faults.set({ bodyDelayMs: 1_500 });
+  const { now } = hostClocks();
+  const slow = await assume();
+  t.ok(now() - slow.fetchedAt > 1_000, `${now() - slow.fetchedAt} ms ago`);
+});
+
 t.test("a document without credentials tells the wall clock's time of that moment", async (t) => {
   const time = new SimulatedTime(1_700_000_000_000);
   const sts = new SimulatedSts({ time, latencyMs: 50, fault: () => accessDenied });
