@@ -14,7 +14,7 @@ import {
   removeGuard,
 } from "../firewall/route-guard.ts";
 import { type Ruleset, ruleset } from "../firewall/ruleset.ts";
-import { defaultSettings, type Settings } from "../firewall/settings.ts";
+import { defaultSettings, type Ports, type Settings } from "../firewall/settings.ts";
 import type { Log } from "../log.ts";
 import { type Prepared, prepare, settingsError } from "./firewall-settings.ts";
 
@@ -31,22 +31,22 @@ export type FirewallOptions = {
 type Print = (text: string) => void;
 
 /**
- * @param proxyPort the port of config.json's `listen`: PROXY_PORT's default
+ * @param ports those of config.json
  * @throws OperatorError 78 for bad settings, 69 for what the host lacks; the rules in force are then as before
  */
 export async function firewall(
   options: FirewallOptions,
-  proxyPort: number,
+  ports: Ports,
   print: Print,
   log: Log,
   run: Run = runCommand,
 ): Promise<ExitCode> {
   const backends = [nftables(run), iptables(run, kernelHasIpv6)];
   if (options.action === "remove") return remove(options, print, run);
-  const prepared = await prepare(options.settingsDirectory, proxyPort, run);
+  const prepared = await prepare(options.settingsDirectory, ports, run);
   if ("problems" in prepared) {
     if (options.action === "apply")
-      await closeIfOpen(run, backends, ruleset(defaultSettings(proxyPort), undefined), log);
+      await closeIfOpen(run, backends, ruleset(defaultSettings(ports), undefined), log);
     throw settingsError(options.settingsDirectory, options.action === "apply", prepared.problems);
   }
   const wanted = options.backend ?? prepared.settings.backend;

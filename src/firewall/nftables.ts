@@ -78,6 +78,9 @@ function line(rule: Rule): string {
     parts.push(`ct direction original ct original ${keyword(rule.sentTo)} daddr ${rule.sentTo}`);
   }
   if (rule.tcpPort !== undefined) parts.push(`tcp dport ${rule.tcpPort}`);
+  // After `tcp dport`: without a protocol before it, nft does not read `proto-dst`.
+  if (typeof rule.translated === "number") parts.push(`ct original proto-dst ${rule.translated}`);
+  if (rule.translated !== undefined) parts.push("ct status dnat");
   // (uid_t)-1 is nobody's; a packet without a socket matches neither this nor any other skuid.
   if (rule.uid !== undefined)
     parts.push(rule.uid === "any" ? "meta skuid != 4294967295" : `meta skuid ${rule.uid}`);

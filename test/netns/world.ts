@@ -48,7 +48,13 @@ export class World {
       for (const port of [80, 8080]) await world.tell("aws", { ...listen, protocol: "tcp", port });
       for (const port of [53, 80]) await world.tell("aws", { ...listen, protocol: "udp", port });
     }
-    await world.tell("host", { do: "listen", protocol: "tcp", address: "::", port: 18000, banner: "proxy" });
+    for (const [port, banner] of [
+      [18_000, "proxy"],
+      [18_008, "credentials"],
+      [18_009, "metrics"],
+    ] as const) {
+      await world.tell("host", { do: "listen", protocol: "tcp", address: "::", port, banner });
+    }
     return world;
   }
 

@@ -41,7 +41,7 @@ async function command(
   const log: Log = { debug() {}, info: note, warn: note, error: note };
   const all = { action: "apply", configPath: "", json: false, ...options } as const;
   try {
-    const code = await firewall(all, 18_000, (text) => printed.push(text), log, run);
+    const code = await firewall(all, { proxy: 18_000 }, (text) => printed.push(text), log, run);
     return { code, printed: printed.join("\n"), logged };
   } catch (error) {
     if (!(error instanceof OperatorError)) throw error;
