@@ -4,6 +4,7 @@ import { type Choice, chooseBackend } from "../firewall/choose.ts";
 import { type Run, run as runCommand } from "../firewall/command.ts";
 import { forgetOldConnections } from "../firewall/conntrack.ts";
 import { iptables } from "../firewall/iptables.ts";
+import { chooseLayer2, type FrameFilter, type Layer2, nftBridge, openWithout } from "../firewall/layer2.ts";
 import { nftables } from "../firewall/nftables.ts";
 import { kernelHasIpv6, notes } from "../firewall/others.ts";
 import {
@@ -52,7 +53,7 @@ export async function firewall(
   const wanted = options.backend ?? prepared.settings.backend;
   switch (options.action) {
     case "render":
-      return render(wanted, prepared.rules, backends, options, print);
+      return render(wanted, prepared, backends, options, print, run);
     case "apply":
       return apply(wanted, prepared, backends, options, print, log, run);
     case "status":
@@ -80,15 +81,21 @@ async function closeIfOpen(run: Run, backends: readonly Backend[], rules: Rulese
   }
 }
 
-function render(
+/** Without root, and without asking what this host can: it prints the rules of a host that has all. */
+async function render(
   wanted: "auto" | Backend["name"],
-  rules: Ruleset,
+  { settings, rules }: Prepared,
   backends: readonly Backend[],
   options: FirewallOptions,
   print: Print,
-): ExitCode {
+  run: Run,
+): Promise<ExitCode> {
   const name = wanted === "auto" ? "nftables" : wanted;
-  const text = backends.find((backend) => backend.name === name)?.render(rules) ?? "";
+  const anyHost = frameFilters(run).map((filter) => ({ ...filter, obstacle: async () => undefined }));
+  const layer2 = await chooseLayer2(run, settings, anyHost);
+  const frames = layer2.kind === "filtered" ? layer2.filter.render(layer2.sources) : "";
+  const packets = backends.find((backend) => backend.name === name)?.render(rules) ?? "";
+  const text = frames === "" || name === "nftables" ? packets + frames : `${packets}\n# nft -f\n${frames}`;
   print(options.json ? JSON.stringify({ backend: name, rules: text }) : text.trimEnd());
   return exitCodes.ok;
 }
@@ -104,39 +111,75 @@ async function apply(
 ): Promise<ExitCode> {
   let choice: Choice;
   let before: Comparison;
-  let changed: boolean;
-  let guard: GuardChange | undefined;
+  const undos: (() => Promise<void>)[] = [];
+  let changed = false;
+  let guard: GuardChange;
+  let layer2: Layer2;
   try {
     choice = await chooseBackend(wanted, backends, rules);
-    // What closes comes first: the guard before the filter, and without a guard the filter before it goes.
-    if (rules.guarded !== undefined) guard = await applyGuard(run, rules.guarded);
+    layer2 = await chooseLayer2(run, settings, frameFilters(run));
+    // What closes comes first: the guard and the frames before the filter, and without a guard the filter before it goes.
+    guard = rules.guarded === undefined ? unchanged : await applyGuard(run, rules.guarded);
+    undos.unshift(guard.undo);
+    if (layer2.kind === "filtered") {
+      const { filter, sources } = layer2;
+      if (!inPlace(await filter.compare(sources))) {
+        undos.unshift(await filter.apply(sources));
+        changed = true;
+      }
+    }
     before = await choice.backend.compare(rules);
-    changed = !inPlace(before);
-    if (changed) await choice.backend.apply(rules);
-    guard ??= await applyGuard(run, undefined);
+    if (!inPlace(before)) {
+      await choice.backend.apply(rules);
+      changed = true;
+    }
+    if (rules.guarded === undefined) guard = await applyGuard(run, undefined);
   } catch (error) {
-    await guard?.undo();
+    for (const undo of undos)
+      await undo().catch((err: unknown) => log.error({ err }, "bringing the former rules back failed"));
     await closeIfOpen(run, backends, rules, log);
     throw error;
   }
   const { backend, reason } = choice;
+  if (layer2.kind === "open") changed = (await removeFrameFilters(run)) || changed;
   if (!before.present) {
     log.info({ backend: backend.name, reason }, "firewall backend chosen");
     await removeOthers(run, backend);
     log.debug({}, await forgetOldConnections(run, [settings.metadataIpv4, settings.metadataIpv6]));
+    if (layer2.kind === "open")
+      log.warn({ reason: layer2.why }, `no rules for layer 2 on this host: ${openWithout}`);
   }
   const done = changed
     ? "applied"
     : guard.changed
       ? "already in place, routing guard applied"
       : "already in place";
-  const summary = `${backend.name}: ${backend.place} ${done} (${describe(settings)})`;
+  const summary = `${backend.name}: ${backend.place} ${done} (${describe(settings)}); ${describeLayer2(layer2)}`;
   print(
     options.json
       ? JSON.stringify({ backend: backend.name, reason, changed: changed || guard.changed, summary })
       : summary,
   );
   return exitCodes.ok;
+}
+
+const unchanged: GuardChange = { changed: false, undo: async () => {} };
+
+function describeLayer2(layer2: Layer2): string {
+  if (layer2.kind === "open") return `LAYER 2 OPEN: ${openWithout} (${layer2.why})`;
+  const { place, open } = layer2.filter;
+  return open === "" ? `layer 2: ${place}` : `layer 2: ${place}, BUT ${open}`;
+}
+
+function frameFilters(run: Run): readonly FrameFilter[] {
+  return [nftBridge(run)];
+}
+
+/** Whatever put them there. A host that cannot have such rules has none. */
+async function removeFrameFilters(run: Run): Promise<boolean> {
+  let removed = false;
+  for (const filter of frameFilters(run)) removed = (await filter.remove()) || removed;
+  return removed;
 }
 
 function describe(settings: Settings): string {
@@ -157,16 +200,30 @@ async function status(
   const { backend, reason } = await chooseBackend(wanted, backends, rules);
   const comparison = await backend.compare(rules);
   const guard = rules.guarded === undefined ? [] : await missingFromGuard(run, rules.guarded);
-  const found: Comparison = { ...comparison, missing: [...guard, ...comparison.missing] };
+  const layer2 = await chooseLayer2(run, settings, frameFilters(run));
+  const frames = layer2.kind === "filtered" ? await layer2.filter.compare(layer2.sources) : undefined;
+  const found: Comparison = {
+    present: comparison.present,
+    missing: [...guard, ...comparison.missing, ...(frames?.missing ?? [])],
+    unexpected: [...comparison.unexpected, ...(frames?.unexpected ?? [])],
+  };
   const remarks = await notes(run, settings, backend.name);
   const ok = inPlace(found);
   if (options.json) {
     const { missing, unexpected } = found;
     print(
-      JSON.stringify({ backend: backend.name, reason, inPlace: ok, missing, unexpected, notes: remarks }),
+      JSON.stringify({
+        backend: backend.name,
+        reason,
+        inPlace: ok,
+        missing,
+        unexpected,
+        layer2: layer2Json(layer2),
+        notes: remarks,
+      }),
     );
   } else {
-    const head = `${backend.name}: ${backend.place} ${ok ? "in place" : "NOT IN PLACE"} (${describe(settings)})`;
+    const head = `${backend.name}: ${backend.place} ${ok ? "in place" : "NOT IN PLACE"} (${describe(settings)}); ${describeLayer2(layer2)}`;
     const lines = [
       ...found.missing.map((text) => `  missing: ${text}`),
       ...found.unexpected.map((text) => `  not ours: ${text}`),
@@ -176,6 +233,13 @@ async function status(
     print([head, ...lines].join("\n"));
   }
   return ok ? exitCodes.ok : exitCodes.failed;
+}
+
+/** `open` says in words what is not refused; empty where nothing is left open. */
+function layer2Json(layer2: Layer2): { readonly place: string; readonly open: string } {
+  return layer2.kind === "open"
+    ? { place: "", open: `${openWithout} (${layer2.why})` }
+    : { place: layer2.filter.place, open: layer2.filter.open };
 }
 
 /** Every place where rules of ours can be, whatever the settings say now: they may have said something else when they were applied. */
@@ -198,6 +262,7 @@ async function remove(options: FirewallOptions, print: Print, run: Run): Promise
       what: `${backend.name}: ${backend.place}`,
       remove: () => backend.remove(),
     })),
+    ...frameFilters(run).map((filter) => ({ what: filter.place, remove: () => filter.remove() })),
     { what: "routing rules", remove: () => removeGuard(run) },
   ];
   for (const step of steps) {

@@ -22,6 +22,8 @@ export type Settings = {
   /** Whose forwarded packets to the metadata addresses are refused: anybody's, or only those of `interfaces`. */
   readonly forwarded: "drop" | "listed";
   readonly hostAccess: HostAccess;
+  /** Whether frames from containers that name the host as their source are refused, where the host can. */
+  readonly layer2: "auto" | "off";
 };
 
 export type HostAccess =
@@ -52,6 +54,7 @@ export const settingKeys = [
   "FORWARDED",
   "REJECT_INSTEAD_OF_DROP",
   "HOST_ACCESS",
+  "LAYER2",
 ] as const;
 
 export type SettingKey = (typeof settingKeys)[number];
@@ -74,6 +77,7 @@ export function defaultSettings(ports: Ports): Settings {
     rejectInsteadOfDrop: false,
     forwarded: "drop",
     hostAccess: { kind: "all" },
+    layer2: "auto",
   };
 }
 

@@ -59,17 +59,23 @@ export class World {
   }
 
   /** A bridge and a container on it, both with IPv4 and IPv6. */
-  addBridge({ name, container, net }: Bridge): void {
+  addBridge(bridge: Bridge): void {
+    const { name, container, net } = bridge;
     this.ip("host", "link", "add", name, "type", "bridge");
-    this.#namespace(container);
-    const veth = `veth-${net}`;
-    this.#veth("host", veth, container, "eth0");
-    this.ip("host", "link", "set", veth, "master", name, "up");
     this.ip("host", "addr", "add", `${hostOn(net).ipv4}/24`, "dev", name);
     this.ip("host", "addr", "add", `${hostOn(net).ipv6}/64`, "dev", name, "nodad");
     this.ip("host", "link", "set", name, "up");
-    this.ip(container, "addr", "add", `172.30.${net}.2/24`, "dev", "eth0");
-    this.ip(container, "addr", "add", `fd30:${net}::2/64`, "dev", "eth0", "nodad");
+    this.addContainer(bridge, container, 2);
+  }
+
+  /** One more container on a bridge, `.last` of its networks. */
+  addContainer({ name, net }: Bridge, container: string, last: number): void {
+    this.#namespace(container);
+    const veth = `veth-${net}-${last}`;
+    this.#veth("host", veth, container, "eth0");
+    this.ip("host", "link", "set", veth, "master", name, "up");
+    this.ip(container, "addr", "add", `172.30.${net}.${last}/24`, "dev", "eth0");
+    this.ip(container, "addr", "add", `fd30:${net}::${last}/64`, "dev", "eth0", "nodad");
     this.ip(container, "link", "set", "eth0", "up");
     this.ip(container, "route", "add", "default", "via", hostOn(net).ipv4);
     this.ip(container, "-6", "route", "add", "default", "via", hostOn(net).ipv6);
@@ -81,6 +87,11 @@ export class World {
       encoding: "utf8",
       stdio: ["ignore", "pipe", "pipe"],
     });
+  }
+
+  /** An interface's hardware address. */
+  mac(where: string, name: string): string {
+    return /link\/ether (\S+)/.exec(this.ip(where, "link", "show", "dev", name))?.[1] ?? "";
   }
 
   exec(where: string, command: string, ...args: readonly string[]): string {

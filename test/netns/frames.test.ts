@@ -1,0 +1,232 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import t, { type Test as Tap } from "tap";
+import { command, filters } from "./backends.ts";
+import { unable } from "./requirements.ts";
+import { hostOn, hostOnLan, metadata, World } from "./world.ts";
+
+const skip = unable(process.env, ["python3", "ss"]) ?? false;
+
+const docker = { name: "docker0", container: "victim", net: 1 } as const;
+const victim = { ipv4: "172.30.1.2", ipv6: "fd30:1::2" } as const;
+const attacker = { ipv4: "172.30.1.3", ipv6: "fd30:1::3" } as const;
+/** Nobody gave it to anybody: a virtual address that moves between containers. */
+const shared = "172.30.1.77";
+const host = hostOn(1);
+
+/** What the sender claims, and how the victim shows that it believed it. */
+type Frame = {
+  readonly what: string;
+  readonly kind: "arp" | "na" | "ns" | "syn";
+  readonly source: string;
+  /** The address that an NA or NS is about. */
+  readonly about?: string;
+  readonly more?: readonly string[];
+};
+
+/** Linux takes a tag with VLAN 0, and several of them, for none. */
+const tagged = [
+  { name: "VLAN 0", tags: "tags=8100:0" },
+  { name: "802.1ad VLAN 0", tags: "tags=88a8:0" },
+  { name: "two VLAN 0", tags: "tags=8100:0,8100:0" },
+  { name: "802.1ad and VLAN 0", tags: "tags=88a8:0,8100:0" },
+  { name: "VLAN 0 and 802.1ad", tags: "tags=8100:0,88a8:0" },
+  { name: "three VLAN 0", tags: "tags=8100:0,8100:0,8100:0" },
+] as const;
+
+function inEachTag(frame: Frame, tags: readonly (typeof tagged)[number][] = tagged): readonly Frame[] {
+  const inTag = tags.map(
+    ({ name, tags }): Frame => ({
+      ...frame,
+      what: `${frame.what}, ${name}`,
+      more: [...(frame.more ?? []), tags],
+    }),
+  );
+  return [frame, ...inTag];
+}
+
+function forged(linkLocal: string): readonly Frame[] {
+  const advertisement = { kind: "na", source: attacker.ipv6, about: host.ipv6 } as const;
+  return [
+    ...inEachTag({ what: "ARP reply for the host", kind: "arp", source: host.ipv4 }),
+    { what: "ARP request as the host", kind: "arp", source: host.ipv4, more: ["operation=1"] },
+    ...inEachTag({ what: "ARP hardware type 6", kind: "arp", source: host.ipv4, more: ["hardware=6"] }),
+    ...inEachTag({ what: "NA for the host", ...advertisement }),
+    { what: "NA for the host's link-local address", ...advertisement, about: linkLocal },
+    { what: "NA behind a hop-by-hop header", ...advertisement, more: ["options=hop"] },
+    { what: "NA behind it, payload length 0", ...advertisement, more: ["options=hop", "length=0"] },
+    { what: "NA behind destination options", ...advertisement, more: ["options=destination"] },
+    { what: "NS as the host", kind: "ns", source: host.ipv6, about: victim.ipv6 },
+    { what: "NS as the host's link-local address", kind: "ns", source: linkLocal, about: victim.ipv6 },
+    ...inEachTag({ what: "SYN from the proxy's port", kind: "syn", source: host.ipv4, more: ["port=18000"] }),
+    { what: "SYN from the metadata service", kind: "syn", source: metadata.ipv4, more: ["port=80"] },
+    { what: "SYN from the host's LAN address", kind: "syn", source: hostOnLan.ipv4, more: ["port=18000"] },
+    { what: "SYN from another bridge's address", kind: "syn", source: "172.30.2.1", more: ["port=18000"] },
+    ...inEachTag({
+      what: "IPv6 SYN from the proxy's port",
+      kind: "syn",
+      source: host.ipv6,
+      more: ["port=18000"],
+    }),
+    { what: "IPv6 SYN from the metadata service", kind: "syn", source: metadata.ipv6, more: ["port=80"] },
+    {
+      what: "SYN behind a hop-by-hop header",
+      kind: "syn",
+      source: host.ipv6,
+      more: ["port=1", "options=hop"],
+    },
+    { what: "IPv6 SYN, host's link-local address", kind: "syn", source: linkLocal, more: ["port=18000"] },
+  ];
+}
+
+const single = tagged.slice(0, 2);
+const honest: readonly Frame[] = [
+  ...inEachTag({ what: "its own ARP reply", kind: "arp", source: attacker.ipv4 }, single),
+  { what: "an ARP reply for a shared address", kind: "arp", source: shared },
+  ...inEachTag({ what: "its own NA", kind: "na", source: attacker.ipv6, about: attacker.ipv6 }, single),
+  ...inEachTag({ what: "its own SYN", kind: "syn", source: attacker.ipv4, more: ["port=9"] }, single),
+  ...inEachTag({ what: "its own IPv6 SYN", kind: "syn", source: attacker.ipv6, more: ["port=9"] }, single),
+  { what: "a SYN from a shared address", kind: "syn", source: shared, more: ["port=9"] },
+];
+
+for (const filter of filters) {
+  t.test(`${filter.name}: nobody on a bridge speaks as the host`, { timeout: 300_000, skip }, async (t) => {
+    await using world = await World.make();
+    const run = world.hostRun(filter.rename);
+    const settings = t.testdir({});
+    world.addBridge(docker);
+    world.addBridge({ name: "br-other", container: "other", net: 2 });
+    world.addContainer(docker, "attacker", 3);
+    const linkLocal = await bridgeLinkLocal(world);
+    const lies = forged(linkLocal);
+    await world.tell("victim", {
+      do: "listen",
+      protocol: "tcp",
+      address: "::",
+      port: 7000,
+      banner: "victim",
+    });
+    const apply = () => command(run, "apply", settings, filter.backend);
+    const status = () => command(run, "status", settings, filter.backend);
+
+    await believes(t, world, `${filter.name}, without rules`, [...lies, ...honest], []);
+    t.match((await apply()).text, "layer 2: table bridge ec2metaproxy");
+    t.equal((await status()).code, 0, "status says that all is in place");
+    await believes(t, world, `${filter.name}, with the rules`, honest, lies);
+    const before = await apply();
+    t.match(before.text, "already in place", "a second apply changes nothing");
+
+    world.exec("host", "nft", "delete", "table", "bridge", "ec2metaproxy");
+    await believes(t, world, `${filter.name}, with all but layer 2`, [...lies, ...honest], []);
+    const lost = await status();
+    t.equal(lost.code, 1);
+    t.match(lost.text, "missing: table bridge ec2metaproxy");
+    await apply();
+    await believes(t, world, `${filter.name}, repaired`, honest, lies);
+
+    const later: Frame = {
+      what: "SYN from a new address",
+      kind: "syn",
+      source: "10.99.0.1",
+      more: ["port=18000"],
+    };
+    world.ip("host", "addr", "add", "10.99.0.1/24", "dev", "docker0");
+    await believes(t, world, `${filter.name}, a new address of the host`, [later], []);
+    t.match(await status(), { code: 1, text: "missing: table bridge ec2metaproxy: the address 10.99.0.1" });
+    await apply();
+    await believes(t, world, `${filter.name}, a new address, followed`, honest, [later]);
+    world.ip("host", "addr", "del", "10.99.0.1/24", "dev", "docker0");
+    t.match(await status(), { code: 1, text: "not ours: table bridge ec2metaproxy: the address 10.99.0.1" });
+
+    writeFileSync(join(settings, "firewall.conf"), "LAYER2=off\n");
+    t.match((await apply()).text, "LAYER 2 OPEN: a neighbour with NET_RAW can speak as the host");
+    t.match(await status(), { code: 0, text: "LAYER 2 OPEN" });
+    await believes(t, world, `${filter.name}, LAYER2=off`, [...lies, ...honest], []);
+    writeFileSync(join(settings, "firewall.conf"), "");
+    await apply();
+    await command(run, "remove", settings);
+    t.notMatch(world.exec("host", "nft", "list", "tables"), "ec2metaproxy", "remove takes the table away");
+  });
+}
+
+/** Sends each frame from the attacker, and asserts which of them the victim took for true. */
+async function believes(
+  t: Tap,
+  world: World,
+  when: string,
+  believed: readonly Frame[],
+  refused: readonly Frame[],
+): Promise<void> {
+  const wrong: string[] = [];
+  for (const [frames, expected] of [
+    [believed, true],
+    [refused, false],
+  ] as const) {
+    for (const frame of frames) {
+      const seen = await victimBelieves(world, frame);
+      if (seen !== expected) wrong.push(`${frame.what}: ${seen ? "believed" : "not believed"}`);
+    }
+  }
+  const count = believed.length + refused.length;
+  t.comment(
+    `table: ${when}: ${believed.length} frames believed, ${refused.length} refused, ${wrong.length} not as expected`,
+  );
+  t.strictSame(wrong, [], `${when}: all ${count} frames are as expected`);
+}
+
+async function victimBelieves(world: World, frame: Frame): Promise<boolean> {
+  const mac = world.mac("attacker", "eth0");
+  const nobody = "02:00:00:00:00:99";
+  const is6 = frame.source.includes(":");
+  const target = is6 ? victim.ipv6 : victim.ipv4;
+  const send = () =>
+    world.exec(
+      "attacker",
+      "python3",
+      new URL("forge.py", import.meta.url).pathname,
+      "eth0",
+      frame.kind,
+      `source=${frame.source}`,
+      `target=${target}`,
+      `about=${frame.about ?? target}`,
+      `to=${world.mac("victim", "eth0")}`,
+      ...(frame.more ?? []),
+    );
+  const neighbour = (address: string, lladdr: string, state: string) =>
+    world.ip("victim", "neigh", "replace", address, "lladdr", lladdr, "dev", "eth0", "nud", state);
+  if (frame.kind === "syn") {
+    // As after a poisoned ARP: the victim's answers come to the attacker, so nobody resets the connection.
+    for (const address of new Set([host.ipv4, host.ipv6, ...(isOnLink(frame.source) ? [frame.source] : [])]))
+      neighbour(address, mac, "permanent");
+    const half = () => world.exec("victim", "ss", "-Hnt", "state", "syn-recv");
+    world.exec("victim", "ss", "-K", "state", "syn-recv");
+    send();
+    return soon(() => half().includes(frame.source));
+  }
+  const address = frame.kind === "na" ? (frame.about ?? "") : frame.source;
+  neighbour(address, nobody, "stale");
+  send();
+  return soon(() => world.ip("victim", "neigh", "show", address, "dev", "eth0").includes(mac));
+}
+
+function isOnLink(address: string): boolean {
+  return /^(172\.30\.1\.|fd30:1:|fe80:)/.test(address);
+}
+
+/** A frame takes microseconds; the machine may be busy. */
+async function soon(holds: () => boolean): Promise<boolean> {
+  for (let n = 0; n < 4; n++) {
+    if (holds()) return true;
+    await delay(10 * (n + 1));
+  }
+  return false;
+}
+
+async function bridgeLinkLocal(world: World): Promise<string> {
+  for (;;) {
+    const found = /inet6 (fe80\S+)\//.exec(world.ip("host", "-6", "addr", "show", "dev", "docker0"))?.[1];
+    if (found !== undefined) return found;
+    await delay(50);
+  }
+}
