@@ -1,15 +1,17 @@
-"""Sends one hand-made frame: forge.py INTERFACE KIND KEY=VALUE... Whatever is not said is the sender's own.
+"""Sends hand-made frames: forge.py INTERFACE, and a line `KIND KEY=VALUE...` for each frame on standard input.
 
-KIND: arp, na, ns, syn. Keys: source, target (addresses), to (MAC), tags (`8100:0,88a8:5`), hardware, operation (ARP),
-options (`hop`, `destination`: an extension header before ICMPv6), length (0: the payload length that IPv6 says).
+KIND: arp, na, ns, syn. Keys: source, target, about (addresses), to (MAC), port, tags (`8100:0,88a8:5`), hardware and
+operation (of ARP), options (`hop`, `destination`: an extension header before what IPv6 carries).
 """
 import socket
 import struct
 import sys
 
-interface, kind = sys.argv[1:3]
-given = dict(argument.split("=", 1) for argument in sys.argv[3:])
+interface = sys.argv[1]
 own = open("/sys/class/net/%s/address" % interface).read().strip()
+raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+raw.bind((interface, 0))
+options = {"hop": 0, "destination": 60}
 
 
 def mac(text):
@@ -27,47 +29,43 @@ def checksum(data):
     return ~total & 0xFFFF
 
 
-source, target = packed(given["source"]), packed(given["target"])
-options = {"hop": 0, "destination": 60}
-
-
-def ipv6(protocol, payload, offset, to):
-    pseudo = source + to + struct.pack("!II", len(payload), protocol)
+def ipv6(given, protocol, payload, offset):
+    source, target = packed(given["source"]), packed(given["target"])
+    pseudo = source + target + struct.pack("!II", len(payload), protocol)
     payload = payload[:offset] + struct.pack("!H", checksum(pseudo + payload)) + payload[offset + 2 :]
     first = protocol
     if "options" in given:
-        # Six bytes of padding, which an extension header must come to.
+        # Padding of six bytes (PadN) fills the extension header.
         payload = struct.pack("!BBBB4x", protocol, 0, 1, 4) + payload
         first = options[given["options"]]
-    length = int(given.get("length", len(payload)))
-    return struct.pack("!IHBB", 6 << 28, length, first, 255) + source + to + payload
+    return 0x86DD, struct.pack("!IHBB", 6 << 28, len(payload), first, 255) + source + target + payload
 
 
-def ipv4(protocol, payload, offset, to):
-    pseudo = source + to + struct.pack("!HH", protocol, len(payload))
+def ipv4(given, protocol, payload, offset):
+    source, target = packed(given["source"]), packed(given["target"])
+    pseudo = source + target + struct.pack("!HH", protocol, len(payload))
     payload = payload[:offset] + struct.pack("!H", checksum(pseudo + payload)) + payload[offset + 2 :]
-    header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 1, 0, 64, protocol, 0) + source + to
-    return header[:10] + struct.pack("!H", checksum(header)) + header[12:] + payload
+    header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 1, 0, 64, protocol, 0) + source + target
+    return 0x0800, header[:10] + struct.pack("!H", checksum(header)) + header[12:] + payload
 
 
-if kind == "arp":
-    protocol = 0x0806
-    hardware, operation = int(given.get("hardware", 1)), int(given.get("operation", 2))
-    packet = struct.pack("!HHBBH", hardware, 0x0800, 6, 4, operation) + mac(own) + source + mac(given["to"]) + target
-elif kind in ("na", "ns"):
-    protocol = 0x86DD
-    about = packed(given["about"])
-    option = b"" if source == bytes(16) else struct.pack("!BB", 2 if kind == "na" else 1, 1) + mac(own)
-    flags = 0x20000000 if kind == "na" else 0
-    packet = ipv6(58, struct.pack("!BBHI", 136 if kind == "na" else 135, 0, 0, flags) + about + option, 2, target)
-else:
-    syn = struct.pack("!HHIIBBHHH", int(given["port"]), 7000, 1, 0, 5 << 4, 2, 64240, 0, 0)
-    protocol, packet = (0x0800, ipv4(6, syn, 16, target)) if len(source) == 4 else (0x86DD, ipv6(6, syn, 16, target))
+def packet(kind, given):
+    if kind == "arp":
+        fixed = struct.pack("!HHBBH", int(given.get("hardware", 1)), 0x0800, 6, 4, int(given.get("operation", 2)))
+        return 0x0806, fixed + mac(own) + packed(given["source"]) + mac(given["to"]) + packed(given["target"])
+    if kind == "syn":
+        port = int(given["port"])
+        syn = struct.pack("!HHIIBBHHH", port, 7000, 1, 0, 5 << 4, 2, 64240, 0, 0)
+        return (ipv6 if ":" in given["source"] else ipv4)(given, 6, syn, 16)
+    type_, option, flags = (136, 2, 0x20000000) if kind == "na" else (135, 1, 0)
+    lladdr = struct.pack("!BB", option, 1) + mac(own)
+    return ipv6(given, 58, struct.pack("!BBHI", type_, 0, 0, flags) + packed(given["about"]) + lladdr, 2)
 
-frame = mac(given["to"]) + mac(own)
-for tag in filter(None, given.get("tags", "").split(",")):
-    kind_of_tag, identifier = tag.split(":")
-    frame += struct.pack("!HH", int(kind_of_tag, 16), int(identifier))
-raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-raw.bind((interface, 0))
-raw.send(frame + struct.pack("!H", protocol) + packet)
+
+for line in sys.stdin:
+    kind, *words = line.split()
+    given = dict(word.split("=", 1) for word in words)
+    tags = [tag.split(":") for tag in given.get("tags", "").split(",") if tag]
+    head = b"".join(struct.pack("!HH", int(protocol, 16), int(vlan)) for protocol, vlan in tags)
+    protocol, body = packet(kind, given)
+    raw.send(mac(given["to"]) + mac(own) + head + struct.pack("!H", protocol) + body)

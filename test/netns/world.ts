@@ -101,6 +101,13 @@ export class World {
     });
   }
 
+  /** A process in a namespace that goes on; whoever starts it ends it, by closing its standard input. */
+  spawn(where: string, command: string, ...args: readonly string[]): ChildProcess {
+    return spawn("ip", ["netns", "exec", this.#name(where), command, ...args], {
+      stdio: ["pipe", "ignore", "inherit"],
+    });
+  }
+
   sysctl(where: string, ...settings: readonly string[]): void {
     this.exec(where, "sysctl", "-q", "-w", ...settings);
   }
