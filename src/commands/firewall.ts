@@ -6,7 +6,7 @@ import { forgetOldConnections } from "../firewall/conntrack.ts";
 import { iptables } from "../firewall/iptables.ts";
 import { chooseLayer2, type FrameFilter, type Layer2, nftBridge, openWithout } from "../firewall/layer2.ts";
 import { nftables } from "../firewall/nftables.ts";
-import { kernelHasIpv6, notes } from "../firewall/others.ts";
+import { kernelHasIpv6, notes, sharedPorts } from "../firewall/others.ts";
 import {
   applyGuard,
   type GuardChange,
@@ -27,6 +27,20 @@ export type FirewallOptions = {
   /** Instead of the settings' BACKEND. */
   readonly backend?: "nftables" | "iptables" | undefined;
   readonly json: boolean;
+};
+
+/** What `firewall status --json` prints. */
+export type FirewallStatus = {
+  readonly backend: Backend["name"];
+  readonly reason: string;
+  readonly inPlace: boolean;
+  readonly missing: readonly string[];
+  readonly unexpected: readonly string[];
+  /** `open` says in words what is not refused below IP; empty where nothing is left open. */
+  readonly layer2: { readonly place: string; readonly open: string };
+  readonly notes: readonly string[];
+  /** The first line of what is printed for people. */
+  readonly summary: string;
 };
 
 type Print = (text: string) => void;
@@ -207,8 +221,9 @@ async function status(
     missing: [...guard, ...comparison.missing, ...(frames?.missing ?? [])],
     unexpected: [...comparison.unexpected, ...(frames?.unexpected ?? [])],
   };
-  const remarks = await notes(run, settings, backend.name);
+  const remarks = [...sharedPorts(settings), ...(await notes(run, settings, backend.name))];
   const ok = inPlace(found);
+  const summary = `${backend.name}: ${backend.place} ${ok ? "in place" : "NOT IN PLACE"} (${describe(settings)}); ${describeLayer2(layer2)}`;
   if (options.json) {
     const { missing, unexpected } = found;
     print(
@@ -220,23 +235,22 @@ async function status(
         unexpected,
         layer2: layer2Json(layer2),
         notes: remarks,
-      }),
+        summary,
+      } satisfies FirewallStatus),
     );
   } else {
-    const head = `${backend.name}: ${backend.place} ${ok ? "in place" : "NOT IN PLACE"} (${describe(settings)}); ${describeLayer2(layer2)}`;
     const lines = [
       ...found.missing.map((text) => `  missing: ${text}`),
       ...found.unexpected.map((text) => `  not ours: ${text}`),
       ...remarks.map((text) => `  note: ${text}`),
       ...(ok ? [] : ["Run: ec2metaproxy firewall apply"]),
     ];
-    print([head, ...lines].join("\n"));
+    print([summary, ...lines].join("\n"));
   }
   return ok ? exitCodes.ok : exitCodes.failed;
 }
 
-/** `open` says in words what is not refused; empty where nothing is left open. */
-function layer2Json(layer2: Layer2): { readonly place: string; readonly open: string } {
+function layer2Json(layer2: Layer2): FirewallStatus["layer2"] {
   return layer2.kind === "open"
     ? { place: "", open: `${openWithout} (${layer2.why})` }
     : { place: layer2.filter.place, open: layer2.filter.open };
