@@ -4,8 +4,8 @@ import { explain, OperatorError } from "../errors.ts";
 import { Upstream } from "../imds/upstream.ts";
 import type { Log } from "../log.ts";
 import type { HostChecks } from "./check.ts";
-import type { FirewallStatus } from "./firewall.ts";
 import { firewallHere } from "./firewall-here.ts";
+import type { FirewallStatus } from "./firewall-status.ts";
 import { stsSettings } from "./sts-settings.ts";
 
 const timeoutMs = 5_000;

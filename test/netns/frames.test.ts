@@ -3,11 +3,12 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import t, { type Test as Tap } from "tap";
+import type { Run } from "../../src/firewall/command.ts";
 import { command, filters } from "./backends.ts";
 import { unable } from "./requirements.ts";
 import { hostOn, hostOnLan, metadata, World } from "./world.ts";
 
-const skip = unable(process.env, ["python3", "ss"]) ?? false;
+const skip = unable(process.env, ["python3", "ss", "ebtables-nft"]) ?? false;
 
 const docker = { name: "docker0", container: "victim", net: 1 } as const;
 const victim = { ipv4: "172.30.1.2", ipv6: "fd30:1::2" } as const;
@@ -149,6 +150,76 @@ for (const filter of filters) {
     t.notMatch(world.exec("host", "nft", "list", "tables"), "ec2metaproxy", "remove takes the table away");
   });
 }
+
+t.test(
+  "ebtables: where nft knows no bridge family, as far as it goes",
+  { timeout: 300_000, skip },
+  async (t) => {
+    await using world = await World.make();
+    const modern = world.hostRun((name) => name.replace(/^ebtables$/, "ebtables-nft"));
+    const refusal = "Error: Could not process rule: Operation not supported";
+    const run: Run = async (name, args, input = "") =>
+      name === "nft" && `${args.join(" ")}${input}`.includes("bridge ")
+        ? { kind: "ran", exitCode: 1, stdout: "", stderr: refusal }
+        : modern(name, args, input);
+    const settings = t.testdir({});
+    world.addBridge(docker);
+    world.addBridge({ name: "br-other", container: "other", net: 2 });
+    world.addContainer(docker, "attacker", 3);
+    await world.tell("victim", {
+      do: "listen",
+      protocol: "tcp",
+      address: "::",
+      port: 7000,
+      banner: "victim",
+    });
+    world.sysctl("victim", "net.ipv4.neigh.eth0.locktime=0");
+    using forger = new Forger(world);
+    const lies = forged(await bridgeLinkLocal(world));
+    const vlan0 = ({ more = [] }: Frame) => more.some((word) => word.startsWith("tags=8100:0"));
+    const passes = (frame: Frame) =>
+      (frame.kind === "na" && !vlan0(frame)) || frame.more?.some((word) => word.startsWith("tags=88a8"));
+    const apply = () => command(run, "apply", settings);
+
+    t.match(
+      (await apply()).text,
+      "layer 2: ebtables chain EC2METAPROXY, BUT forged neighbour advertisements pass",
+    );
+    t.match((await apply()).text, "already in place", "a second apply changes nothing");
+    const open = [...lies.filter(passes), ...honest.filter((frame) => !vlan0(frame))];
+    await believes(
+      t,
+      world,
+      forger,
+      "ebtables",
+      open,
+      [...lies, ...honest].filter((frame) => !open.includes(frame)),
+    );
+    world.ip("host", "addr", "add", "10.99.0.1/24", "dev", "docker0");
+    t.match(await command(run, "status", settings), { code: 1, text: "--arp-ip-src 10.99.0.1" });
+    await apply();
+    t.match(await command(run, "status", settings), { code: 0 });
+    const saved = world.exec("host", "ebtables-nft-save");
+    const failing: Run = async (name, args, input) =>
+      name.startsWith("iptables") || (name === "nft" && (input ?? "").includes("inet"))
+        ? { kind: "ran", exitCode: 1, stdout: "", stderr: "made to fail" }
+        : run(name, args, input);
+    writeFileSync(join(settings, "firewall.conf"), "METADATA_IPV4=169.254.169.253\n");
+    await t.rejects(command(failing, "apply", settings));
+    const rules = (text: string) =>
+      text
+        .replaceAll("EC2METAPROXY-2", "EC2METAPROXY")
+        .split("\n")
+        .filter((line) => /^-A/.test(line));
+    t.strictSame(
+      rules(world.exec("host", "ebtables-nft-save")),
+      rules(saved),
+      "a failed apply leaves the former rules",
+    );
+    await command(run, "remove", settings);
+    t.notMatch(world.exec("host", "ebtables-nft-save"), "EC2METAPROXY", "remove takes the chain away");
+  },
+);
 
 /** Sends each frame from the attacker, and asserts which of them the victim took for true. */
 async function believes(

@@ -147,10 +147,10 @@ function state(world: World, filter: Filter): string {
   return [world.exec("host", "nft", "-s", "list", "ruleset"), ...saved, ...rules].join("\n");
 }
 
-/** The rules alone: an empty chain of the kernel, and the order in which chains are printed, decide over no packet. */
+/** The rules alone: an empty chain of the kernel, and the order in which tables and chains are printed, decide over no packet. */
 function rules(world: World, filter: Filter): string {
   const tables = state(world, filter).split(/^(?=\*|table )/m);
-  if (filter.name === "nftables") return tables.join("");
+  if (filter.name === "nftables") return tables.sort().join("");
   const saved = tables.filter((text) => text.startsWith("*") && /^-A/m.test(text)).sort();
   const lines = saved.flatMap((text) => [
     text.split("\n")[0] ?? "",

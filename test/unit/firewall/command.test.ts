@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import t from "tap";
-import { type FirewallOptions, firewall } from "../../../src/commands/firewall.ts";
+import { firewall } from "../../../src/commands/firewall.ts";
+import type { FirewallOptions } from "../../../src/commands/firewall-options.ts";
 import { OperatorError, report } from "../../../src/errors.ts";
 import { renderBridgeTable } from "../../../src/firewall/bridge-table.ts";
 import type { Outcome, Run } from "../../../src/firewall/command.ts";
@@ -18,13 +19,15 @@ const addresses = [
 ] as const;
 const frames = renderBridgeTable(["169.254.169.254", "fd00:ec2::254", "172.17.0.1"]);
 
+const noEbtables = [/^ebtables /, missing] as const;
+
 /** A host whose commands answer as given, the first match winning; a command that nobody expects is an error. */
 function host(answers: readonly (readonly [pattern: RegExp, outcome: Outcome])[]) {
   const ran: string[] = [];
   const run: Run = async (command, args) => {
     const line = [command, ...args].join(" ");
     ran.push(line);
-    const answer = [...answers, addresses].find(([pattern]) => pattern.test(line));
+    const answer = [...answers, addresses, noEbtables].find(([pattern]) => pattern.test(line));
     if (answer === undefined) throw new Error(`nobody expects: ${line}`);
     return answer[1];
   };
