@@ -256,7 +256,9 @@ export const configSchema = z
     staticContainers: z
       .record(callerAddress, staticContainer)
       .default({})
-      .describe("Addresses that no engine knows: VMs, LXC. Their callers are believed by address alone."),
+      .describe(
+        "Addresses that no engine knows: VMs, LXC; each once, in any spelling. Their callers are believed by address alone.",
+      ),
     limits: z
       .strictObject({
         requestsPerSecond: z.int().min(1).default(100_000).describe("Requests a second from one container."),
