@@ -35,7 +35,7 @@ async function run(command: Command): Promise<ExitCode> {
       const { serve } = await import("./commands/serve.ts");
       return serve(command, environment, {
         pid: process.pid,
-        write: output.write,
+        write: output.writeLog,
         on: (signal, act) => void process.on(signal, act),
       });
     }
