@@ -5,8 +5,8 @@ import { exitCodes, OperatorError } from "../errors.ts";
 /** The unix socket, below the runtime directory, on which the running proxy tells about itself. */
 export const adminSocketName = "admin.sock";
 
-/** So long may asking take as a whole, so that the command ends within 5 s. */
-const answerMs = 4_500;
+/** So long may asking take as a whole, so that the command ends within 5 s, its own start included. */
+const answerMs = 4_000;
 /** So long may a client take for its request, or leave an answer unread. */
 const clientMs = 30_000;
 
