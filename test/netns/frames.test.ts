@@ -296,7 +296,11 @@ async function believes(
     [refused, false],
   ] as const) {
     for (const frame of frames) {
-      const seen = await victimBelieves(world, forger, frame);
+      let seen = await victimBelieves(world, forger, frame);
+      // The kernel ignores an ARP reply that comes too soon after another one (locktime), and a busy machine is late to look. What a
+      // victim refuses once is refused by the rules; what it is to believe may be said again.
+      for (let again = 0; expected && !seen && again < 3; again++)
+        seen = await victimBelieves(world, forger, frame);
       if (seen !== expected) wrong.push(`${frame.what}: ${seen ? "believed" : "not believed"}`);
     }
   }
