@@ -38,8 +38,12 @@ export async function property(host: TestHost, unit: string, name: string): Prom
   return stdout.trim();
 }
 
-/** `unit -> active/enabled` of every unit, so that a difference is readable. */
+/** `unit -> active/enabled` of every unit, so that a difference is readable; when no reload is under way, as each start of the service asks for one. */
 export async function states(host: TestHost): Promise<Readonly<Record<string, string>>> {
+  await host.waitFor(
+    async () => (await property(host, "ec2metaproxy-firewall.service", "ActiveState")) !== "reloading",
+    { timeoutMs: 15_000, what: "the firewall unit to have reloaded" },
+  );
   const state = async (unit: string) => {
     const active = await host.exec(["systemctl", "is-active", unit], { check: false });
     const enabled = await host.exec(["systemctl", "is-enabled", unit], { check: false });
