@@ -55,6 +55,11 @@ bench: ## throughput beside a bare node:http server, what a flood does to others
 	@node test/bench/neighbour.ts
 	@node test/bench/start.ts
 
+.PHONY: fuzz
+fuzz: ## odd requests without end for FUZZ_SECONDS (default 600); FUZZ_SEED repeats a run
+	@scripts/setup
+	@node test/load/fuzz.ts $(or $(FUZZ_SECONDS),600) $(or $(FUZZ_SEED),$$RANDOM)
+
 .PHONY: test-sdks
 test-sdks: ## the full matrix of AWS SDKs, on a machine that has their toolchains; writes docs/conformance.md
 	@scripts/setup

@@ -13,6 +13,7 @@ export type DemoProxy = AsyncDisposable & {
   readonly port: number;
   readonly configPath: string;
   readonly directory: string;
+  readonly pid: number;
   log(): string;
 };
 
@@ -20,12 +21,13 @@ export type DemoProxy = AsyncDisposable & {
 export async function startProxy(
   config: Readonly<Record<string, unknown>>,
   environment: Readonly<Record<string, string>>,
+  nodeArguments: readonly string[] = [],
 ): Promise<DemoProxy> {
   const directory = await mkdtemp(join(tmpdir(), "ec2metaproxy-demo-"));
   const port = await freePort();
   const configPath = join(directory, "config.json");
   await writeFile(configPath, JSON.stringify({ listen: `:${port}`, ...config }, null, 2));
-  const child = spawn(process.execPath, [main, "serve", "-c", configPath], {
+  const child = spawn(process.execPath, [...nodeArguments, main, "serve", "-c", configPath], {
     env: { PATH: process.env.PATH ?? "", HOME: directory, RUNTIME_DIRECTORY: directory, ...environment },
     stdio: ["ignore", "pipe", "pipe"],
   });
@@ -42,7 +44,7 @@ export async function startProxy(
     await stop();
     throw error;
   }
-  return { port, configPath, directory, log: () => log, [Symbol.asyncDispose]: stop };
+  return { port, configPath, directory, pid: child.pid ?? 0, log: () => log, [Symbol.asyncDispose]: stop };
 }
 
 async function ready(child: ChildProcess, log: () => string): Promise<void> {

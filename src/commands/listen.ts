@@ -1,4 +1,4 @@
-import type { Server } from "node:http";
+import type { Server } from "node:net";
 import { parseHostPort } from "../config/values.ts";
 import { exitCodes, OperatorError } from "../errors.ts";
 

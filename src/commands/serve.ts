@@ -14,7 +14,9 @@ import { forwardClock } from "../credentials/clock.ts";
 import { openSts } from "../credentials/sts.ts";
 import { type ExitCode, exitCodes, explain, OperatorError, problemLine } from "../errors.ts";
 import { Callers } from "../imds/callers.ts";
-import { containerCredentialsHandler } from "../imds/container-credentials.ts";
+import { containerCredentialsHandler, turnedAwayDocument } from "../imds/container-credentials.ts";
+import { openDoor } from "../imds/door.ts";
+import { errorAnswers } from "../imds/errors.ts";
 import { type ImdsDependencies, imdsHandler } from "../imds/handler.ts";
 import { passthroughPolicy } from "../imds/policy.ts";
 import { imdsServer } from "../imds/server.ts";
@@ -29,6 +31,7 @@ import { inheritedSockets } from "../systemd/listen-fds.ts";
 import { notifier } from "../systemd/notify.ts";
 import { version } from "../version.ts";
 import { configuration } from "./configuration.ts";
+import { connectionLimits, openFilesLimit } from "./descriptors.ts";
 import { engineHosts, staticsOf } from "./inventory.ts";
 import { listen } from "./listen.ts";
 import { Prefetching } from "./prefetching.ts";
@@ -129,6 +132,7 @@ export async function serve(options: ServeOptions, environment: Environment, hos
     settings: () => settings,
     directory,
     listed,
+    complete: () => engines.every((engine) => engine.state().connected),
     refresh: async () => void (await Promise.all(engines.map((engine) => engine.refresh()))),
     provenance,
     callers,
@@ -139,10 +143,13 @@ export async function serve(options: ServeOptions, environment: Environment, hos
     refused: audit.refused,
     now,
   };
-  const limits = { connectionsPerAddress: config.limits.connections };
-  const imds = imdsServer(guarded(imdsHandler(the), log), limits);
+  const door = openDoor(the, connectionLimits(config.limits.connections, await openFilesLimit()));
+  const imds = imdsServer(guarded(imdsHandler(the), log), door, ({ status }) => errorAnswers[status]);
   const ecs =
-    config.containerCredentials && imdsServer(guarded(containerCredentialsHandler(the), log), limits);
+    config.containerCredentials &&
+    imdsServer(guarded(containerCredentialsHandler(the), log), door, (refused) =>
+      turnedAwayDocument(refused, now()),
+    );
   open.defer(async () => void (await Promise.all([imds.drain(drainMs), ecs?.drain(drainMs)])));
 
   let configProblem: string | undefined;

@@ -12,7 +12,7 @@ export type Lookup =
   | { readonly kind: "unknown" };
 
 const unknown: Lookup = Object.freeze({ kind: "unknown" });
-const maxWaiters = 1024;
+/** Who waits for one address. How many addresses are waited for is bounded by who lets strangers wait: imds/strangers.ts. */
 const maxWaitersAnAddress = 64;
 
 type Waiter = { readonly settle: () => void };
@@ -27,7 +27,6 @@ export class Directory {
   readonly #claims = new Map<string, Map<string, Container>>();
   readonly #byAddress = new Map<string, Lookup>();
   readonly #waiters = new Map<string, Set<Waiter>>();
-  #waiting = 0;
 
   constructor(options: { statics?: readonly Container[] } = {}) {
     this.setStatics(options.statics ?? []);
@@ -39,20 +38,20 @@ export class Directory {
   }
 
   /**
-   * Settles as soon as the address has a container whose process is known, or a static one; else after `timeoutMs`, on abort, or at
-   * once when very many wait already, with what is there then. A conflict is waited for as well: it may be the moment in which an
-   * address changes hands. Never rejects.
+   * Settles as soon as the address has a container whose process is known, or a static one; else after `timeoutMs` or on abort, with
+   * what is there then. `"full"`, at once, where very many wait for this address already: that says nothing about whose it is.
+   * A conflict is waited for as well: it may be the moment in which an address changes hands. Never rejects.
    */
-  waitFor(address: string, timeoutMs: number, signal?: AbortSignal): Promise<Lookup> {
+  waitFor(address: string, timeoutMs: number, signal?: AbortSignal): Promise<Lookup | "full"> {
     const now = this.at(address);
+    if (isSettled(now) || signal?.aborted === true) return Promise.resolve(now);
     const queue = this.#waiters.get(address) ?? new Set();
-    const full = this.#waiting >= maxWaiters || queue.size >= maxWaitersAnAddress;
-    if (isSettled(now) || full || signal?.aborted === true) return Promise.resolve(now);
+    if (queue.size >= maxWaitersAnAddress) return Promise.resolve("full");
     return new Promise((resolve) => {
       const settle = () => {
         clearTimeout(timer);
         signal?.removeEventListener("abort", settle);
-        if (queue.delete(waiter)) this.#waiting -= 1;
+        queue.delete(waiter);
         if (queue.size === 0 && this.#waiters.get(address) === queue) this.#waiters.delete(address);
         resolve(this.at(address));
       };
@@ -61,7 +60,6 @@ export class Directory {
       signal?.addEventListener("abort", settle, { once: true });
       queue.add(waiter);
       this.#waiters.set(address, queue);
-      this.#waiting += 1;
     });
   }
 

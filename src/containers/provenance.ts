@@ -2,7 +2,7 @@ import { explain } from "../errors.ts";
 import { canonicalAddress } from "./address.ts";
 import type { Container } from "./container.ts";
 import { openSocketTable, processStartedAt } from "./proc.ts";
-import { type End, findSockets, type Sought, sought } from "./socket-table.ts";
+import { type End, type Found, findSockets, type Sought, sought } from "./socket-table.ts";
 import { Turns } from "./turns.ts";
 
 /** A connection as `node:net` describes it on the accepting side. */
@@ -13,23 +13,32 @@ export type Connection = {
   readonly localPort: number;
 };
 
+/**
+ * How the container reached the listener that accepted the connection, and so what its own socket names as the remote end: through the
+ * firewall's redirect the metadata service, else the address that accepted. Never either of them: a connection of the one kind would
+ * vouch for a forged one of the other.
+ */
+export type Via = "redirect" | "direct";
+
 export type Proof =
   | { readonly proven: true }
   | {
       readonly proven: false;
       /**
        * `no-such-socket`: the container has no such connection: somebody else uses its address.
+       * `port-listening`: the client's port is one that the container listens on. A client's never is; a connection that somebody
+       * opened *to* the container, from a forged address of the metadata service, is.
        * `container-gone`: its first process has ended, and the engine has not said so yet.
        * `no-pid`: it has not started, or it runs where this host cannot see it.
        * `unreadable`: /proc does not let us look.
        */
-      readonly code: "no-such-socket" | "no-pid" | "unreadable" | "container-gone";
+      readonly code: "no-such-socket" | "port-listening" | "no-pid" | "unreadable" | "container-gone";
       readonly reason: string;
     };
 
 type Options = {
   readonly procRoot?: string;
-  /** Where containers send metadata requests: as they see it, before the firewall's redirect. */
+  /** Where containers send metadata requests: as they see it, before the firewall's redirect. Default: EC2's addresses. */
   readonly metadata?: readonly End[];
   /** Reads of socket tables under way at once, over all containers. */
   readonly readsAtOnce?: number;
@@ -49,7 +58,8 @@ const passesBeforeRefusal = 2;
 
 /**
  * Does this connection come out of this container? The kernel lists a network namespace's sockets in /proc/<pid>/net/tcp and tcp6; whoever
- * only uses the container's address has no socket in there.
+ * only uses the container's address has no socket in there, unless the container can be made to have one: by connecting to it from a forged
+ * address, which is why a port that it listens on proves nothing, or by a connection of its own to elsewhere, which is why the remote end counts.
  *
  * The process must be the one that the engine named, by pid and start time, and it is asked for after the table was opened: it lived then,
  * so the table is of its namespace, and a pid that was handed out again does not pass.
@@ -74,7 +84,7 @@ export class Provenance {
   }
 
   /** Never rejects: what cannot be looked up is not proven. */
-  check(container: Container, connection: Connection): Promise<Proof> {
+  check(container: Container, connection: Connection, via: Via): Promise<Proof> {
     if (container.source === "static") return Promise.resolve({ proven: true });
     if (container.pid === 0)
       return Promise.resolve(refusal("no-pid", "its engine names no process on this host"));
@@ -89,7 +99,7 @@ export class Provenance {
       return Promise.resolve(refusal("no-such-socket", "the connection has no address"));
     }
     const client = { address, port: connection.remotePort };
-    const servers = [...this.#metadata, { address: local, port: connection.localPort }];
+    const servers = via === "redirect" ? this.#metadata : [{ address: local, port: connection.localPort }];
     return new Promise((answer) => this.#ask(container, { client, servers, answer, passes: 0 }));
   }
 
@@ -137,10 +147,15 @@ export class Provenance {
         for (const { answer } of open) answer(found);
         return [];
       }
-      if (found.sockets.size > 0) this.#lastTable.set(container, table);
-      const proven = new Set([...found.sockets].map((one) => seeking.get(one)));
-      for (const question of proven) question?.answer({ proven: true });
-      open = open.filter((question) => !proven.has(question));
+      if (found.established.size > 0) this.#lastTable.set(container, table);
+      const settled = new Set<Question>();
+      for (const [one, question] of seeking) {
+        if (found.listening.has(one)) question.answer(refusal("port-listening", listening(question)));
+        else if (found.established.has(one)) question.answer({ proven: true });
+        else continue;
+        settled.add(question);
+      }
+      open = open.filter((question) => !settled.has(question));
     }
     return open;
   }
@@ -149,7 +164,7 @@ export class Provenance {
     container: Container,
     table: "tcp" | "tcp6",
     wanted: readonly Sought[],
-  ): Promise<Refusal | { sockets: Set<Sought> }> {
+  ): Promise<Refusal | Found> {
     try {
       const handle = await openSocketTable(this.#procRoot, container.pid, table);
       try {
@@ -157,7 +172,7 @@ export class Provenance {
         if (startedAt !== container.pidStartedAt) {
           return refusal("container-gone", `its process ${container.pid} has ended`);
         }
-        return { sockets: await findSockets(handle, wanted, (read) => this.#reads.run(read)) };
+        return await findSockets(handle, wanted, (read) => this.#reads.run(read));
       } finally {
         await handle.close();
       }
@@ -179,6 +194,10 @@ function missing({ client, servers }: Question): string {
   const from = `${client.address} port ${client.port}`;
   const to = servers.map(({ address, port }) => `${address} port ${port}`).join(" or ");
   return `no established connection from ${from} to ${to} in its network namespace`;
+}
+
+function listening({ client }: Question): string {
+  return `its network namespace has a listening socket on port ${client.port}, so the connection was opened by somebody else`;
 }
 
 /** ENOENT: no such pid. ESRCH: it ended while the file was opened. */

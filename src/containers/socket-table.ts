@@ -10,12 +10,23 @@ export type End = { readonly address: string; readonly port: number };
 export type Sought = {
   /** `: 020011AC:C350 `, the column after the slot number. */
   readonly local: Buffer;
+  /** `:C350 00000000:0000 0A `: a listening socket on the same port, at whichever address. */
+  readonly listener: Buffer;
   /** `FEA9FEA9:0050 01 `, remote address and state: any of these will do. */
   readonly remotes: readonly Buffer[];
 };
 
+/** What a look at a table found of the connections that were sought. */
+export type Found = {
+  readonly established: ReadonlySet<Sought>;
+  /** Those whose local port has a listening socket. */
+  readonly listening: ReadonlySet<Sought>;
+};
+
 /** The kernel's name for TCP_ESTABLISHED in these files (include/net/tcp_states.h). A half-closed client is not in it, and is refused. */
 const established = "01";
+/** TCP_LISTEN. */
+const listen = "0A";
 
 /** The kernel gives a page at most for each read, whatever it is offered; arm64 kernels may have pages of 64 KiB. */
 const chunkBytes = 16 * 1024;
@@ -26,8 +37,10 @@ export function sought(table: "tcp" | "tcp6", local: End, remotes: readonly End[
   if (table === "tcp" && isIpv6) return undefined;
   const sameFamily = remotes.filter(({ address }) => address.includes(":") === isIpv6);
   const column = (end: End) => socketColumn(end, table === "tcp6");
+  const nobody = column({ address: table === "tcp6" ? "::" : "0.0.0.0", port: 0 });
   return {
     local: Buffer.from(`: ${column(local)} `, "latin1"),
+    listener: Buffer.from(`:${portColumn(local.port)} ${nobody} ${listen} `, "latin1"),
     remotes: sameFamily.map((end) => Buffer.from(`${column(end)} ${established} `, "latin1")),
   };
 }
@@ -44,34 +57,44 @@ export function socketColumn(end: End, asIpv6: boolean, order = endianness()): s
     const word = order === "LE" ? wide.readUInt32LE(at) : wide.readUInt32BE(at);
     words += word.toString(16).toUpperCase().padStart(8, "0");
   }
-  return `${words}:${end.port.toString(16).toUpperCase().padStart(4, "0")}`;
+  return `${words}:${portColumn(end.port)}`;
+}
+
+function portColumn(port: number): string {
+  return port.toString(16).toUpperCase().padStart(4, "0");
 }
 
 const mappedPrefix = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
 
 /**
- * Reads a socket table in pieces until each of the sought is found or the table ends; returns those that were found.
+ * Reads a socket table in pieces until each of the sought is found or the table ends. The kernel lists the listening sockets first
+ * (net/ipv4/tcp_ipv4.c tcp_get_idx), so those are all read by the time that the first established one is. A connection that a listening
+ * socket accepted is in the same table as that socket: it inherits the family.
  * `inTurn` bounds how many reads are under way at once, over all tables: the kernel may walk its whole table within one read.
  */
 export async function findSockets(
   table: FileHandle,
   wanted: readonly Sought[],
   inTurn: (read: () => Promise<number>) => Promise<number>,
-): Promise<Set<Sought>> {
-  const found = new Set<Sought>();
+): Promise<Found> {
+  const established = new Set<Sought>();
+  const listening = new Set<Sought>();
   const buffer = Buffer.allocUnsafe(2 * chunkBytes);
   let kept = 0;
-  while (found.size < wanted.length) {
+  while (established.size < wanted.length) {
     const count = await inTurn(() => readInto(table, buffer, kept));
     if (count === 0) break;
     const lineEnd = buffer.subarray(0, kept + count).lastIndexOf(0x0a) + 1;
     const lines = buffer.subarray(0, lineEnd);
-    for (const one of wanted) if (!found.has(one) && hasSocket(lines, one)) found.add(one);
+    for (const one of wanted) {
+      if (lines.includes(one.listener)) listening.add(one);
+      if (!established.has(one) && hasSocket(lines, one)) established.add(one);
+    }
     // The last line may be in two pieces.
     kept = buffer.copyWithin(0, lineEnd, kept + count) && kept + count - lineEnd;
     if (kept > chunkBytes) throw new Error("reading a socket table: a line of more than 16 KiB");
   }
-  return found;
+  return { established, listening };
 }
 
 function hasSocket(lines: Buffer, { local, remotes }: Sought): boolean {

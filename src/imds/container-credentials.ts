@@ -6,6 +6,7 @@ import { type Answer, sendAnswer } from "./errors.ts";
 import type { ImdsDependencies } from "./handler.ts";
 import { hostIsOurs } from "./host.ts";
 import { askerOf, isStale } from "./identity.ts";
+import { retryAfterSeconds, type TurnedAway } from "./turn-away.ts";
 
 /** Where ECS and EKS serve credentials, beside the address that we were asked at. */
 const namesOfEcs = ["169.254.170.2", "169.254.170.23", "[fd00:ec2::23]", "localhost"];
@@ -21,6 +22,7 @@ export function containerCredentialsHandler(
     | "directory"
     | "refresh"
     | "listed"
+    | "complete"
     | "provenance"
     | "callers"
     | "credentials"
@@ -34,12 +36,13 @@ export function containerCredentialsHandler(
     const connection = connections.of(request.socket);
     const path = request.url ?? "";
     const refuse = (
-      status: number,
+      status: 403 | 404 | 405 | 429 | 503,
       code: string,
       reason: string,
       caller?: ReturnType<typeof the.callers.of>,
     ) => {
       the.refused({ status, code, reason, address: connection.address ?? "", caller, path });
+      if (status === 503) response.setHeader("Retry-After", retryAfterSeconds);
       sendAnswer(
         response,
         json(status, failureDocuments({ code, message: reason }, the.now(), status).container),
@@ -56,8 +59,12 @@ export function containerCredentialsHandler(
     const asker = await askerOf(the, connection, {
       starting: true,
       prove: the.settings().identityProof !== "off",
+      via: "direct",
     });
-    if (!asker.known) return refuse(403, asker.code, asker.reason, asker.caller);
+    if (!asker.known) {
+      response.shouldKeepAlive = asker.caller !== undefined;
+      return refuse(asker.status, asker.code, asker.reason, asker.caller);
+    }
     const { caller, lookup } = asker;
     const { requestsPerSecond } = the.settings();
     if (!admitted(caller, requestsPerSecond, the.now()))
@@ -100,6 +107,11 @@ export function containerCredentialsHandler(
         return sendAnswer(response, json(503, answer.documents.container));
     }
   };
+}
+
+/** What a client is told whose connection is closed before a request of it was read. */
+export function turnedAwayDocument({ status, code, reason }: TurnedAway, now: number): Answer {
+  return json(status, failureDocuments({ code, message: reason }, now, status).container);
 }
 
 function json(status: number, document: Buffer): Answer {

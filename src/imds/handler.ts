@@ -10,6 +10,7 @@ import { askerOf, type IdentityDependencies, isStale } from "./identity.ts";
 import { type Classified, classify } from "./paths.ts";
 import { editListing, editVersionRoot, type PassthroughPolicy } from "./policy.ts";
 import type { SessionTokens } from "./session-token.ts";
+import { retryAfterSeconds } from "./turn-away.ts";
 import type { Upstream } from "./upstream.ts";
 
 /** What can change while we run, by a reload; read anew for each request. */
@@ -41,6 +42,15 @@ export type Refusal = {
   readonly path: string;
 };
 
+/** What is a container's own: the token for the rest, and all that names its role. */
+const ofTheRole: ReadonlySet<Classified["kind"]> = new Set([
+  "token",
+  "iam-listing",
+  "iam-info",
+  "role-list",
+  "role-credentials",
+]);
+
 /** Paths asked again and again need not be taken apart again; a few hundred exist. */
 const maxClassified = 1_024;
 /** Longer paths are nobody's habit, and would fill memory. */
@@ -68,6 +78,7 @@ export function imdsHandler(
       caller?: Caller,
     ) => {
       the.refused({ status, code, reason, address, caller, path: rawPath });
+      if (status === 503) response.setHeader("Retry-After", retryAfterSeconds);
       sendAnswer(response, code === "token-method" ? tokenMethodAnswer : errorAnswers[status]);
     };
 
@@ -81,15 +92,19 @@ export function imdsHandler(
       return refuse(403, "host", "the Host header names another host than the metadata service");
     }
 
-    // Who asks. Really? A token or credentials go only to a connection that was proven to be the container's. A token alone could have
-    // been stolen by a neighbour that took the address, so credentials need the proof too, unless the operator said otherwise.
-    const wantsSecret = asked.kind === "token" || asked.kind === "role-credentials";
+    // Who asks. Really? A token, credentials and the role's name go only to a connection that was proven to be the container's. A token alone
+    // could have been stolen by a neighbour that took the address, so the rest needs the proof too, unless the operator said otherwise.
+    const wantsSecret = ofTheRole.has(asked.kind);
     const token = request.headers["x-aws-ec2-metadata-token"];
     const tokenWillDo = settings.identityProof === "token" && asked.kind !== "token" && token !== undefined;
     const prove = wantsSecret && settings.identityProof !== "off" && !tokenWillDo;
-    const identified = askerOf(the, connection, { starting: wantsSecret, prove });
+    const identified = askerOf(the, connection, { starting: wantsSecret, prove, via: "redirect" });
     const asker = identified instanceof Promise ? await identified : identified;
-    if (!asker.known) return refuse(403, asker.code, asker.reason, asker.caller);
+    if (!asker.known) {
+      // Nobody's connection is not kept for a second try.
+      response.shouldKeepAlive = asker.caller !== undefined;
+      return refuse(asker.status, asker.code, asker.reason, asker.caller);
+    }
     const { lookup, caller } = asker;
     if (!admitted(caller, settings.requestsPerSecond, the.now())) {
       return refuse(

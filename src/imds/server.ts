@@ -1,7 +1,11 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import { Server as NetServer, type Socket } from "node:net";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer as createAcceptor, type Server, Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import { FairShare } from "./fair-share.ts";
+import { canonicalAddress } from "../containers/address.ts";
+import type { Door } from "./door.ts";
+import type { Answer } from "./errors.ts";
+import { endsEmpty, framingOf } from "./framing.ts";
+import type { TurnedAway } from "./turn-away.ts";
 
 /** Longer than any SDK's connection pool keeps an idle connection, so that the client is the one to close. */
 const keepAliveTimeoutMs = 75_000;
@@ -12,18 +16,17 @@ const maxHeaderBytes = 8 * 1024;
 /** A client that has not sent its request by then is no SDK: their own limits are 1 to 5 seconds. */
 const requestTimeoutMs = 5_000;
 
-/** How long a client that was refused may take to read why. */
-const lingerMs = 1_000;
-
 /** While draining: how long a connection without a request is kept, for one that is on its way. */
 const lastRequestMs = 250;
 
-export type ServerLimits = {
-  /** Connections of one address at one time. */
-  readonly connectionsPerAddress: number;
-  /** How long an address is not read from that pipelined too much. Default 10 s. */
-  readonly penaltyMs?: number;
-};
+/** A request whose answer makes no progress for so long is given up: a client that does not read holds memory. Longer than any wait of ours. */
+const stalledMs = 15_000;
+
+/** Bytes of answers that may wait for one connection before nothing more is read from it. Most answers have 1 to 2 kB. */
+const answersAhead = 16 * 1024;
+
+/** How long the end of a body may take that was announced and is to be empty. */
+const emptyBodyMs = 1_000;
 
 /** The HTTP server of the metadata service: limits and life of connections; what is answered is the handler's. */
 export type ImdsServer = {
@@ -37,57 +40,121 @@ export type ImdsServer = {
   drain(graceMs: number): Promise<void>;
 };
 
+/** @param sayTo what this server's clients are told of a connection that no handler sees */
 export function imdsServer(
   handle: (request: IncomingMessage, response: ServerResponse) => void,
-  limits: ServerLimits,
+  door: Door,
+  sayTo: (refused: TurnedAway) => Answer,
 ): ImdsServer {
   const open = new Set<Socket>();
-  const fair = new FairShare(limits.connectionsPerAddress, limits.penaltyMs);
+  const { fair, turnAway } = door;
   let draining = false;
-  const server = createServer(
+  const http = createServer(
     {
       keepAliveTimeout: keepAliveTimeoutMs,
       headersTimeout: requestTimeoutMs,
       requestTimeout: requestTimeoutMs,
       maxHeaderSize: maxHeaderBytes,
       connectionsCheckingInterval: 1_000,
-      noDelay: true,
+      highWaterMark: answersAhead,
     },
     (request, response) => {
+      const { socket } = request;
       // The client learns that it is to connect again, to the process that comes after this one.
       if (draining) response.shouldKeepAlive = false;
-      if (!fair.take(request.socket)) return;
-      handle(request, response);
-      if (!response.writableEnded) fair.pending(request.socket, response);
+      if (!fair.take(socket)) return;
+      switch (framingOf(request)) {
+        case "none":
+          handle(request, response);
+          break;
+        case "empty chunks to come":
+          void endsEmpty(request, emptyBodyMs).then((isEmpty) => {
+            if (isEmpty) handle(request, response);
+            // It counts as pending itself.
+            else refuseBody(socket, fair.pendingOf(socket) > 1);
+          });
+          break;
+        case "body":
+          refuseBody(socket, fair.pendingOf(socket) > 0);
+          return;
+      }
+      if (!response.writableEnded) fair.pending(socket, response);
     },
   );
+  http.timeout = stalledMs;
+  /** Ends the connection before its parser takes apart what follows. With a request before it unanswered, this answer would be taken for that one's. */
+  const refuseBody = (socket: Socket, afterAnother: boolean) => {
+    if (afterAnother) socket.destroy();
+    else turnAway.answerAndDestroy(socket, sayTo(noRequest));
+    fair.penalise(socket);
+  };
+  const refuse = (socket: Duplex) => {
+    if (socket instanceof Socket) fair.malformed(socket);
+    turnAway.answerAndDestroy(socket, sayTo(noRequest));
+  };
+  const reject = (socket: Socket, address: string, share: string, refused: TurnedAway) => {
+    door.turnedAway(address, refused);
+    turnAway.answer(socket, sayTo(refused), share);
+  };
+  const letIn = (socket: Socket, address: string, share: string) => {
+    const begin = () => {
+      if (socket.destroyed) return;
+      http.emit("connection", socket);
+      socket.resume();
+    };
+    if (!fair.enter(socket, share, begin)) reject(socket, address, share, tooMany);
+  };
+  // Not http's own: a connection that is not let in, or not yet, is not read from and has no parser.
+  const server = createAcceptor({
+    allowHalfOpen: true,
+    noDelay: true,
+    pauseOnConnect: true,
+    highWaterMark: answersAhead,
+  });
+  // It looks for requests that do not end from here on.
+  server.on("listening", () => http.emit("listening"));
   server.on("connection", (socket: Socket) => {
-    if (!fair.enter(socket)) {
+    // Node takes its own listener away before `connect` and `upgrade`: a client that then resets would end the process.
+    socket.on("error", () => undefined);
+    open.add(socket);
+    socket.once("close", () => open.delete(socket));
+    const address = canonicalAddress(socket.remoteAddress ?? "");
+    if (address === undefined) {
       socket.destroy();
       return;
     }
-    open.add(socket);
-    // Node takes its own listener away before `connect` and `upgrade`: a client that then resets would end the process.
-    socket.on("error", () => undefined);
-    socket.once("close", () => open.delete(socket));
+    const share = door.shareOf(address);
+    if (share !== undefined) {
+      letIn(socket, address, share);
+      return;
+    }
+    door.strangers.wait(
+      socket,
+      address,
+      () => door.wordOf(address),
+      (refused) => {
+        if (refused === undefined) letIn(socket, address, door.shareOf(address) ?? address);
+        else reject(socket, address, strangers, refused);
+      },
+    );
   });
   // A tunnel or another protocol through a metadata service is never wanted; without these listeners Node would hand the socket over or hang.
-  server.on("connect", (_request, socket) => refuse(socket));
-  server.on("upgrade", (_request, socket) => refuse(socket));
-  server.on("clientError", (_error, socket) => refuse(socket));
+  http.on("connect", (_request, socket) => refuse(socket));
+  http.on("upgrade", (_request, socket) => refuse(socket));
+  http.on("clientError", (_error, socket) => refuse(socket));
   return {
     server,
     connections: () => open.size,
     drain: (graceMs) =>
       new Promise((resolve) => {
         draining = true;
-        // Not http's own close(): it resets connections that were accepted and whose first request has not been read yet.
-        const idle = setInterval(() => server.closeIdleConnections(), Math.min(lastRequestMs, graceMs));
+        // At the end of the interval, not at once: a request may be on its way.
+        const idle = setInterval(() => http.closeIdleConnections(), Math.min(lastRequestMs, graceMs));
         // Not closeAllConnections(): it does not know those that asked for a tunnel.
         const all = setTimeout(() => {
           for (const socket of open) socket.destroy();
         }, graceMs);
-        NetServer.prototype.close.call(server, () => {
+        server.close(() => {
           clearInterval(idle);
           clearTimeout(all);
           resolve();
@@ -96,15 +163,18 @@ export function imdsServer(
   };
 }
 
-/** Says 400 and closes, whether the client reads it and closes too or not. */
-function refuse(socket: Duplex): void {
-  if (!socket.writable) {
-    socket.destroy();
-    return;
-  }
-  socket.end(badRequest);
-  setTimeout(() => socket.destroy(), lingerMs).unref();
-}
+/** The share of all who are nobody's. */
+const strangers = "";
 
-const badRequest =
-  "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 0\r\nServer: EC2ws\r\nConnection: close\r\n\r\n";
+const noRequest: TurnedAway = {
+  status: 400,
+  code: "no-request",
+  reason: "this is no request of a metadata client; those have no body",
+};
+
+const tooMany: TurnedAway = {
+  status: 503,
+  code: "too-many-connections",
+  reason:
+    "the container has more than limits.connections connections, or more than its part of what all may have",
+};

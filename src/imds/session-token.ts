@@ -11,6 +11,8 @@ export type SessionTokens = {
   secondsLeft(token: string, containerId: string): number | undefined;
 };
 
+/** As EC2 has it. */
+const longestSeconds = 21_600;
 const keyLength = 32;
 const versionLength = 2;
 const expiryLength = 6;
@@ -42,7 +44,8 @@ export function sessionTokens(options: { readonly key: Buffer; readonly now: () 
       const head = bytes.subarray(0, headLength);
       if (!timingSafeEqual(bytes.subarray(headLength), proof(head, containerId))) return undefined;
       const left = head.readUIntBE(versionLength, expiryLength) - seconds();
-      return left > 0 ? left : undefined;
+      // More than any token is issued for: the clock was set back since. Without this limit a token would outlive its time by as much.
+      return left > 0 && left <= longestSeconds ? left : undefined;
     },
   };
 }

@@ -1,9 +1,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { table } from "../../scripts/demo/table.ts";
-import { pipelined, wrk } from "../load/attacks.ts";
+import { hostile, pipelined, wrk } from "../load/attacks.ts";
 import { askSteadily } from "../load/clients.ts";
 import { credentialsPath, givenProxy, noisy, quiet } from "../load/given.ts";
-import { requestText, wire } from "../support/raw-http.ts";
+import type { Kind } from "../load/hostile.ts";
+import { requestText } from "../support/raw-http.ts";
 
 /**
  * What one container sees of the proxy while another floods it: 20 requests a second, half of them on new connections, limits as shipped.
@@ -29,19 +30,14 @@ const sixteenAtATime: Attack["start"] = (port, lines) => {
   return () => flooding;
 };
 
-const halfRequests: Attack["start"] = (port) => {
-  const idle = Array.from({ length: 2_000 }, () => wire(port, noisy.address));
-  for (const one of idle) one.write("GET /latest/meta-data/ HTTP/1.1\r\nHost: 169.254");
-  const trickle = setInterval(() => {
-    for (const one of idle) if (one.socket.writable) one.write("x");
-  }, 1_000);
-  return async () => {
-    clearInterval(trickle);
-    const open = idle.filter(({ socket }) => !socket.destroyed && !socket.readableEnded).length;
-    for (const { socket } of idle) socket.destroy();
-    return `${open} of 2,000 still open`;
-  };
-};
+const byHostile = (kind: Kind, connections: number, addresses = 1): Attack => ({
+  what: `${kind}, ${connections} connections${addresses > 1 ? ` from ${addresses} addresses of nobody` : ""}`,
+  start: (port) => {
+    const from = addresses > 1 ? "127.0.8.1" : noisy.address;
+    const attacking = hostile({ kind, port, from, addresses, connections, seconds: attackSeconds });
+    return () => attacking;
+  },
+});
 
 const attacks: readonly Attack[] = [
   { what: "nothing", start: () => async () => "" },
@@ -49,7 +45,17 @@ const attacks: readonly Attack[] = [
   { what: "64 connections without a token", start: flood(64, credentialsPath, false) },
   { what: "512 connections, paths that do not exist", start: flood(512, missing) },
   { what: "16 requests at a time on 64 connections", start: sixteenAtATime },
-  { what: "2,000 half-requests", start: halfRequests },
+  ...[64, 512].flatMap((connections) => [
+    byHostile("bodies in chunks of one byte", connections),
+    byHostile("plain bodies", connections),
+    byHostile("trailers", connections),
+    byHostile("headers", connections),
+    byHostile("slow reading", connections),
+    byHostile("connecting again and again", connections),
+  ]),
+  byHostile("half a request", 2_000),
+  byHostile("nothing said", 4_000, 200),
+  byHostile("bodies in chunks of one byte", 1_000, 200),
 ];
 
 async function main(): Promise<void> {
@@ -62,16 +68,18 @@ async function main(): Promise<void> {
   await ask(1_000);
   const rows: string[][] = [];
   let alone = Number.NaN;
+  // Before the attacks, since an address that has attacked waits for its turn.
+  const noisyLines = await given.tokenLines(noisy);
   for (const { what, start } of attacks) {
-    const stop = start(port, await given.tokenLines(noisy));
+    const stop = start(port, noisyLines);
     await sleep(1_000);
     const { asked, failed, p50, p99, worst } = await ask(seconds * 1_000);
     const note = await stop();
     if (rows.length === 0) alone = p99;
     const times = [p50, p99, worst].map((ms) => `${ms.toFixed(1)} ms`);
     rows.push([what, `${asked - failed.length} of ${asked}`, ...times, (p99 / alone).toFixed(1), note]);
-    // An address that pipelined is not read from for a while.
-    if (start === sixteenAtATime) await sleep(11_000);
+    // An address that sent what nobody wants is not read from for a while.
+    await sleep(11_000);
   }
   process.stdout.write(`\nOne container, 20 requests a second, while another sends\n\n`);
   process.stdout.write(`${table(["", "answered", "p50", "p99", "worst", "p99 ratio", ""], rows)}\n`);

@@ -95,16 +95,16 @@ async function measure(entries: number): Promise<void> {
     const any = () => about.connections[Math.floor(Math.random() * about.connections.length)];
     const hit = await times(60, async () => {
       const connection = any();
-      if (connection !== undefined) expect(await provenance.check(container, connection), true);
+      if (connection !== undefined) expect(await provenance.check(container, connection, "direct"), true);
     });
     const miss = await times(20, async () => {
       const connection = any();
       if (connection !== undefined)
-        expect(await provenance.check(container, { ...connection, localPort: 1 }), false);
+        expect(await provenance.check(container, { ...connection, localPort: 1 }, "direct"), false);
     });
     const some = Array.from({ length: 64 }, any).filter((one) => one !== undefined);
     const together = await times(8, async () => {
-      for (const proof of await Promise.all(some.map((one) => provenance.check(container, one))))
+      for (const proof of await Promise.all(some.map((one) => provenance.check(container, one, "direct"))))
         expect(proof, true);
     });
     child.kill("SIGKILL");
@@ -116,7 +116,7 @@ async function measure(entries: number): Promise<void> {
   );
   const all = await times(10, async () => {
     const proofs = asked.map(({ container, about }) =>
-      about.connections.map((one) => provenance.check(container, one)),
+      about.connections.map((one) => provenance.check(container, one, "direct")),
     );
     for (const proof of await Promise.all(proofs.flat())) expect(proof, true);
   });

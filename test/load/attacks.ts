@@ -1,6 +1,7 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { noisy } from "./given.ts";
+import type { Kind } from "./hostile.ts";
 
 const run = promisify(execFile);
 
@@ -36,5 +37,22 @@ export async function pipelined(
   const program = new URL("pipeline.ts", import.meta.url).pathname;
   const args = [program, String(port), noisy.address, String(connections), String(seconds), text];
   const { stdout } = await run(process.execPath, args, { timeout: (seconds + 20) * 1_000 });
+  return stdout.trim();
+}
+
+/** What hostile.ts says came of it, as a process of its own. */
+export async function hostile(attack: {
+  readonly kind: Kind;
+  readonly port: number;
+  readonly from: string;
+  readonly addresses: number;
+  readonly connections: number;
+  readonly seconds: number;
+}): Promise<string> {
+  const program = new URL("hostile.ts", import.meta.url).pathname;
+  const args = Object.entries(attack).flatMap(([name, value]) => [`--${name}`, String(value)]);
+  const { stdout } = await run(process.execPath, [program, ...args], {
+    timeout: (attack.seconds + 20) * 1_000,
+  });
   return stdout.trim();
 }

@@ -15,7 +15,7 @@ export type Findings = {
   /** Connections on which neither an answer nor an end came within the proxy's own time limits: the texts that were sent. */
   readonly hung: readonly string[];
   readonly leaked: readonly string[];
-  /** Resident memory: warmed up, at its highest, and after a rest. */
+  /** Resident memory: warmed up, at its highest, and after a rest; the first and the last after a collection. */
   readonly megabytes: { readonly before: number; readonly most: number; readonly after: number };
   /** A well-behaved container meanwhile. */
   readonly other: Experience;
@@ -25,7 +25,7 @@ export type Findings = {
 };
 
 /** Each is a container of its own, so that one that is made to wait does not make the others wait. */
-const lanes = 24;
+const lanes = 96;
 const laneAddress = (nth: number) => `127.0.1.${nth + 1}`;
 /** The proxy gives up a request after 5 s, and looks each second; who pipelined too much is not read from for 10 s before that. */
 const patienceMs = 18_000;
@@ -76,7 +76,7 @@ export async function fuzz(seed: number, ms: number): Promise<Findings> {
     Promise.all(Array.from({ length: lanes }, (_, nth) => lane(nth, Date.now() + forMs)));
 
   await run(Math.min(3_000, ms / 4)); // so that what is compared is a process at work, not one that has just started
-  const before = await residentMegabytes(given.proxy.configPath);
+  const before = await given.megabytesCollected();
   let most = before;
   const watching = setInterval(async () => {
     most = Math.max(most, await residentMegabytes(given.proxy.configPath).catch(() => 0));
@@ -89,7 +89,7 @@ export async function fuzz(seed: number, ms: number): Promise<Findings> {
     ({ status }) => status === 200,
     () => false,
   );
-  const after = await residentMegabytes(given.proxy.configPath);
+  const after = await given.megabytesCollected();
   return {
     connections,
     statuses,

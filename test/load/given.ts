@@ -1,7 +1,9 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { startProxy } from "../../scripts/demo/proxy.ts";
 import { account } from "../support/aws/account.ts";
 import { startAws } from "../support/aws/aws.ts";
 import { ask } from "../support/raw-http.ts";
+import { residentMegabytes } from "./process.ts";
 
 export const noisy = { address: "127.0.0.1", name: "noisy" };
 export const quiet = { address: "127.0.0.2", name: "quiet" };
@@ -21,6 +23,7 @@ export async function givenProxy(config: Readonly<Record<string, unknown>> = {})
       ...config,
     },
     {},
+    ["--expose-gc", `--import=${new URL("collect-on-signal.ts", import.meta.url).href}`],
   ).catch(async (error: unknown) => {
     await aws.stop();
     throw error;
@@ -37,6 +40,14 @@ export async function givenProxy(config: Readonly<Record<string, unknown>> = {})
     proxy,
     port,
     tokenLines,
+    /** Resident memory of the proxy after its collector has run. */
+    async megabytesCollected(): Promise<number> {
+      for (let round = 0; round < 3; round++) {
+        process.kill(proxy.pid, "SIGUSR2");
+        await sleep(300);
+      }
+      return residentMegabytes(proxy.configPath);
+    },
     async [Symbol.asyncDispose]() {
       await proxy[Symbol.asyncDispose]();
       await aws.stop();

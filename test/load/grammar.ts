@@ -62,6 +62,7 @@ export function requestsFrom(random: Random, token: string): string {
 
 function request(random: Random): string {
   if (random.percent(40)) return plain(random);
+  if (random.percent(35)) return bodied(random);
   const end = () => random.pick(breaks);
   let text = `${random.pick(methods)}${random.percent(95) ? " " : "\t"}${target(random)} ${random.pick(versions)}${end()}`;
   if (random.percent(70)) text += `Host: 169.254.169.254${end()}`;
@@ -82,6 +83,23 @@ function plain(random: Random): string {
   if (random.percent(25))
     return "PUT /latest/api/token HTTP/1.1\r\nHost: 169.254.169.254\r\nX-aws-ec2-metadata-token-ttl-seconds: 60\r\nContent-Length: 0\r\n\r\n";
   return `${random.pick(["GET", "HEAD"])} ${target(random)} HTTP/1.1\r\nHost: 169.254.169.254\r\n${token}\r\n`;
+}
+
+/** A request whose framing is right, with a body, or the end of an empty one, in each of the ways that HTTP/1.1 has. */
+function bodied(random: Random): string {
+  const method = random.pick(["GET", "PUT", "PUT", "HEAD", "POST"]);
+  const expect = random.percent(30) ? "Expect: 100-continue\r\n" : "";
+  const head = `${method} ${target(random)} HTTP/1.1\r\nHost: 169.254.169.254\r\nX-aws-ec2-metadata-token: $TOKEN\r\nX-aws-ec2-metadata-token-ttl-seconds: 60\r\n${expect}`;
+  const size = random.pick([0, 0, 1, 5, 100, 4_096, 70_000]);
+  if (random.percent(40)) return `${head}Content-Length: ${size}\r\n\r\n${"x".repeat(size)}`;
+  const extension = random.percent(20) ? `;${"e".repeat(random.below(200))}=1` : "";
+  const chunk = `${random.pick(["1", "01", "1;x", "1 "])}\r\nx\r\n`;
+  const chunks = chunk.repeat(random.pick([0, 0, 0, 1, 3, 2_000]));
+  const trailers = random.percent(20)
+    ? "X-Trailer: x\r\n".repeat(1 + random.below(random.percent(5) ? 2_000 : 4))
+    : "";
+  const end = random.percent(90) ? `0${extension}\r\n${trailers}\r\n` : "";
+  return `${head}Transfer-Encoding: ${random.pick(["chunked", "Chunked", "chunked", "gzip, chunked"])}\r\n\r\n${chunks}${end}`;
 }
 
 function target(random: Random): string {

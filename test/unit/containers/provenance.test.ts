@@ -33,7 +33,7 @@ async function connected(t: Teardown, listen: string, to: string, options: { hal
     server.close();
   });
   const { remoteAddress = "", remotePort = 0, localAddress = "", localPort = 0 } = accepted;
-  return { client, accepted, connection: { remoteAddress, remotePort, localAddress, localPort } };
+  return { client, accepted, server, connection: { remoteAddress, remotePort, localAddress, localPort } };
 }
 
 const ways = [
@@ -49,40 +49,91 @@ for (const [what, listen, to] of ways) {
     const { connection } = await connected(t, listen, to);
     const provenance = new Provenance({ metadata: [] });
     const container = await thisProcess();
-    t.same(await provenance.check(container, connection), { proven: true });
-    t.same(await provenance.check(container, connection), { proven: true }, "and again");
+    t.same(await provenance.check(container, connection, "direct"), { proven: true });
+    t.same(await provenance.check(container, connection, "direct"), { proven: true }, "and again");
     const otherPort = { ...connection, remotePort: connection.remotePort ^ 1 };
-    t.match(await provenance.check(container, otherPort), { proven: false, code: "no-such-socket" });
+    t.match(await provenance.check(container, otherPort, "direct"), {
+      proven: false,
+      code: "no-such-socket",
+    });
     const otherServer = { ...connection, localPort: connection.localPort ^ 1 };
-    t.match(await provenance.check(container, otherServer), { proven: false, code: "no-such-socket" });
+    t.match(await provenance.check(container, otherServer, "direct"), {
+      proven: false,
+      code: "no-such-socket",
+    });
   });
 }
 
-t.test("a redirected connection is proven by the metadata address that its client sees", async (t) => {
-  const { connection } = await connected(t, "127.0.0.1", "127.0.0.1");
-  const redirected: Connection = { ...connection, localAddress: "172.17.0.1", localPort: 18000 };
-  const metadata = [{ address: canonicalAddress(connection.localAddress) ?? "", port: connection.localPort }];
-  const container = await thisProcess();
-  t.same(await new Provenance({ metadata }).check(container, redirected), { proven: true });
-  t.match(await new Provenance().check(container, redirected), {
-    code: "no-such-socket",
-    reason:
-      /from 127\.0\.0\.1 port \d+ to 169\.254\.169\.254 port 80 or fd00:ec2::254 port 80 or 172\.17\.0\.1 port 18000/,
+t.test(
+  "a redirected connection is proven by the metadata address that its client sees, and by nothing else",
+  async (t) => {
+    const { connection } = await connected(t, "127.0.0.1", "127.0.0.1");
+    const redirected: Connection = { ...connection, localAddress: "172.17.0.1", localPort: 18000 };
+    const metadata = [
+      { address: canonicalAddress(connection.localAddress) ?? "", port: connection.localPort },
+    ];
+    const container = await thisProcess();
+    t.same(await new Provenance({ metadata }).check(container, redirected, "redirect"), { proven: true });
+    t.match(await new Provenance().check(container, redirected, "redirect"), {
+      code: "no-such-socket",
+      reason: /from 127\.0\.0\.1 port \d+ to 169\.254\.169\.254 port 80 or fd00:ec2::254 port 80 in/,
+    });
+    t.match(
+      await new Provenance().check(container, connection, "redirect"),
+      { code: "no-such-socket" },
+      "a direct connection does not vouch for a redirected one",
+    );
+    t.match(
+      await new Provenance({ metadata }).check(container, redirected, "direct"),
+      { code: "no-such-socket", reason: /to 172\.17\.0\.1 port 18000 in/ },
+      "nor the other way round",
+    );
+  },
+);
+
+for (const [what, listen, to] of ways) {
+  t.test(`${what}: a connection that a listening socket accepted is no client's`, async (t) => {
+    // The far end, as a forger has it: it connects *to* the container, and so the container's table has the very 4-tuple.
+    const { client, connection, server } = await connected(t, listen, to);
+    const forged = {
+      remoteAddress: connection.localAddress,
+      remotePort: connection.localPort,
+      localAddress: client.localAddress ?? "",
+      localPort: client.localPort ?? 0,
+    };
+    const provenance = new Provenance({ metadata: [] });
+    const container = await thisProcess();
+    t.match(await provenance.check(container, forged, "direct"), {
+      proven: false,
+      code: "port-listening",
+      reason: new RegExp(`listening socket on port ${connection.localPort},`),
+    });
+    const metadata = [{ address: canonicalAddress(forged.localAddress) ?? "", port: forged.localPort }];
+    t.match(
+      await new Provenance({ metadata }).check(container, forged, "redirect"),
+      { code: "port-listening" },
+      "by the redirect neither",
+    );
+    server.close();
+    // What layer b of the firewall is for: once nobody listens any more, the table looks as it would for a client.
+    t.same(await provenance.check(container, forged, "direct"), { proven: true });
   });
-});
+}
 
 t.test("a client that has closed its side is refused", async (t) => {
   const { client, accepted, connection } = await connected(t, "127.0.0.1", "127.0.0.1", { halfOpen: true });
   accepted.resume();
   client.end();
   await once(accepted, "end");
-  t.match(await new Provenance().check(await thisProcess(), connection), { code: "no-such-socket" });
+  t.match(await new Provenance().check(await thisProcess(), connection, "direct"), {
+    code: "no-such-socket",
+  });
 });
 
 t.test("a pid that was handed out again is not the container's", async (t) => {
   const { connection } = await connected(t, "127.0.0.1", "127.0.0.1");
   const container = await thisProcess({ pidStartedAt: 1 });
-  t.match(await new Provenance().check(container, connection), {
+  t.match(await new Provenance().check(container, connection, "direct"), {
     code: "container-gone",
     reason: /has ended/,
   });
@@ -96,10 +147,10 @@ t.test("a process that has ended proves nothing, waited for or not", async (t) =
   const container = await thisProcess({ pid, pidStartedAt });
   const provenance = new Provenance();
   // It shares our network namespace: the kernel would show our sockets as its own.
-  t.same(await provenance.check(container, connection), { proven: true });
+  t.same(await provenance.check(container, connection, "direct"), { proven: true });
   child.kill("SIGKILL");
   await once(child, "exit");
-  t.match(await provenance.check(container, connection), { code: "container-gone" });
+  t.match(await provenance.check(container, connection, "direct"), { code: "container-gone" });
 });
 
 t.test(
@@ -107,13 +158,13 @@ t.test(
   async (t) => {
     const { connection } = await connected(t, "127.0.0.1", "127.0.0.1");
     const provenance = new Provenance();
-    t.match(await provenance.check(await thisProcess({ pid: 0 }), connection), { code: "no-pid" });
+    t.match(await provenance.check(await thisProcess({ pid: 0 }), connection, "direct"), { code: "no-pid" });
     const { pidStartedAt: _, ...without } = await thisProcess();
-    t.match(await provenance.check(without, connection), { code: "unreadable" });
-    t.same(await provenance.check(staticContainer("127.0.0.1", { name: "vm" }), connection), {
+    t.match(await provenance.check(without, connection, "direct"), { code: "unreadable" });
+    t.same(await provenance.check(staticContainer("127.0.0.1", { name: "vm" }), connection, "direct"), {
       proven: true,
     });
-    t.match(await provenance.check(await thisProcess(), { ...connection, remoteAddress: "" }), {
+    t.match(await provenance.check(await thisProcess(), { ...connection, remoteAddress: "" }, "direct"), {
       code: "no-such-socket",
     });
   },
@@ -127,11 +178,11 @@ t.test("a /proc that cannot be read, or that is cut short, proves nothing", asyn
   await writeFile(`${procRoot}/5/stat`, fields);
   const container = await thisProcess({ pid: 5, pidStartedAt: 777 });
   t.equal(await processStartedAt(procRoot, 5), 777);
-  t.match(await new Provenance({ procRoot }).check(container, connection), {
+  t.match(await new Provenance({ procRoot }).check(container, connection, "direct"), {
     code: "unreadable",
     reason: /EISDIR/,
   });
-  t.match(await new Provenance({ procRoot: `${procRoot}/none` }).check(container, connection), {
+  t.match(await new Provenance({ procRoot: `${procRoot}/none` }).check(container, connection, "direct"), {
     code: "container-gone",
   });
 });
@@ -147,8 +198,8 @@ t.test(
     const open = async () => (await readdir("/proc/self/fd")).length;
     const before = await open();
     const questions = several.flatMap(({ connection }) => [
-      provenance.check(container, connection),
-      provenance.check(container, { ...connection, localPort: 1 }),
+      provenance.check(container, connection, "direct"),
+      provenance.check(container, { ...connection, localPort: 1 }, "direct"),
     ]);
     const proofs = await Promise.all(questions);
     t.equal(proofs.filter(({ proven }) => proven).length, 40);
@@ -193,9 +244,9 @@ t.test("only the network namespace of the container counts, not the addresses", 
     localPort: 18000,
   };
   const provenance = new Provenance();
-  t.same(await provenance.check(inside, connection), { proven: true });
-  t.match(await provenance.check(await thisProcess(), connection), { code: "no-such-socket" });
+  t.same(await provenance.check(inside, connection, "direct"), { proven: true });
+  t.match(await provenance.check(await thisProcess(), connection, "direct"), { code: "no-such-socket" });
   const ours = await connected(t, "127.0.0.1", "127.0.0.1");
-  t.match(await provenance.check(inside, ours.connection), { code: "no-such-socket" });
-  t.same(await provenance.check(await thisProcess(), ours.connection), { proven: true });
+  t.match(await provenance.check(inside, ours.connection, "direct"), { code: "no-such-socket" });
+  t.same(await provenance.check(await thisProcess(), ours.connection, "direct"), { proven: true });
 });

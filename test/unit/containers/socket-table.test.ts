@@ -70,8 +70,41 @@ for (const [what, rows, expected] of tables) {
       reads += 1;
       return read();
     });
-    t.equal(found.has(one), expected);
+    t.equal(found.established.has(one), expected);
+    t.notOk(found.listening.has(one));
     if (what.startsWith("before")) t.equal(reads, 1, "it stops at the first match");
+  });
+}
+
+const anyAddress = "00000000:0000";
+const listeners: ReadonlyArray<readonly [string, readonly string[], boolean]> = [
+  ["on every address", [line("00000000:C350", anyAddress, "0A"), line(local, remote, "01")], true],
+  ["on this address", [line(local, anyAddress, "0A"), line(local, remote, "01")], true],
+  ["on another address", [line("0100007F:C350", anyAddress, "0A"), line(local, remote, "01")], true],
+  [
+    "a thousand listeners before it",
+    [
+      ...Array.from({ length: 1000 }, (_, slot) => line("00000000:1F90", anyAddress, "0A", slot)),
+      line("00000000:C350", anyAddress, "0A"),
+      line(local, remote, "01"),
+    ],
+    true,
+  ],
+  ["on another port", [line("00000000:C351", anyAddress, "0A"), line(local, remote, "01")], false],
+  ["a port that only ends so", [line("00000000:0C35", anyAddress, "0A"), line(local, remote, "01")], false],
+  ["unconnected and not listening", [line(local, anyAddress, "07"), line(local, remote, "01")], false],
+  ["another's remote end", [line("0100007F:1F90", "0100007F:C350", "01"), line(local, remote, "01")], false],
+];
+
+for (const [what, rows, expected] of listeners) {
+  t.test(`a listening socket ${what}: ${expected ? "seen" : "none of ours"}`, async (t) => {
+    const path = `${t.testdir()}/tcp`;
+    await writeFile(path, [header.padEnd(149), ...rows, ""].join("\n"));
+    await using table = await open(path);
+    const one = wanted();
+    const found = await findSockets(table, [one], (read) => read());
+    t.ok(found.established.has(one));
+    t.equal(found.listening.has(one), expected);
   });
 }
 
@@ -84,7 +117,7 @@ t.test("a line is found wherever the pieces of the table are cut", async (t) => 
     await using table = await open(path);
     const one = wanted();
     const found = await findSockets(table, [one], (read) => read());
-    if (!found.has(one)) t.fail(`missed with a header of ${shift} bytes`);
+    if (!found.established.has(one)) t.fail(`missed with a header of ${shift} bytes`);
   }
   t.pass("found in all 160 positions");
 });

@@ -8,11 +8,14 @@ import { Provenance } from "../../../src/containers/provenance.ts";
 import { CredentialCache } from "../../../src/credentials/cache.ts";
 import { openSts } from "../../../src/credentials/sts.ts";
 import { Callers } from "../../../src/imds/callers.ts";
-import { containerCredentialsHandler } from "../../../src/imds/container-credentials.ts";
+import { containerCredentialsHandler, turnedAwayDocument } from "../../../src/imds/container-credentials.ts";
+import { openDoor } from "../../../src/imds/door.ts";
+import { type Answer, errorAnswers } from "../../../src/imds/errors.ts";
 import { type ImdsDependencies, imdsHandler, type Refusal } from "../../../src/imds/handler.ts";
 import { passthroughPolicy } from "../../../src/imds/policy.ts";
 import { imdsServer } from "../../../src/imds/server.ts";
 import { sessionTokens } from "../../../src/imds/session-token.ts";
+import type { TurnedAway } from "../../../src/imds/turn-away.ts";
 import { Upstream } from "../../../src/imds/upstream.ts";
 import { rolePolicy } from "../../../src/roles/grant.ts";
 import { account } from "../../support/aws/account.ts";
@@ -45,6 +48,11 @@ export type Given = {
   readonly containers?: readonly Container[];
   readonly provenance?: ImdsDependencies["provenance"];
   readonly refresh?: (directory: Directory) => Promise<void>;
+  /** Whether all engines are followed; default: yes. */
+  readonly complete?: boolean;
+  /** Descriptors for clients; default: plenty. */
+  readonly descriptors?: number;
+  readonly strangers?: { readonly total: number; readonly perAddress: number };
   /** The engines' first lists; default: in. */
   readonly listed?: Promise<void>;
 };
@@ -103,6 +111,7 @@ export async function givenProxy(t: Test, given: Given = {}) {
     settings: () => settings,
     directory,
     listed: given.listed ?? Promise.resolve(),
+    complete: () => given.complete ?? true,
     refresh: () => given.refresh?.(directory) ?? Promise.resolve(),
     provenance: given.provenance ?? new Provenance(),
     callers,
@@ -113,18 +122,26 @@ export async function givenProxy(t: Test, given: Given = {}) {
     refused: (refusal) => void refusals.push(refusal),
     now,
   };
-  const limits = { connectionsPerAddress: config.limits.connections, penaltyMs: 300 };
-  const serving = (handle: ReturnType<typeof imdsHandler>) =>
+  const door = openDoor(the, {
+    containers: {
+      perAddress: config.limits.connections,
+      total: given.descriptors ?? 10_000,
+      penaltyMs: 300,
+    },
+    strangers: given.strangers ?? { total: 1_024, perAddress: 64 },
+  });
+  const serving = (handle: ReturnType<typeof imdsHandler>, sayTo: (refused: TurnedAway) => Answer) =>
     imdsServer(
       (request, response) =>
         void handle(request, response).catch((error: unknown) => {
           failures.push(error);
           response.destroy();
         }),
-      limits,
+      door,
+      sayTo,
     );
-  const imds = serving(imdsHandler(the));
-  const ecs = serving(containerCredentialsHandler(the));
+  const imds = serving(imdsHandler(the), ({ status }) => errorAnswers[status]);
+  const ecs = serving(containerCredentialsHandler(the), (refused) => turnedAwayDocument(refused, now()));
   const [port = 0, ecsPort = 0] = await Promise.all(
     [imds, ecs].map(async ({ server }) => {
       // Every address of this machine: a container is known by the address that it comes from.

@@ -347,13 +347,16 @@ t.test("clients of every manner of HTTP are answered", async (t) => {
       "answers come in order",
     );
 
+  // libcurl's token request (s3fs-fuse/s3fs-fuse#1765).
   using expecting = wire(proxy.port);
   expecting.write(
-    `PUT ${tokenPath} HTTP/1.1\r\nHost: 169.254.169.254\r\nExpect: 100-continue\r\nContent-Length: 2\r\n${ttlHeader}: 60\r\n\r\n`,
+    `PUT ${tokenPath} HTTP/1.1\r\nHost: 169.254.169.254\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n${ttlHeader}: 60\r\n\r\n`,
   );
   t.equal((await expecting.answer())?.status, 100, "Expect: 100-continue");
-  expecting.write("{}");
-  t.equal((await expecting.answer())?.status, 200);
+  expecting.write("0\r\n\r\n");
+  t.match((await expecting.answer())?.body, /^AQA/, "and an empty body in chunks");
+  expecting.write(own);
+  t.equal((await expecting.answer())?.status, 200, "and the connection is kept");
 
   using kept = wire(proxy.port);
   for (let round = 0; round < 20; round++) {
@@ -471,6 +474,21 @@ t.test("a connection that is not the container's own gets neither token nor cred
   proven = false;
   const answer = await ask(at, "GET", `${listPath}Web`, [`${tokenHeader}: ${stolen}`]);
   t.same([answer.status, /ASIA/.test(answer.body)], [403, false], "even with the container's own token");
+  const named = [
+    listPath,
+    `${listPath.slice(0, -1)}`,
+    "/latest/meta-data/iam/info",
+    "/latest/meta-data/iam/",
+    "/latest/meta-data/iam/security-credentials-extended/",
+  ];
+  for (const path of named) {
+    const answer = await ask(at, "GET", path, [`${tokenHeader}: ${stolen}`]);
+    t.same(
+      [answer.status, /Web|info/.test(answer.body)],
+      [403, false],
+      `${path} says nothing about its role`,
+    );
+  }
   t.equal(proxy.aws.sts.counts().total, 0, "and STS is not asked for a neighbour");
 
   proven = true;
@@ -486,6 +504,48 @@ t.test("a connection that is not the container's own gets neither token nor cred
   proven = false;
   kept.write(text);
   t.equal((await kept.answer())?.status, 403, "and again when the container's entry has changed");
+});
+
+for (const [code, status] of [
+  ["no-such-socket", 403],
+  ["port-listening", 403],
+  ["unreadable", 403],
+  ["container-gone", 503],
+  ["no-pid", 503],
+] as const)
+  t.test(`a token is refused with ${status} where the proof fails with ${code}`, async (t) => {
+    const victim = engineContainer("cc", "127.0.0.21");
+    const vias: string[] = [];
+    const proxy = await givenProxy(t, {
+      containers: [victim],
+      provenance: {
+        check: async (_container, _connection, via) => {
+          vias.push(via);
+          return { proven: false, code, reason: "for the test" };
+        },
+      },
+    });
+    const answer = await ask({ port: proxy.port, from: "127.0.0.21" }, "PUT", tokenPath, [
+      `${ttlHeader}: 60`,
+    ]);
+    t.same([answer.status, proxy.lastRefusal()?.code], [status, code]);
+    t.equal(answer.header("retry-after"), status === 503 ? "1" : undefined);
+    const ecs = await ask({ port: proxy.ecsPort, from: "127.0.0.21" }, "GET", "/v1/credentials", [
+      "Host: 127.0.0.1",
+    ]);
+    t.same([ecs.status, JSON.parse(ecs.body).code], [status, code]);
+    t.same([...new Set(vias)], ["redirect", "direct"], "each listener asks for its own kind of connection");
+  });
+
+t.test("an address that nobody has, while an engine cannot be asked, is told to come again", async (t) => {
+  const proxy = await givenProxy(t, { complete: false });
+  const answer = await ask({ port: proxy.port, from: stranger }, "PUT", tokenPath, [`${ttlHeader}: 60`]);
+  t.same(
+    [answer.status, answer.header("retry-after")],
+    [503, "1"],
+    "not 403, which SDKs take for `no IMDSv2 here`",
+  );
+  t.equal(proxy.lastRefusal()?.code, "engine-unavailable");
 });
 
 t.test("nobody gets what was fetched for the container that had the address before", async (t) => {

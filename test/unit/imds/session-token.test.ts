@@ -33,6 +33,20 @@ t.test("a token counts down and dies", async (t) => {
   }
 });
 
+t.test("a clock that is set back does not make a token live longer than any token may", async (t) => {
+  let now = start;
+  const tokens = sessionTokens({ key, now: () => now });
+  const token = tokens.issue(mine, 21_600);
+  now = start - 86_400_000;
+  t.equal(tokens.secondsLeft(token, mine), undefined, "by a day");
+  now = start - 1_000;
+  t.equal(
+    tokens.secondsLeft(token, mine),
+    undefined,
+    "by a second: a client gets 401 and asks for a new one",
+  );
+});
+
 t.test("a token is worth nothing for another container, another key, or another spelling", async (t) => {
   const tokens = sessionTokens({ key, now: () => start });
   const token = tokens.issue(mine, 300);

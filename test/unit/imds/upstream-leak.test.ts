@@ -5,7 +5,9 @@ import { configSchema } from "../../../src/config/schema.ts";
 import { Directory, staticContainer } from "../../../src/containers/directory.ts";
 import { credentialsAnswer } from "../../../src/credentials/answer.ts";
 import { Callers } from "../../../src/imds/callers.ts";
-import { imdsHandler } from "../../../src/imds/handler.ts";
+import { openDoor } from "../../../src/imds/door.ts";
+import { errorAnswers } from "../../../src/imds/errors.ts";
+import { type ImdsDependencies, imdsHandler } from "../../../src/imds/handler.ts";
 import { passthroughPolicy } from "../../../src/imds/policy.ts";
 import { imdsServer } from "../../../src/imds/server.ts";
 import { sessionTokens } from "../../../src/imds/session-token.ts";
@@ -47,10 +49,11 @@ async function givenProxy(t: Test, passthrough: object) {
     passthrough: passthroughPolicy(config.passthrough),
     requestsPerSecond: 1_000_000,
   } as const;
-  const handle = imdsHandler({
+  const the: ImdsDependencies = {
     settings: () => settings,
     directory: new Directory({ statics: [container] }),
     listed: Promise.resolve(),
+    complete: () => true,
     refresh: async () => undefined,
     provenance: { check: async () => ({ proven: true }) },
     callers: new Callers(rolePolicy(config), undefined),
@@ -60,19 +63,21 @@ async function givenProxy(t: Test, passthrough: object) {
     granted: () => undefined,
     refused: () => undefined,
     now: Date.now,
-  });
+  };
+  const handle = imdsHandler(the);
   const failures: unknown[] = [];
-  const { server } = imdsServer(
+  const { server, drain } = imdsServer(
     (request, response) => void handle(request, response).catch((error) => failures.push(error)),
-    {
-      connectionsPerAddress: 100,
-    },
+    openDoor(the, {
+      containers: { perAddress: 100, total: 1_000 },
+      strangers: { total: 10, perAddress: 10 },
+    }),
+    ({ status }) => errorAnswers[status],
   );
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   t.teardown(async () => {
-    server.close();
-    server.closeAllConnections();
+    await drain(0);
     upstream.close();
     await imds.stop();
   });
