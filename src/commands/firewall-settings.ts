@@ -4,7 +4,7 @@ import type { Run } from "../firewall/command.ts";
 import { uidsOf } from "../firewall/host-users.ts";
 import { readSettingsFiles } from "../firewall/read-settings.ts";
 import { type Ruleset, ruleset } from "../firewall/ruleset.ts";
-import { parseSettings, type Settings } from "../firewall/settings.ts";
+import { type Ports, parseSettings, type Settings } from "../firewall/settings.ts";
 
 /** Settings without a mistake, and the rules that they mean on this host. */
 export type Prepared = { readonly settings: Settings; readonly rules: Ruleset };
@@ -12,11 +12,11 @@ export type Prepared = { readonly settings: Settings; readonly rules: Ruleset };
 /** Reads the settings, looks their users up, or says all that is wrong with them. */
 export async function prepare(
   settingsDirectory: string,
-  proxyPort: number,
+  ports: Ports,
   run: Run,
 ): Promise<Prepared | { readonly problems: readonly Problem[] }> {
   const { files, problems } = await readSettingsFiles(settingsDirectory);
-  const settings = parseSettings(files, proxyPort, didYouMean);
+  const settings = parseSettings(files, ports, didYouMean);
   if (!("backend" in settings)) return { problems: [...problems, ...settings] };
   if (problems.length > 0) return { problems };
   const uids = await uidsOf(run, settings.hostAccess);

@@ -1,58 +1,40 @@
 import { type ExitCode, exitCodes, explain, OperatorError } from "../errors.ts";
-import { type Backend, type Comparison, inPlace } from "../firewall/backend.ts";
-import { type Choice, chooseBackend } from "../firewall/choose.ts";
+import type { Backend } from "../firewall/backend.ts";
 import { type Run, run as runCommand } from "../firewall/command.ts";
-import { forgetOldConnections } from "../firewall/conntrack.ts";
-import { iptables } from "../firewall/iptables.ts";
-import { nftables } from "../firewall/nftables.ts";
-import { kernelHasIpv6, notes } from "../firewall/others.ts";
-import {
-  applyGuard,
-  type GuardChange,
-  guardPresent,
-  missingFromGuard,
-  removeGuard,
-} from "../firewall/route-guard.ts";
-import { type Ruleset, ruleset } from "../firewall/ruleset.ts";
-import { defaultSettings, type Settings } from "../firewall/settings.ts";
+import { chooseLayer2 } from "../firewall/layer2.ts";
+import { removeGuard } from "../firewall/route-guard.ts";
+import { ruleset } from "../firewall/ruleset.ts";
+import { defaultSettings, type Ports } from "../firewall/settings.ts";
 import type { Log } from "../log.ts";
+import { apply, closeIfOpen } from "./firewall-apply.ts";
+import { backendsHere, everywhere, frameFilters } from "./firewall-filters.ts";
+import type { FirewallOptions, Print } from "./firewall-options.ts";
 import { type Prepared, prepare, settingsError } from "./firewall-settings.ts";
-
-export type FirewallOptions = {
-  readonly action: "apply" | "remove" | "status" | "render";
-  readonly configPath: string;
-  /** Where firewall.conf and firewall.d are; /etc/ec2metaproxy. */
-  readonly settingsDirectory: string;
-  /** Instead of the settings' BACKEND. */
-  readonly backend?: "nftables" | "iptables" | undefined;
-  readonly json: boolean;
-};
-
-type Print = (text: string) => void;
+import { status } from "./firewall-status.ts";
 
 /**
- * @param proxyPort the port of config.json's `listen`: PROXY_PORT's default
+ * @param ports those of config.json
  * @throws OperatorError 78 for bad settings, 69 for what the host lacks; the rules in force are then as before
  */
 export async function firewall(
   options: FirewallOptions,
-  proxyPort: number,
+  ports: Ports,
   print: Print,
   log: Log,
   run: Run = runCommand,
 ): Promise<ExitCode> {
-  const backends = [nftables(run), iptables(run, kernelHasIpv6)];
+  const backends = backendsHere(run);
   if (options.action === "remove") return remove(options, print, run);
-  const prepared = await prepare(options.settingsDirectory, proxyPort, run);
+  const prepared = await prepare(options.settingsDirectory, ports, run);
   if ("problems" in prepared) {
     if (options.action === "apply")
-      await closeIfOpen(run, backends, ruleset(defaultSettings(proxyPort), undefined), log);
+      await closeIfOpen(run, backends, ruleset(defaultSettings(ports), undefined), log);
     throw settingsError(options.settingsDirectory, options.action === "apply", prepared.problems);
   }
   const wanted = options.backend ?? prepared.settings.backend;
   switch (options.action) {
     case "render":
-      return render(wanted, prepared.rules, backends, options, print);
+      return render(wanted, prepared, backends, options, print, run);
     case "apply":
       return apply(wanted, prepared, backends, options, print, log, run);
     case "status":
@@ -60,133 +42,23 @@ export async function firewall(
   }
 }
 
-/** A host whose containers would reach the instance's own role, because there are no rules and none can be made: closed by routing. */
-async function closeIfOpen(run: Run, backends: readonly Backend[], rules: Ruleset, log: Log): Promise<void> {
-  if (rules.guarded === undefined) return;
-  try {
-    if (await guardPresent(run)) return;
-    for (const backend of backends) if ((await backend.compare(rules)).present) return;
-  } catch {
-    // A filter that cannot be read is no filter that protects; closing twice does no harm.
-  }
-  try {
-    await applyGuard(run, rules.guarded);
-    log.warn(
-      { addresses: rules.guarded.addresses },
-      "no firewall rules are in force; containers are kept from the metadata service by routing until that is mended, or until `ec2metaproxy firewall remove`",
-    );
-  } catch (error) {
-    log.error({ err: error }, "NO FIREWALL RULES ARE IN FORCE: containers may reach the instance's own role");
-  }
-}
-
-function render(
+/** Without root, and without asking what this host can: it prints the rules of a host that has all. */
+async function render(
   wanted: "auto" | Backend["name"],
-  rules: Ruleset,
+  { settings, rules }: Prepared,
   backends: readonly Backend[],
   options: FirewallOptions,
   print: Print,
-): ExitCode {
+  run: Run,
+): Promise<ExitCode> {
   const name = wanted === "auto" ? "nftables" : wanted;
-  const text = backends.find((backend) => backend.name === name)?.render(rules) ?? "";
+  const anyHost = frameFilters(run).map((filter) => ({ ...filter, obstacle: async () => undefined }));
+  const layer2 = await chooseLayer2(run, settings, anyHost);
+  const frames = layer2.kind === "filtered" ? layer2.filter.render(layer2.sources) : "";
+  const packets = backends.find((backend) => backend.name === name)?.render(rules) ?? "";
+  const text = frames === "" || name === "nftables" ? packets + frames : `${packets}\n# nft -f\n${frames}`;
   print(options.json ? JSON.stringify({ backend: name, rules: text }) : text.trimEnd());
   return exitCodes.ok;
-}
-
-async function apply(
-  wanted: "auto" | Backend["name"],
-  { settings, rules }: Prepared,
-  backends: readonly Backend[],
-  options: FirewallOptions,
-  print: Print,
-  log: Log,
-  run: Run,
-): Promise<ExitCode> {
-  let choice: Choice;
-  let before: Comparison;
-  let changed: boolean;
-  let guard: GuardChange | undefined;
-  try {
-    choice = await chooseBackend(wanted, backends, rules);
-    // What closes comes first: the guard before the filter, and without a guard the filter before it goes.
-    if (rules.guarded !== undefined) guard = await applyGuard(run, rules.guarded);
-    before = await choice.backend.compare(rules);
-    changed = !inPlace(before);
-    if (changed) await choice.backend.apply(rules);
-    guard ??= await applyGuard(run, undefined);
-  } catch (error) {
-    await guard?.undo();
-    await closeIfOpen(run, backends, rules, log);
-    throw error;
-  }
-  const { backend, reason } = choice;
-  if (!before.present) {
-    log.info({ backend: backend.name, reason }, "firewall backend chosen");
-    await removeOthers(run, backend);
-    log.debug({}, await forgetOldConnections(run, [settings.metadataIpv4, settings.metadataIpv6]));
-  }
-  const done = changed
-    ? "applied"
-    : guard.changed
-      ? "already in place, routing guard applied"
-      : "already in place";
-  const summary = `${backend.name}: ${backend.place} ${done} (${describe(settings)})`;
-  print(
-    options.json
-      ? JSON.stringify({ backend: backend.name, reason, changed: changed || guard.changed, summary })
-      : summary,
-  );
-  return exitCodes.ok;
-}
-
-function describe(settings: Settings): string {
-  const { metadataIpv4, metadataIpv6, metadataPort, proxyAddress, proxyPort, interfaces } = settings;
-  const to = Object.values(proxyAddress).join(" ");
-  const from = `${metadataIpv4}${settings.ipv6 === "off" ? "" : ` ${metadataIpv6}`} port ${metadataPort}`;
-  return `${interfaces.join(" ")}: ${from} -> ${to === "" ? "" : `${to} `}port ${proxyPort}`;
-}
-
-async function status(
-  wanted: "auto" | Backend["name"],
-  { settings, rules }: Prepared,
-  backends: readonly Backend[],
-  options: FirewallOptions,
-  print: Print,
-  run: Run,
-): Promise<ExitCode> {
-  const { backend, reason } = await chooseBackend(wanted, backends, rules);
-  const comparison = await backend.compare(rules);
-  const guard = rules.guarded === undefined ? [] : await missingFromGuard(run, rules.guarded);
-  const found: Comparison = { ...comparison, missing: [...guard, ...comparison.missing] };
-  const remarks = await notes(run, settings, backend.name);
-  const ok = inPlace(found);
-  if (options.json) {
-    const { missing, unexpected } = found;
-    print(
-      JSON.stringify({ backend: backend.name, reason, inPlace: ok, missing, unexpected, notes: remarks }),
-    );
-  } else {
-    const head = `${backend.name}: ${backend.place} ${ok ? "in place" : "NOT IN PLACE"} (${describe(settings)})`;
-    const lines = [
-      ...found.missing.map((text) => `  missing: ${text}`),
-      ...found.unexpected.map((text) => `  not ours: ${text}`),
-      ...remarks.map((text) => `  note: ${text}`),
-      ...(ok ? [] : ["Run: ec2metaproxy firewall apply"]),
-    ];
-    print([head, ...lines].join("\n"));
-  }
-  return ok ? exitCodes.ok : exitCodes.failed;
-}
-
-/** Every place where rules of ours can be, whatever the settings say now: they may have said something else when they were applied. */
-function everywhere(run: Run): readonly Backend[] {
-  const variants = (["", "-nft", "-legacy"] as const).map((variant) => iptables(run, kernelHasIpv6, variant));
-  return [nftables(run), ...variants];
-}
-
-/** After a change of backend, the rules of the other one. Ours are in force already, so there is no moment without. */
-async function removeOthers(run: Run, backend: Backend): Promise<void> {
-  for (const other of everywhere(run)) if (other.name !== backend.name) await other.remove();
 }
 
 /** Does all it can, and reports every failure. */
@@ -198,6 +70,7 @@ async function remove(options: FirewallOptions, print: Print, run: Run): Promise
       what: `${backend.name}: ${backend.place}`,
       remove: () => backend.remove(),
     })),
+    ...frameFilters(run).map((filter) => ({ what: filter.place, remove: () => filter.remove() })),
     { what: "routing rules", remove: () => removeGuard(run) },
   ];
   for (const step of steps) {

@@ -5,6 +5,7 @@ import { Upstream } from "../imds/upstream.ts";
 import type { Log } from "../log.ts";
 import type { HostChecks } from "./check.ts";
 import { firewallHere } from "./firewall-here.ts";
+import type { FirewallStatus } from "./firewall-status.ts";
 import { stsSettings } from "./sts-settings.ts";
 
 const timeoutMs = 5_000;
@@ -65,16 +66,25 @@ export function hostChecks(environment: Environment, log: Log): HostChecks {
             configPath: undefined,
             settingsDirectory: undefined,
             backend: undefined,
-            json: false,
+            json: true,
           },
           (text) => lines.push(text),
           log,
         );
-        // Its first line says how it stands; each missing rule is for `firewall status` to name.
-        const [summary = ""] = lines.join("\n").trim().split("\n");
-        const hint =
-          "`ec2metaproxy firewall status` names what is missing, `ec2metaproxy firewall apply` mends it.";
-        return { ok: code === 0, text: summary, hint: code === 0 ? "" : hint };
+        const { summary, layer2 } = JSON.parse(lines.join("")) as FirewallStatus; // commands/firewall.ts wrote it
+        if (code !== 0) {
+          const hint =
+            "`ec2metaproxy firewall status` names what is missing, `ec2metaproxy firewall apply` mends it.";
+          return { ok: false, text: summary, hint };
+        }
+        // Not a failure: a host that cannot have these rules would never pass.
+        return layer2.open === ""
+          ? { ok: true, text: summary, hint: "" }
+          : {
+              ok: undefined,
+              text: summary,
+              hint: "docs/firewall.md says what a host needs for rules on layer 2.",
+            };
       } catch (error) {
         return {
           ok: undefined,

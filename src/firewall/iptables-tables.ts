@@ -26,6 +26,8 @@ const chainNameOf: Readonly<Record<ChainName, string>> = {
   guard_forward: `${prefix}FORWARD`,
   guard_output: `${prefix}OUTPUT`,
   proxy_port: `${prefix}PROXY`,
+  credentials_port: `${prefix}CREDS`,
+  metrics_port: `${prefix}METRICS`,
   refuse_containers: `${prefix}REFUSE`,
   host_users: `${prefix}USERS`,
 };
@@ -47,7 +49,7 @@ export function tablesOf(rules: Ruleset, family: Family): Tables {
   const rejects = rules.chains.some((chain) => chain.rules.some(({ verdict }) => verdict.kind === "reject"));
   const guards = rules.chains.filter(({ name }) => name !== "redirect_metadata");
   const redirects = rules.chains.filter(({ name }) => name === "redirect_metadata");
-  const admitted = acceptChain(rules);
+  const admitted = acceptChain(rules, family);
   const tables = new Map<TableName, Table>();
   if (rejects) {
     tables.set("filter", withAdmission(tableOf(guards, family, "REJECT"), admitted));
@@ -77,14 +79,21 @@ function tableOf(chains: readonly Chain[], family: Family, reject: "REJECT" | "D
 
 const admission = `${prefix}ACCEPT`;
 
-function acceptChain(rules: Ruleset): readonly string[] {
-  const port = rules.chains.find(({ name }) => name === "guard_input")?.rules[0]?.tcpPort ?? 0;
-  const accepted = rules.chains.find(({ name }) => name === "proxy_port")?.rules ?? [];
-  return accepted.flatMap(({ from, verdict }) =>
-    from === undefined || from === "lo" || verdict.kind !== "accept"
-      ? []
-      : [`-i ${wildcard(from)} -p tcp -m tcp --dport ${port} -j ACCEPT`],
-  );
+/** What our own port chains accept from containers, and nothing wider: here an accept is the last word of this table. */
+function acceptChain(rules: Ruleset, family: Family): readonly string[] {
+  const input = rules.chains.find(({ name }) => name === "guard_input")?.rules ?? [];
+  return input.flatMap(({ tcpPort, verdict: toChain }) => {
+    if (tcpPort === undefined || toChain.kind !== "goto") return [];
+    const chain = rules.chains.find(({ name }) => name === toChain.chain)?.rules ?? [];
+    // A chain that refuses translated connections first accepts the others.
+    const direct = chain.some(
+      ({ translated, verdict }) => translated !== undefined && verdict.kind !== "accept",
+    );
+    return chain
+      .filter((rule) => rule.verdict.kind === "accept" && rule.from !== undefined && rule.from !== "lo")
+      .filter((rule) => rule.family === undefined || rule.family === family)
+      .map((rule) => `${matches({ ...rule, tcpPort }, family, direct)} -j ACCEPT`);
+  });
 }
 
 function withAdmission(table: Table, rules: readonly string[]): Table {
@@ -96,18 +105,30 @@ function withAdmission(table: Table, rules: readonly string[]): Table {
   return { chains: new Map([...table.chains, [admission, rules]]), jumps: [...table.jumps, jump] };
 }
 
-/** In the order and spelling in which iptables-save prints it. */
 function ruleText(rule: Rule, family: Family, reject: "REJECT" | "DROP"): string {
+  return [matches(rule, family, false), target(rule.verdict, family, reject)].filter(Boolean).join(" ");
+}
+
+/**
+ * In the order and spelling in which iptables-save prints it.
+ * @param direct only connections that were not translated
+ */
+function matches(rule: Rule, family: Family, direct: boolean): string {
   const parts: string[] = [];
   if (rule.to !== undefined) parts.push(`-d ${rule.to}/${family === "ipv4" ? 32 : 128}`);
   if (rule.from !== undefined) parts.push(`-i ${wildcard(rule.from)}`);
   if (rule.tcpPort !== undefined) parts.push("-p tcp");
-  if (rule.sentTo !== undefined) parts.push(`-m conntrack --ctorigdst ${rule.sentTo} --ctdir ORIGINAL`);
+  const connection: string[] = [];
+  if (rule.translated !== undefined) connection.push("--ctstate DNAT");
+  if (direct) connection.push("! --ctstate DNAT");
+  if (rule.sentTo !== undefined) connection.push(`--ctorigdst ${rule.sentTo}`);
+  if (typeof rule.translated === "number") connection.push(`--ctorigdstport ${rule.translated}`);
+  if (rule.sentTo !== undefined) connection.push("--ctdir ORIGINAL");
+  if (connection.length > 0) parts.push(`-m conntrack ${connection.join(" ")}`);
   if (rule.tcpPort !== undefined) parts.push(`-m tcp --dport ${rule.tcpPort}`);
   if (rule.uid !== undefined) {
     parts.push(rule.uid === "any" ? "-m owner --socket-exists" : `-m owner --uid-owner ${rule.uid}`);
   }
-  parts.push(target(rule.verdict, family, reject));
   return parts.join(" ");
 }
 

@@ -1,9 +1,12 @@
 import { isIPv4 } from "node:net";
 import type { Backend, Comparison } from "./backend.ts";
 import { failure, isPermission, mustRun, type Run, whyNot } from "./command.ts";
+import { chainsOf, normal, type Priorities } from "./nft-listing.ts";
 import type { Chain, ChainName, Rule, Ruleset, Verdict } from "./ruleset.ts";
 
 const table = "inet ec2metaproxy";
+
+const priorities: Priorities = { dstnat: -100, filter: 0 };
 
 /**
  * Where the chains hang. Of the nat chains on one hook the first that translates wins, so ours runs just before those at
@@ -78,6 +81,9 @@ function line(rule: Rule): string {
     parts.push(`ct direction original ct original ${keyword(rule.sentTo)} daddr ${rule.sentTo}`);
   }
   if (rule.tcpPort !== undefined) parts.push(`tcp dport ${rule.tcpPort}`);
+  // After `tcp dport`: without a protocol before it, nft does not read `proto-dst`.
+  if (typeof rule.translated === "number") parts.push(`ct original proto-dst ${rule.translated}`);
+  if (rule.translated !== undefined) parts.push("ct status dnat");
   // (uid_t)-1 is nobody's; a packet without a socket matches neither this nor any other skuid.
   if (rule.uid !== undefined)
     parts.push(rule.uid === "any" ? "meta skuid != 4294967295" : `meta skuid ${rule.uid}`);
@@ -134,11 +140,11 @@ function absent(rules: Ruleset): Comparison {
 
 /** Exported for its test: listings of several nft versions are its data. */
 export function compareListing(rules: Ruleset, listing: string): Comparison {
-  const live = chainsOf(listing);
+  const live = chainsOf(listing, table, priorities);
   const missing: string[] = [];
   const unexpected: string[] = [];
   for (const chain of rules.chains) {
-    const expected = linesOf(chain).map(normal);
+    const expected = linesOf(chain).map((text) => normal(text, priorities));
     const found = live.get(chain.name);
     live.delete(chain.name);
     const lacking = expected.filter((text) => !found?.includes(text));
@@ -153,33 +159,4 @@ export function compareListing(rules: Ruleset, listing: string): Comparison {
   for (const [name, lines] of live)
     unexpected.push(...(lines.length > 0 ? lines : [""]).map((text) => `${name}: ${text}`));
   return { present: true, missing, unexpected };
-}
-
-/** Chain -> its lines. What stands in the table outside a chain (`flags dormant`!) goes under "table". */
-function chainsOf(listing: string): Map<string, string[]> {
-  const chains = new Map<string, string[]>();
-  let chain: string | undefined;
-  for (const text of listing.split("\n").map((raw) => raw.trim())) {
-    if (text === "" || text === `table ${table} {`) continue;
-    const name = /^chain (\S+) \{/.exec(text)?.[1];
-    if (name !== undefined) {
-      chain = name;
-      chains.set(name, []);
-    } else if (text === "}") chain = undefined;
-    else chains.set(chain ?? "table", [...(chains.get(chain ?? "table") ?? []), normal(text)]);
-  }
-  return chains;
-}
-
-const namedPriorities: Readonly<Record<string, number>> = { dstnat: -100, filter: 0 };
-
-/** One spelling for what versions of nft print differently: priorities by name, `icmpx type`, handles, counters' values. */
-function normal(text: string): string {
-  return text
-    .replace(/priority (dstnat|filter)(?: ([+-]) (\d+))?;/, (_, name: string, sign = "+", by = "0") => {
-      return `priority ${(namedPriorities[name] ?? 0) + Number(`${sign}${by}`)};`;
-    })
-    .replace("icmpx type ", "icmpx ")
-    .replace(/counter packets \d+ bytes \d+/, "counter")
-    .replace(/ # handle \d+$/, "");
 }

@@ -22,6 +22,19 @@ export async function notes(
   return [...unlisted(bridges, settings), ...(await inputPolicy(run, settings, backend, bridges))];
 }
 
+/** Services on one port: the rules can be those of one only. */
+export function sharedPorts(settings: Settings): readonly string[] {
+  const { proxyPort, credentialsPort, metricsPort } = settings;
+  const shared = [
+    { key: "containerCredentials.listen", port: credentialsPort, others: [proxyPort] },
+    { key: "metricsListen", port: metricsPort, others: [proxyPort, credentialsPort] },
+  ].filter(({ port, others }) => port !== undefined && others.includes(port));
+  return shared.map(
+    ({ key, port }) =>
+      `${key} has port ${port}, which is another service's: it is not reached there. Give it a port of its own`,
+  );
+}
+
 async function bridgesOfHost(): Promise<readonly string[]> {
   const names = await readdir("/sys/class/net").catch(() => []);
   const checks = names.map(async (name) => {

@@ -9,6 +9,8 @@ export const chainNames = [
   "guard_forward",
   "guard_output",
   "proxy_port",
+  "credentials_port",
+  "metrics_port",
   "refuse_containers",
   "host_users",
 ] as const;
@@ -32,6 +34,8 @@ export type Rule = {
   /** The destination of the connection's first packet, before any translation; matches only packets in that direction. */
   readonly sentTo?: string;
   readonly tcpPort?: number;
+  /** Only connections whose destination was translated; with a number, those that were first sent to that port. */
+  readonly translated?: number | "from any port";
   /** The user whose socket sends it; `any` matches every packet that has a socket. */
   readonly uid?: number | "any";
   readonly verdict: Verdict;
@@ -69,7 +73,10 @@ export function ruleset(settings: Settings, hostUids: readonly number[] | undefi
     return interfaces.map((from) => ({ from, ...match }));
   });
 
-  const input: Rule[] = [{ tcpPort: proxyPort, verdict: { kind: "goto", chain: "proxy_port" }, why: "" }];
+  const ports = portChains(settings, refuse);
+  const input = ports.map(
+    ({ name, port }): Rule => ({ tcpPort: port, verdict: { kind: "goto", chain: name }, why: "" }),
+  );
   const forward: Rule[] = [];
   for (const { family, address } of metadata) {
     const proxy = settings.proxyAddress[family];
@@ -100,15 +107,7 @@ export function ruleset(settings: Settings, hostUids: readonly number[] | undefi
     { name: "redirect_metadata", rules: redirect },
     { name: "guard_input", rules: input },
     { name: "guard_forward", rules: forward },
-    {
-      name: "proxy_port",
-      rules: [
-        ...interfaces.map((from): Rule => ({ from, verdict: { kind: "accept" }, why: "a container asks" })),
-        { from: "lo", verdict: { kind: "accept" }, why: "the host itself" },
-        // A drop even where containers get a reject: a port scan from outside learns nothing.
-        { verdict: { kind: "drop" }, why: "nobody else reaches the proxy" },
-      ],
-    },
+    ...ports.map(({ name, rules }): Chain => ({ name, rules })),
     {
       name: "refuse_containers",
       rules: interfaces.map((from): Rule => ({ from, verdict: refuse, why: "not by way of the proxy" })),
@@ -128,6 +127,58 @@ export function ruleset(settings: Settings, hostUids: readonly number[] | undefi
   const addresses = metadata.map(({ address }) => address);
   const action = settings.rejectInsteadOfDrop ? "prohibit" : "blackhole";
   return { chains, guarded: settings.forwarded === "drop" ? { addresses, action } : undefined };
+}
+
+type PortChain = Chain & { readonly port: number };
+
+/** Who reaches the ports of ours. Of two services on one port the first counts, which is the one that refuses most. */
+function portChains(settings: Settings, refuse: Verdict): readonly PortChain[] {
+  const { interfaces, proxyPort, credentialsPort, metricsPort, metadataPort } = settings;
+  const accept: Verdict = { kind: "accept" };
+  // A drop even where containers get a reject: a port scan from outside learns nothing.
+  const drop: Verdict = { kind: "drop" };
+  const host: Rule = { from: "lo", verdict: accept, why: "the host itself" };
+  const chains: PortChain[] = [];
+  const add = (name: ChainName, port: number | undefined, rules: readonly Rule[]) => {
+    if (port !== undefined && !chains.some((chain) => chain.port === port))
+      chains.push({ name, port, rules });
+  };
+
+  const metadata = { ipv4: settings.metadataIpv4, ipv6: settings.metadataIpv6 };
+  const families = (["ipv4", "ipv6"] as const).filter(
+    (family) => redirection(settings, family) !== undefined,
+  );
+  add("proxy_port", proxyPort, [
+    // Only what was redirected: the proxy can then tell a container's own connection, whose far end is the metadata
+    // address in the container's socket table, from one that somebody else made to an address of the host.
+    ...families.flatMap((family) =>
+      interfaces.map(
+        (from): Rule => ({
+          family,
+          from,
+          sentTo: metadata[family],
+          tcpPort: proxyPort,
+          translated: metadataPort,
+          verdict: accept,
+          why: "a container asks",
+        }),
+      ),
+    ),
+    host,
+    ...(refuse.kind === "drop"
+      ? []
+      : interfaces.map((from): Rule => ({ from, verdict: refuse, why: "only by the metadata address" }))),
+    { verdict: drop, why: "nobody else reaches the proxy" },
+  ]);
+  add("credentials_port", credentialsPort, [
+    // The other way round: there the far end in a container's socket table is this port itself.
+    { translated: "from any port", verdict: drop, why: "only direct connections" },
+    ...interfaces.map((from): Rule => ({ from, verdict: accept, why: "a container asks" })),
+    host,
+    { verdict: drop, why: "nobody else reaches the proxy" },
+  ]);
+  add("metrics_port", metricsPort, [host, { verdict: drop, why: "metrics are the host's" }]);
+  return chains;
 }
 
 /** Undefined: this family has no way to the proxy, and its requests are refused. */

@@ -15,6 +15,9 @@ export function parseValue(key: SettingKey, value: string, where: string): Parse
     case "IPV6":
       if (value === "auto" || value === "off") return { value: { ipv6: value } };
       return wrong(`expected auto or off, got "${value}"`);
+    case "LAYER2":
+      if (value === "auto" || value === "off") return { value: { layer2: value } };
+      return wrong(`expected auto or off, got "${value}"`);
     case "FORWARDED":
       if (value === "drop" || value === "listed") return { value: { forwarded: value } };
       return wrong(`expected drop or listed, got "${value}"`);

@@ -12,18 +12,31 @@ export type Settings = {
   readonly metadataPort: number;
   readonly ipv6: "auto" | "off";
   readonly proxyPort: number;
+  /** The port of `containerCredentials.listen` in config.json, where there is one. */
+  readonly credentialsPort: number | undefined;
+  /** The port of `metricsListen`, where it names no address; an address says by itself who reaches it. */
+  readonly metricsPort: number | undefined;
   /** Neither: requests are redirected to the bridge's own address. */
   readonly proxyAddress: { readonly ipv4?: string; readonly ipv6?: string };
   readonly rejectInsteadOfDrop: boolean;
   /** Whose forwarded packets to the metadata addresses are refused: anybody's, or only those of `interfaces`. */
   readonly forwarded: "drop" | "listed";
   readonly hostAccess: HostAccess;
+  /** Whether frames from containers that name the host as their source are refused, where the host can. */
+  readonly layer2: "auto" | "off";
 };
 
 export type HostAccess =
   | { readonly kind: "all" }
   /** User names or numbers, not yet looked up; `where` is the line that names them. */
   | { readonly kind: "users"; readonly users: readonly string[]; readonly where: string };
+
+/** The ports that config.json gives the services of the proxy. */
+export type Ports = {
+  readonly proxy: number;
+  readonly credentials?: number | undefined;
+  readonly metrics?: number | undefined;
+};
 
 /** One drop-in file. */
 export type SettingsFile = { readonly path: string; readonly text: string };
@@ -41,6 +54,7 @@ export const settingKeys = [
   "FORWARDED",
   "REJECT_INSTEAD_OF_DROP",
   "HOST_ACCESS",
+  "LAYER2",
 ] as const;
 
 export type SettingKey = (typeof settingKeys)[number];
@@ -48,7 +62,7 @@ export type SettingKey = (typeof settingKeys)[number];
 /** Docker's default and user-defined bridges, podman's (netavark, then CNI), and a swarm's. */
 export const defaultInterfaces = ["docker0", "br-*", "podman*", "cni-podman*", "docker_gwbridge"] as const;
 
-export function defaultSettings(proxyPort: number): Settings {
+export function defaultSettings(ports: Ports): Settings {
   return {
     backend: "auto",
     interfaces: defaultInterfaces,
@@ -56,26 +70,29 @@ export function defaultSettings(proxyPort: number): Settings {
     metadataIpv6: "fd00:ec2::254",
     metadataPort: 80,
     ipv6: "auto",
-    proxyPort,
+    proxyPort: ports.proxy,
+    credentialsPort: ports.credentials,
+    metricsPort: ports.metrics,
     proxyAddress: {},
     rejectInsteadOfDrop: false,
     forwarded: "drop",
     hostAccess: { kind: "all" },
+    layer2: "auto",
   };
 }
 
 /**
  * The settings that the files give together, or everything that is wrong with them. A later file, and a later line,
  * overrides an earlier one; an empty value brings the default back.
- * @param proxyPort the default of PROXY_PORT
+ * @param ports those of config.json; PROXY_PORT overrules the proxy's
  * @param didYouMean a sentence that names the nearest of the candidates, or nothing
  */
 export function parseSettings(
   files: readonly SettingsFile[],
-  proxyPort: number,
+  ports: Ports,
   didYouMean: (written: string, candidates: readonly string[]) => string,
 ): Settings | readonly Problem[] {
-  const defaults = defaultSettings(proxyPort);
+  const defaults = defaultSettings(ports);
   const problems: Problem[] = [];
   const patches = new Map<SettingKey, Partial<Settings>>();
   let proxyAddressAt = "";

@@ -90,7 +90,8 @@ export async function endures(t: Tap, { suite, filter, disturbances }: Plan): Pr
   await startFirewall(host);
   const started = now();
   const askers = await startAskers(host);
-  const whole = filter === "nftables" ? nftWhole : iptablesWhole;
+  // With all that status looks at: after a boot, the host's addresses come one after another.
+  const whole = `{ ${filter === "nftables" ? nftWhole : iptablesWhole}; } && ec2metaproxy firewall status`;
   for (const { what, disturb } of disturbances) {
     await settle();
     const { rulesBackAfter, unserved, answers, leaks } = await observe(host, askers, whole, () =>

@@ -45,6 +45,9 @@ export const silent: Log = { debug() {}, info() {}, warn() {}, error() {} };
 
 export type Said = { readonly code: ExitCode; readonly text: string };
 
+/** Where the services of test/netns/world.ts listen. */
+export const ports = { proxy: 18_000, credentials: 18_008, metrics: 18_009 } as const;
+
 /** `ec2metaproxy firewall ACTION` in the host's namespace. Without `backend` the settings decide. */
 export async function command(
   run: Run,
@@ -55,6 +58,6 @@ export async function command(
 ): Promise<Said> {
   const said: string[] = [];
   const options = { action, configPath: "", settingsDirectory, backend, json: false };
-  const code = await firewall(options, 18_000, (text) => said.push(text), log, run);
+  const code = await firewall(options, ports, (text) => said.push(text), log, run);
   return { code, text: said.join("\n") };
 }

@@ -2,7 +2,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import t, { type Test as Tap } from "tap";
 import type { Answer } from "./agent.ts";
-import { command, type Filter, filters } from "./backends.ts";
+import { command, type Filter, filters, ports } from "./backends.ts";
 import { unable } from "./requirements.ts";
 import { type Family, hostOn, hostOnLan, metadata, World } from "./world.ts";
 
@@ -149,8 +149,43 @@ function ask(
 
 const families: readonly Family[] = ["ipv4", "ipv6"];
 
+type Expected = { readonly proxy: string; readonly credentials: string; readonly metrics: string };
+
+/** Direct connections to the services' ports, at each kind of address that the host has. */
+function portCases(
+  world: World,
+  from: string,
+  net: number,
+  family: Family,
+  expected: Expected,
+): readonly Case[] {
+  const places = [
+    { at: "its own bridge's address", address: hostOn(net)[family] },
+    { at: "another bridge's address", address: hostOn(net === 1 ? 2 : 1)[family] },
+    { at: "the LAN address", address: hostOnLan[family] },
+  ];
+  return places.flatMap(({ at, address }) =>
+    (["proxy", "credentials", "metrics"] as const).map((service) =>
+      ask(world, from, `${service} port at ${at}, ${family}`, expected[service], address, ports[service]),
+    ),
+  );
+}
+
 /** What a container may reach when all is in place, or without the redirect: `proxy` says what port 80 gets. */
 function containerCases(world: World, from: string, net: number, port80: string): readonly Case[] {
+  return [
+    ...metadataCases(world, from, port80),
+    ...families.flatMap((family) =>
+      portCases(world, from, net, family, {
+        proxy: "nothing",
+        credentials: from === "unlisted" ? "nothing" : "credentials",
+        metrics: "nothing",
+      }),
+    ),
+  ];
+}
+
+function metadataCases(world: World, from: string, port80: string): readonly Case[] {
   return families.flatMap((family) => {
     const address = metadata[family];
     const udp = (port: number): Case => ({
@@ -171,9 +206,6 @@ function containerCases(world: World, from: string, net: number, port80: string)
         expected: "nothing",
         ask: () => world.ping(from, address),
       },
-      ...(from === "unlisted"
-        ? []
-        : [ask(world, from, `the proxy's port directly, ${family}`, "proxy", hostOn(net)[family], 18_000)]),
     ];
   });
 }
@@ -182,30 +214,21 @@ function hostCases(world: World): readonly Case[] {
   return families.flatMap((family) => [
     ask(world, "host", `metadata port 80, ${family}`, "imds", metadata[family], 80),
     ask(world, "host", `metadata port 8080, ${family}`, "imds", metadata[family], 8080),
-    ask(
-      world,
-      "host",
-      `the proxy's port, ${family}`,
-      "proxy",
-      family === "ipv4" ? "127.0.0.1" : "::1",
-      18_000,
+    ...(["proxy", "credentials", "metrics"] as const).flatMap((service) =>
+      [family === "ipv4" ? "127.0.0.1" : "::1", hostOn(1)[family]].map((address) =>
+        ask(world, "host", `${service} port at ${address}`, service, address, ports[service]),
+      ),
     ),
   ]);
 }
 
-function lanCases(world: World, proxyPort: string): readonly Case[] {
-  return families.flatMap((family) => [
-    ask(world, "lan", `the proxy's port, ${family}`, proxyPort, hostOnLan[family], 18_000),
-    ask(
-      world,
-      "lan",
-      `the proxy's port at a bridge's address, ${family}`,
-      proxyPort,
-      hostOn(1)[family],
-      18_000,
-    ),
-  ]);
+function lanCases(world: World, expected: Expected): readonly Case[] {
+  return families.flatMap((family) => portCases(world, "lan", 1, family, expected));
 }
+
+/** Without rules. */
+const open: Expected = { proxy: "proxy", credentials: "credentials", metrics: "metrics" };
+const shut: Expected = { proxy: "nothing", credentials: "nothing", metrics: "nothing" };
 
 function protectedCases(world: World): readonly Case[] {
   return [
@@ -213,12 +236,9 @@ function protectedCases(world: World): readonly Case[] {
       containerCases(world, container, net, container === "unlisted" ? "nothing" : "proxy"),
     ),
     ...families.map((family) =>
-      ask(world, "unlisted", `the proxy's port directly, ${family}`, "nothing", hostOn(5)[family], 18_000),
-    ),
-    ...families.map((family) =>
       ask(world, "lan", `metadata port 80 by way of the host, ${family}`, "nothing", metadata[family], 80),
     ),
-    ...lanCases(world, "nothing"),
+    ...lanCases(world, shut),
     ...hostCases(world),
   ];
 }
@@ -226,7 +246,7 @@ function protectedCases(world: World): readonly Case[] {
 /** The rules are flushed: nobody is served, and nobody reaches the metadata service but the host. */
 function closedCases(world: World): readonly Case[] {
   return [
-    ...bridges.flatMap(({ container, net }) => containerCases(world, container, net, "nothing")),
+    ...bridges.flatMap(({ container }) => metadataCases(world, container, "nothing")),
     ...hostCases(world),
   ];
 }
@@ -257,7 +277,8 @@ function leaks(world: World): readonly Case[] {
         ask: () => world.tell("docker", { do: "ask", protocol: "udp", address: metadata[family], port: 53 }),
       }),
     ),
-    ...lanCases(world, "proxy"),
+    ...lanCases(world, open),
+    ...families.flatMap((family) => portCases(world, "docker", 1, family, open)),
     ...hostCases(world),
   ];
 }

@@ -2,16 +2,20 @@ import { execFileSync } from "node:child_process";
 
 /**
  * Why the tests with real packets cannot run here; undefined where they can. On CI they must.
+ * @param more commands that they need beside the usual ones
  * @throws on CI, instead
  */
-export function unable(environment: { readonly CI?: string | undefined }): string | undefined {
-  const reason = lacking();
+export function unable(
+  environment: { readonly CI?: string | undefined },
+  more: readonly string[] = [],
+): string | undefined {
+  const reason = lacking(more);
   if (reason !== undefined && environment.CI === "true")
     throw new Error(`the tests in test/netns cannot run: ${reason}`);
   return reason;
 }
 
-function lacking(): string | undefined {
+function lacking(more: readonly string[]): string | undefined {
   if (process.getuid?.() !== 0) return "they need root, for network namespaces";
   for (const command of [
     "ip",
@@ -21,6 +25,7 @@ function lacking(): string | undefined {
     "ip6tables-legacy",
     "sysctl",
     "ping",
+    ...more,
   ]) {
     try {
       execFileSync("sh", ["-c", `command -v ${command}`], { stdio: "ignore" });

@@ -65,7 +65,8 @@ for (const filter of filters) {
 /** Makes each command that changes something fail, in turn and in every way, on the way from one set of rules to another. */
 async function failures(t: Tap, world: World, filter: Filter, run: Run, settings: SettingsIn): Promise<void> {
   const from = "INTERFACES='docker0'\n";
-  const to = "REJECT_INSTEAD_OF_DROP=yes\nHOST_ACCESS=root\nMETADATA_PORT=81\n";
+  const to =
+    "REJECT_INSTEAD_OF_DROP=yes\nHOST_ACCESS=root\nMETADATA_PORT=81\nMETADATA_IPV4=169.254.169.253\n";
   const apply = (by: Run) => command(by, "apply", settings.directory, filter.backend);
   for (const way of ["refused", "done by half", "killed afterwards"] as const) {
     for (let step = 1; ; step++) {
@@ -73,7 +74,7 @@ async function failures(t: Tap, world: World, filter: Filter, run: Run, settings
       await apply(run);
       const former = rules(world, filter);
       settings(to);
-      const faulty = failing(filter, run, step, way);
+      const faulty = failing(run, step, way);
       const failed = await apply(faulty.run).then(
         () => false,
         () => true,
@@ -90,23 +91,18 @@ async function failures(t: Tap, world: World, filter: Filter, run: Run, settings
 }
 
 /** Conntrack entries, and nft's clearing away of chains that iptables left empty, are no rules; losing that loses nothing. */
-function changes(filter: Filter, name: string, args: readonly string[]): boolean {
-  if (name === "nft") return filter.backend === "nftables" && !args.includes("-c") && !args.includes("list");
+function changes(name: string, args: readonly string[], input: string): boolean {
+  if (name === "nft") return !args.includes("-c") && input.includes("ec2metaproxy");
   if (name === "ip") return args.includes("add") || args.includes("del");
   return name.endsWith("-restore") && !args.includes("--test");
 }
 
-function failing(
-  filter: Filter,
-  run: Run,
-  step: number,
-  way: "refused" | "done by half" | "killed afterwards",
-) {
+function failing(run: Run, step: number, way: "refused" | "done by half" | "killed afterwards") {
   let steps = 0;
   let what = "";
   const refusal: Outcome = { kind: "ran", exitCode: 1, stdout: "", stderr: "made to fail" };
   const faulty: Run = async (name, args, input) => {
-    if (!changes(filter, name, args) || ++steps !== step) return run(name, args, input);
+    if (!changes(name, args, input ?? "") || ++steps !== step) return run(name, args, input);
     what = `${name} ${args.join(" ")}`;
     if (way === "killed afterwards") await run(name, args, input);
     // Its last transaction is refused by the real command, those before it are done.
@@ -151,10 +147,10 @@ function state(world: World, filter: Filter): string {
   return [world.exec("host", "nft", "-s", "list", "ruleset"), ...saved, ...rules].join("\n");
 }
 
-/** The rules alone: an empty chain of the kernel, and the order in which chains are printed, decide over no packet. */
+/** The rules alone: an empty chain of the kernel, and the order in which tables and chains are printed, decide over no packet. */
 function rules(world: World, filter: Filter): string {
   const tables = state(world, filter).split(/^(?=\*|table )/m);
-  if (filter.name === "nftables") return tables.join("");
+  if (filter.name === "nftables") return tables.sort().join("");
   const saved = tables.filter((text) => text.startsWith("*") && /^-A/m.test(text)).sort();
   const lines = saved.flatMap((text) => [
     text.split("\n")[0] ?? "",
@@ -163,7 +159,10 @@ function rules(world: World, filter: Filter): string {
       .filter((line) => /^-A|^\d/.test(line))
       .sort(),
   ]);
-  return lines.join("\n");
+  const frames = world.exec("host", "nft", "-s", "list", "tables", "bridge").includes("ec2metaproxy")
+    ? world.exec("host", "nft", "-s", "list", "table", "bridge", "ec2metaproxy")
+    : "";
+  return [...lines, frames].join("\n");
 }
 
 function counters(world: World, filter: Filter): string {

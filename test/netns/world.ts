@@ -48,22 +48,34 @@ export class World {
       for (const port of [80, 8080]) await world.tell("aws", { ...listen, protocol: "tcp", port });
       for (const port of [53, 80]) await world.tell("aws", { ...listen, protocol: "udp", port });
     }
-    await world.tell("host", { do: "listen", protocol: "tcp", address: "::", port: 18000, banner: "proxy" });
+    for (const [port, banner] of [
+      [18_000, "proxy"],
+      [18_008, "credentials"],
+      [18_009, "metrics"],
+    ] as const) {
+      await world.tell("host", { do: "listen", protocol: "tcp", address: "::", port, banner });
+    }
     return world;
   }
 
   /** A bridge and a container on it, both with IPv4 and IPv6. */
-  addBridge({ name, container, net }: Bridge): void {
+  addBridge(bridge: Bridge): void {
+    const { name, container, net } = bridge;
     this.ip("host", "link", "add", name, "type", "bridge");
-    this.#namespace(container);
-    const veth = `veth-${net}`;
-    this.#veth("host", veth, container, "eth0");
-    this.ip("host", "link", "set", veth, "master", name, "up");
     this.ip("host", "addr", "add", `${hostOn(net).ipv4}/24`, "dev", name);
     this.ip("host", "addr", "add", `${hostOn(net).ipv6}/64`, "dev", name, "nodad");
     this.ip("host", "link", "set", name, "up");
-    this.ip(container, "addr", "add", `172.30.${net}.2/24`, "dev", "eth0");
-    this.ip(container, "addr", "add", `fd30:${net}::2/64`, "dev", "eth0", "nodad");
+    this.addContainer(bridge, container, 2);
+  }
+
+  /** One more container on a bridge, `.last` of its networks. */
+  addContainer({ name, net }: Bridge, container: string, last: number): void {
+    this.#namespace(container);
+    const veth = `veth-${net}-${last}`;
+    this.#veth("host", veth, container, "eth0");
+    this.ip("host", "link", "set", veth, "master", name, "up");
+    this.ip(container, "addr", "add", `172.30.${net}.${last}/24`, "dev", "eth0");
+    this.ip(container, "addr", "add", `fd30:${net}::${last}/64`, "dev", "eth0", "nodad");
     this.ip(container, "link", "set", "eth0", "up");
     this.ip(container, "route", "add", "default", "via", hostOn(net).ipv4);
     this.ip(container, "-6", "route", "add", "default", "via", hostOn(net).ipv6);
@@ -77,10 +89,22 @@ export class World {
     });
   }
 
+  /** An interface's hardware address. */
+  mac(where: string, name: string): string {
+    return /link\/ether (\S+)/.exec(this.ip(where, "link", "show", "dev", name))?.[1] ?? "";
+  }
+
   exec(where: string, command: string, ...args: readonly string[]): string {
     return execFileSync("ip", ["netns", "exec", this.#name(where), command, ...args], {
       encoding: "utf8",
       stdio: ["ignore", "pipe", "pipe"],
+    });
+  }
+
+  /** A process in a namespace that goes on; whoever starts it ends it, by closing its standard input. */
+  spawn(where: string, command: string, ...args: readonly string[]): ChildProcess {
+    return spawn("ip", ["netns", "exec", this.#name(where), command, ...args], {
+      stdio: ["pipe", "ignore", "inherit"],
     });
   }
 

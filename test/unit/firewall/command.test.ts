@@ -1,7 +1,9 @@
 import { join } from "node:path";
 import t from "tap";
-import { type FirewallOptions, firewall } from "../../../src/commands/firewall.ts";
+import { firewall } from "../../../src/commands/firewall.ts";
+import type { FirewallOptions } from "../../../src/commands/firewall-options.ts";
 import { OperatorError, report } from "../../../src/errors.ts";
+import { renderBridgeTable } from "../../../src/firewall/bridge-table.ts";
 import type { Outcome, Run } from "../../../src/firewall/command.ts";
 import { nftables } from "../../../src/firewall/nftables.ts";
 import type { Log } from "../../../src/log.ts";
@@ -11,13 +13,21 @@ const missing: Outcome = { kind: "missing" };
 const says = (stdout: string): Outcome => ({ kind: "ran", exitCode: 0, stdout, stderr: "" });
 const fails = (stderr: string): Outcome => ({ kind: "ran", exitCode: 1, stdout: "", stderr });
 
+const addresses = [
+  /^ip addr show$/,
+  says("2: docker0: <UP>\n    inet 172.17.0.1/16 scope global docker0\n"),
+] as const;
+const frames = renderBridgeTable(["169.254.169.254", "fd00:ec2::254", "172.17.0.1"]);
+
+const noEbtables = [/^ebtables /, missing] as const;
+
 /** A host whose commands answer as given, the first match winning; a command that nobody expects is an error. */
 function host(answers: readonly (readonly [pattern: RegExp, outcome: Outcome])[]) {
   const ran: string[] = [];
   const run: Run = async (command, args) => {
     const line = [command, ...args].join(" ");
     ran.push(line);
-    const answer = answers.find(([pattern]) => pattern.test(line));
+    const answer = [...answers, addresses, noEbtables].find(([pattern]) => pattern.test(line));
     if (answer === undefined) throw new Error(`nobody expects: ${line}`);
     return answer[1];
   };
@@ -41,7 +51,7 @@ async function command(
   const log: Log = { debug() {}, info: note, warn: note, error: note };
   const all = { action: "apply", configPath: "", json: false, ...options } as const;
   try {
-    const code = await firewall(all, 18_000, (text) => printed.push(text), log, run);
+    const code = await firewall(all, { proxy: 18_000 }, (text) => printed.push(text), log, run);
     return { code, printed: printed.join("\n"), logged };
   } catch (error) {
     if (!(error instanceof OperatorError)) throw error;
@@ -49,14 +59,14 @@ async function command(
   }
 }
 
-t.test("render needs no command and no root", async (t) => {
+t.test("render needs no root, and of the host only its addresses", async (t) => {
   const { run, ran } = host([]);
   const said = await command(run, {
     action: "render",
     settingsDirectory: t.testdir({ "firewall.conf": "INTERFACES=docker0" }),
   });
-  t.equal(said.printed, nftables(run).render(rulesOf("INTERFACES=docker0")).trimEnd());
-  t.strictSame(ran, []);
+  t.equal(said.printed, `${nftables(run).render(rulesOf("INTERFACES=docker0"))}${frames}`.trimEnd());
+  t.strictSame(ran, ["ip addr show"]);
 });
 
 t.test("render --backend iptables overrules the settings", async (t) => {
@@ -190,8 +200,6 @@ t.test("HOST_ACCESS lets the named users and the proxy's own through", async (t)
   const said = await command(run, { action: "render", settingsDirectory });
   t.equal(
     said.printed,
-    nftables(run)
-      .render(rulesOf("INTERFACES=docker0\nHOST_ACCESS=root", [0, 998, 1001]))
-      .trimEnd(),
+    `${nftables(run).render(rulesOf("INTERFACES=docker0\nHOST_ACCESS=root", [0, 998, 1001]))}${frames}`.trimEnd(),
   );
 });

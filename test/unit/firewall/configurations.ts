@@ -1,6 +1,6 @@
 import { fileURLToPath } from "node:url";
 import { ruleset } from "../../../src/firewall/ruleset.ts";
-import { parseSettings } from "../../../src/firewall/settings.ts";
+import { type Ports, parseSettings } from "../../../src/firewall/settings.ts";
 
 /** Where the rendered rules of the configurations are kept, `NAME.nftables` and `NAME.iptables`. */
 export const goldenDirectory = fileURLToPath(new URL("../../golden/firewall/", import.meta.url));
@@ -10,10 +10,16 @@ export const configurations: readonly {
   readonly name: string;
   readonly text: string;
   readonly uids?: readonly number[];
+  readonly ports?: Ports;
 }[] = [
   { name: "default", text: "" },
   { name: "one-bridge", text: "INTERFACES=docker0" },
   { name: "other-ports", text: "PROXY_PORT=8181\nMETADATA_PORT=8080" },
+  {
+    name: "guarded-ports",
+    text: "INTERFACES='docker0 br-*'",
+    ports: { proxy: 18_000, credentials: 18_008, metrics: 18_009 },
+  },
   { name: "other-metadata", text: "METADATA_IPV4=192.0.2.254\nMETADATA_IPV6=2001:db8::254" },
   { name: "proxy-address-ipv4", text: "INTERFACES=docker0\nPROXY_ADDRESS=10.0.0.1" },
   { name: "proxy-address-both", text: 'INTERFACES=docker0\nPROXY_ADDRESS="10.0.0.1 fd12::1"' },
@@ -29,8 +35,8 @@ export const configurations: readonly {
 ];
 
 /** The rules of a drop-in's text. @throws if the text has problems */
-export function rulesOf(text: string, uids?: readonly number[]) {
-  const settings = parseSettings([{ path: "firewall.conf", text }], 18_000, () => "");
+export function rulesOf(text: string, uids?: readonly number[], ports: Ports = { proxy: 18_000 }) {
+  const settings = parseSettings([{ path: "firewall.conf", text }], ports, () => "");
   if (!("backend" in settings)) throw new Error(JSON.stringify(settings));
   return ruleset(settings, uids);
 }

@@ -9,11 +9,11 @@ import { configurations, goldenDirectory, rulesOf } from "./configurations.ts";
 const noCommands: Run = (command) => Promise.reject(new Error(`rendering runs ${command}`));
 const backends = [nftables(noCommands), iptables(noCommands, () => Promise.resolve(true))];
 
-for (const { name, text, uids } of configurations) {
+for (const { name, text, uids, ports } of configurations) {
   for (const backend of backends) {
     t.test(`the ${backend.name} rules of ${name} are as they were`, (t) => {
       const file = join(goldenDirectory, `${name}.${backend.name}`);
-      const rendered = backend.render(rulesOf(text, uids));
+      const rendered = backend.render(rulesOf(text, uids, ports));
       if (process.env.UPDATE_GOLDEN === "1") writeFileSync(file, rendered);
       t.equal(rendered, readFileSync(file, "utf8"), "UPDATE_GOLDEN=1 writes what is rendered now");
       t.end();

@@ -58,7 +58,7 @@ const changed: readonly {
   },
   {
     is: "the same rules in another order",
-    listing: listing.replace(/(\t\tiifname "lo" .*\n)(\t\tcounter drop .*\n)/, "$2$1"),
+    listing: listing.replace(/(\t\tiifname "lo" .*\n)(\t\tiifname "docker0" counter reject .*\n)/, "$2$1"),
     missing: ["chain proxy_port: its rules in their order"],
   },
   {

@@ -10,7 +10,7 @@ import {
 
 function parse(...texts: readonly string[]) {
   const files = texts.map((text, index) => ({ path: `${index}.conf`, text }));
-  return parseSettings(files, 18_000, didYouMean);
+  return parseSettings(files, { proxy: 18_000 }, didYouMean);
 }
 
 const good: readonly {
@@ -74,7 +74,7 @@ const good: readonly {
 
 for (const { is, texts, gives } of good) {
   t.test(`${is} is understood`, (t) => {
-    t.strictSame(parse(...texts), { ...defaultSettings(18_000), ...gives });
+    t.strictSame(parse(...texts), { ...defaultSettings({ proxy: 18_000 }), ...gives });
     t.end();
   });
 }

@@ -7,10 +7,10 @@ import { defaultSettings, parseSettings, settingKeys } from "../../../src/firewa
 
 const shipped = join(import.meta.dirname, "../../../firewall");
 const read = (...path: readonly string[]) => readFileSync(join(shipped, ...path), "utf8");
-const parse = (text: string) => parseSettings([{ path: "shipped", text }], 18_000, didYouMean);
+const parse = (text: string) => parseSettings([{ path: "shipped", text }], { proxy: 18_000 }, didYouMean);
 
 t.test("the shipped firewall.conf changes nothing", (t) => {
-  t.strictSame(parse(read("firewall.conf")), defaultSettings(18_000));
+  t.strictSame(parse(read("firewall.conf")), defaultSettings({ proxy: 18_000 }));
   t.end();
 });
 
@@ -20,7 +20,7 @@ t.test("the shipped firewall.conf names every setting once, with its default", (
     .filter((line) => /^#[A-Z0-9_]+=/.test(line));
   const keys = lines.map((line) => line.slice(1, line.indexOf("=")));
   t.strictSame(keys.toSorted(), settingKeys.toSorted());
-  t.strictSame(parse(lines.map((line) => line.slice(1)).join("\n")), defaultSettings(18_000));
+  t.strictSame(parse(lines.map((line) => line.slice(1)).join("\n")), defaultSettings({ proxy: 18_000 }));
   t.end();
 });
 

@@ -1,0 +1,121 @@
+import { isIPv4 } from "node:net";
+import type { HostSources } from "./bridge-table.ts";
+import { failure, type Outcome, type Run, whyNot } from "./command.ts";
+import type { FrameFilter } from "./frame-filter.ts";
+
+/** Two names, so that the new rules are whole before the former ones go. */
+const chainNames = ["EC2METAPROXY", "EC2METAPROXY-2"] as const;
+type ChainName = (typeof chainNames)[number];
+
+/**
+ * ebtables, for a host whose nft knows no bridge family. It is the lesser choice: it reads no address behind a VLAN tag and
+ * none in a neighbour advertisement, and knows ports by their names only.
+ */
+export function ebtables(run: Run): FrameFilter {
+  const nat = (...args: readonly string[]) => run("ebtables", ["-t", "nat", ...args]);
+  const must = async (...args: readonly string[]) => {
+    const outcome = await nat(...args);
+    if (outcome.kind === "missing" || outcome.exitCode !== 0)
+      throw failure(`running ebtables -t nat ${args.join(" ")}`, "ebtables", outcome);
+  };
+  const live = async (): Promise<Live> => {
+    const jumps = rulesIn(await nat("-L", "PREROUTING"));
+    const chains = new Map<ChainName, readonly string[]>();
+    for (const name of chainNames) {
+      const outcome = await nat("-L", name);
+      if (outcome.kind === "ran" && outcome.exitCode === 0) chains.set(name, rulesIn(outcome));
+    }
+    return { jumps: chainNames.filter((name) => jumps.includes(jump(name))), first: jumps[0], chains };
+  };
+  const drop = async (name: ChainName, { jumps, chains }: Live) => {
+    if (jumps.includes(name)) await must("-D", "PREROUTING", ...jump(name).split(" "));
+    if (!chains.has(name)) return;
+    await must("-F", name);
+    await must("-X", name);
+  };
+  /** The rules in a chain of their own, jumped to before the former chain goes. */
+  const replace = async (rules: readonly string[]) => {
+    const former = await live();
+    const [name, other] = former.jumps.includes(chainNames[0]) ? chainNames.toReversed() : chainNames;
+    if (name === undefined || other === undefined) return;
+    await drop(name, former);
+    await must("-N", name, "-P", "RETURN");
+    for (const rule of rules) await must("-A", name, ...rule.split(" "));
+    await must("-I", "PREROUTING", ...jump(name).split(" "));
+    await drop(other, former);
+  };
+  return {
+    place: "ebtables chain EC2METAPROXY",
+    open: "forged neighbour advertisements pass, frames with another VLAN tag than 802.1Q's 0, and ports that are not called veth*",
+    render: (sources) =>
+      rulesOf(sources)
+        .map((rule) => `ebtables -t nat -A ${chainNames[0]} ${rule}\n`)
+        .join(""),
+    async obstacle() {
+      const outcome = await nat("-L", "PREROUTING");
+      return outcome.kind === "ran" && outcome.exitCode === 0 ? undefined : whyNot("ebtables", outcome);
+    },
+    async compare(sources) {
+      const { jumps, first, chains } = await live();
+      const [name] = jumps;
+      const expected = rulesOf(sources);
+      const found = name === undefined ? [] : (chains.get(name) ?? []);
+      const say = (rule: string) => `ebtables -t nat -A ${name ?? chainNames[0]} ${rule}`;
+      const missing = expected.filter((rule) => !found.includes(rule)).map(say);
+      // Somebody's accept before ours would let all pass.
+      if (name === undefined || first !== jump(name))
+        missing.unshift(`ebtables -t nat -I PREROUTING ${jump(name ?? chainNames[0])}`);
+      const unexpected = found.filter((rule) => !expected.includes(rule)).map(say);
+      return { present: name !== undefined, missing, unexpected };
+    },
+    async apply(sources) {
+      const { jumps, chains } = await live();
+      const former = jumps[0] === undefined ? undefined : (chains.get(jumps[0]) ?? []);
+      const undo = async () => {
+        if (former !== undefined) return replace(former);
+        const now = await live();
+        for (const name of chainNames) await drop(name, now);
+      };
+      try {
+        await replace(rulesOf(sources));
+      } catch (error) {
+        await undo();
+        throw error;
+      }
+      return undo;
+    },
+    async remove() {
+      const now = await live();
+      for (const name of chainNames) await drop(name, now);
+      return now.chains.size > 0;
+    },
+  };
+}
+
+type Live = {
+  readonly jumps: readonly ChainName[];
+  /** The first rule of PREROUTING, whoever's it is. */
+  readonly first: string | undefined;
+  readonly chains: ReadonlyMap<ChainName, readonly string[]>;
+};
+
+const jump = (name: ChainName) => `-i veth+ -j ${name}`;
+
+/** In the order and spelling in which `ebtables -L` prints them. */
+function rulesOf(sources: HostSources): readonly string[] {
+  const rules = sources.flatMap((address) =>
+    isIPv4(address)
+      ? [`-p ARP --arp-ip-src ${address} -j DROP`, `-p IPv4 --ip-src ${address} -j DROP`]
+      : [`-p IPv6 --ip6-src ${address} -j DROP`],
+  );
+  // Linux takes a frame with this tag for an untagged one, and nothing behind the tag can be looked at.
+  return ["-p 802_1Q --vlan-id 0 -j DROP", ...rules];
+}
+
+function rulesIn(listing: Outcome): readonly string[] {
+  if (listing.kind === "missing" || listing.exitCode !== 0) return [];
+  return listing.stdout
+    .split("\n")
+    .filter((line) => line.startsWith("-"))
+    .map((line) => line.trim().replace(/(--ip6-src \S+?)\/(?:128|ffff:\S+)/, "$1"));
+}

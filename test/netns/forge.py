@@ -1,0 +1,71 @@
+"""Sends hand-made frames: forge.py INTERFACE, and a line `KIND KEY=VALUE...` for each frame on standard input.
+
+KIND: arp, na, ns, syn. Keys: source, target, about (addresses), to (MAC), port, tags (`8100:0,88a8:5`), hardware and
+operation (of ARP), options (`hop`, `destination`: an extension header before what IPv6 carries).
+"""
+import socket
+import struct
+import sys
+
+interface = sys.argv[1]
+own = open("/sys/class/net/%s/address" % interface).read().strip()
+raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+raw.bind((interface, 0))
+options = {"hop": 0, "destination": 60}
+
+
+def mac(text):
+    return bytes.fromhex(text.replace(":", ""))
+
+
+def packed(address):
+    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+
+
+def checksum(data):
+    total = sum(struct.unpack("!%dH" % ((len(data) + 1) // 2), data + b"\0" * (len(data) % 2)))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def ipv6(given, protocol, payload, offset):
+    source, target = packed(given["source"]), packed(given["target"])
+    pseudo = source + target + struct.pack("!II", len(payload), protocol)
+    payload = payload[:offset] + struct.pack("!H", checksum(pseudo + payload)) + payload[offset + 2 :]
+    first = protocol
+    if "options" in given:
+        # Padding of six bytes (PadN) fills the extension header.
+        payload = struct.pack("!BBBB4x", protocol, 0, 1, 4) + payload
+        first = options[given["options"]]
+    return 0x86DD, struct.pack("!IHBB", 6 << 28, len(payload), first, 255) + source + target + payload
+
+
+def ipv4(given, protocol, payload, offset):
+    source, target = packed(given["source"]), packed(given["target"])
+    pseudo = source + target + struct.pack("!HH", protocol, len(payload))
+    payload = payload[:offset] + struct.pack("!H", checksum(pseudo + payload)) + payload[offset + 2 :]
+    header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 1, 0, 64, protocol, 0) + source + target
+    return 0x0800, header[:10] + struct.pack("!H", checksum(header)) + header[12:] + payload
+
+
+def packet(kind, given):
+    if kind == "arp":
+        fixed = struct.pack("!HHBBH", int(given.get("hardware", 1)), 0x0800, 6, 4, int(given.get("operation", 2)))
+        return 0x0806, fixed + mac(own) + packed(given["source"]) + mac(given["to"]) + packed(given["target"])
+    if kind == "syn":
+        port = int(given["port"])
+        syn = struct.pack("!HHIIBBHHH", port, 7000, 1, 0, 5 << 4, 2, 64240, 0, 0)
+        return (ipv6 if ":" in given["source"] else ipv4)(given, 6, syn, 16)
+    type_, option, flags = (136, 2, 0x20000000) if kind == "na" else (135, 1, 0)
+    lladdr = struct.pack("!BB", option, 1) + mac(own)
+    return ipv6(given, 58, struct.pack("!BBHI", type_, 0, 0, flags) + packed(given["about"]) + lladdr, 2)
+
+
+for line in sys.stdin:
+    kind, *words = line.split()
+    given = dict(word.split("=", 1) for word in words)
+    tags = [tag.split(":") for tag in given.get("tags", "").split(",") if tag]
+    head = b"".join(struct.pack("!HH", int(protocol, 16), int(vlan)) for protocol, vlan in tags)
+    protocol, body = packet(kind, given)
+    raw.send(mac(given["to"]) + mac(own) + head + struct.pack("!H", protocol) + body)

@@ -1,0 +1,321 @@
+import type { ChildProcess } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import t, { type Test as Tap } from "tap";
+import type { Run } from "../../src/firewall/command.ts";
+import { command, filters } from "./backends.ts";
+import { unable } from "./requirements.ts";
+import { hostOn, hostOnLan, metadata, World } from "./world.ts";
+
+const skip = unable(process.env, ["python3", "ss", "ebtables-nft"]) ?? false;
+
+const docker = { name: "docker0", container: "victim", net: 1 } as const;
+const victim = { ipv4: "172.30.1.2", ipv6: "fd30:1::2" } as const;
+const attacker = { ipv4: "172.30.1.3", ipv6: "fd30:1::3" } as const;
+/** Nobody gave it to anybody: a virtual address that moves between containers. */
+const shared = "172.30.1.77";
+const host = hostOn(1);
+
+/** What the sender claims, and how the victim shows that it believed it. */
+type Frame = {
+  readonly what: string;
+  readonly kind: "arp" | "na" | "ns" | "syn";
+  readonly source: string;
+  /** The address that an NA or NS is about. */
+  readonly about?: string;
+  readonly more?: readonly string[];
+};
+
+/** Linux takes a tag with VLAN 0, and several of them, for none. */
+const tagged = [
+  { name: "VLAN 0", tags: "tags=8100:0" },
+  { name: "802.1ad VLAN 0", tags: "tags=88a8:0" },
+  { name: "two VLAN 0", tags: "tags=8100:0,8100:0" },
+  { name: "802.1ad and VLAN 0", tags: "tags=88a8:0,8100:0" },
+  { name: "VLAN 0 and 802.1ad", tags: "tags=8100:0,88a8:0" },
+  { name: "three VLAN 0", tags: "tags=8100:0,8100:0,8100:0" },
+] as const;
+
+function inEachTag(frame: Frame, tags: readonly (typeof tagged)[number][] = tagged): readonly Frame[] {
+  const inTag = tags.map(
+    ({ name, tags }): Frame => ({
+      ...frame,
+      what: `${frame.what}, ${name}`,
+      more: [...(frame.more ?? []), tags],
+    }),
+  );
+  return [frame, ...inTag];
+}
+
+function forged(linkLocal: string): readonly Frame[] {
+  const advertisement = { kind: "na", source: attacker.ipv6, about: host.ipv6 } as const;
+  return [
+    ...inEachTag({ what: "ARP reply for the host", kind: "arp", source: host.ipv4 }),
+    { what: "ARP request as the host", kind: "arp", source: host.ipv4, more: ["operation=1"] },
+    ...inEachTag({ what: "ARP hardware type 6", kind: "arp", source: host.ipv4, more: ["hardware=6"] }),
+    ...inEachTag({ what: "NA for the host", ...advertisement }),
+    { what: "NA for the host's link-local address", ...advertisement, about: linkLocal },
+    { what: "NA behind a hop-by-hop header", ...advertisement, more: ["options=hop"] },
+    { what: "NA behind destination options", ...advertisement, more: ["options=destination"] },
+    { what: "NS as the host", kind: "ns", source: host.ipv6, about: victim.ipv6 },
+    { what: "NS as the host's link-local address", kind: "ns", source: linkLocal, about: victim.ipv6 },
+    ...inEachTag({ what: "SYN from the proxy's port", kind: "syn", source: host.ipv4 }),
+    { what: "SYN from the metadata service", kind: "syn", source: metadata.ipv4 },
+    { what: "SYN from the host's LAN address", kind: "syn", source: hostOnLan.ipv4 },
+    { what: "SYN from another bridge's address", kind: "syn", source: "172.30.2.1" },
+    ...inEachTag({
+      what: "IPv6 SYN from the proxy's port",
+      kind: "syn",
+      source: host.ipv6,
+    }),
+    { what: "IPv6 SYN from the metadata service", kind: "syn", source: metadata.ipv6 },
+    {
+      what: "SYN behind a hop-by-hop header",
+      kind: "syn",
+      source: host.ipv6,
+      more: ["options=hop"],
+    },
+    { what: "IPv6 SYN, host's link-local address", kind: "syn", source: linkLocal },
+  ];
+}
+
+const single = tagged.slice(0, 2);
+const honest: readonly Frame[] = [
+  ...inEachTag({ what: "its own ARP reply", kind: "arp", source: attacker.ipv4 }, single),
+  { what: "an ARP reply for a shared address", kind: "arp", source: shared },
+  ...inEachTag({ what: "its own NA", kind: "na", source: attacker.ipv6, about: attacker.ipv6 }, single),
+  ...inEachTag({ what: "its own SYN", kind: "syn", source: attacker.ipv4 }, single),
+  ...inEachTag({ what: "its own IPv6 SYN", kind: "syn", source: attacker.ipv6 }, single),
+  { what: "a SYN from a shared address", kind: "syn", source: shared },
+];
+
+for (const filter of filters) {
+  t.test(`${filter.name}: nobody on a bridge speaks as the host`, { timeout: 300_000, skip }, async (t) => {
+    await using world = await World.make();
+    const run = world.hostRun(filter.rename);
+    const settings = t.testdir({});
+    world.addBridge(docker);
+    world.addBridge({ name: "br-other", container: "other", net: 2 });
+    world.addContainer(docker, "attacker", 3);
+    world.sysctl("victim", "net.ipv4.neigh.eth0.locktime=0");
+    using forger = new Forger(world);
+    const linkLocal = await bridgeLinkLocal(world);
+    const lies = forged(linkLocal);
+    await world.tell("victim", {
+      do: "listen",
+      protocol: "tcp",
+      address: "::",
+      port: 7000,
+      banner: "victim",
+    });
+    const apply = () => command(run, "apply", settings, filter.backend);
+    const status = () => command(run, "status", settings, filter.backend);
+
+    await believes(t, world, forger, `${filter.name}, without rules`, [...lies, ...honest], []);
+    t.match((await apply()).text, "layer 2: table bridge ec2metaproxy");
+    t.equal((await status()).code, 0, "status says that all is in place");
+    await believes(t, world, forger, `${filter.name}, with the rules`, honest, lies);
+    const before = await apply();
+    t.match(before.text, "already in place", "a second apply changes nothing");
+
+    world.exec("host", "nft", "delete", "table", "bridge", "ec2metaproxy");
+    await believes(t, world, forger, `${filter.name}, with all but layer 2`, [...lies, ...honest], []);
+    const lost = await status();
+    t.equal(lost.code, 1);
+    t.match(lost.text, "missing: table bridge ec2metaproxy");
+    await apply();
+    await believes(t, world, forger, `${filter.name}, repaired`, honest, lies);
+
+    const later: Frame = {
+      what: "SYN from a new address",
+      kind: "syn",
+      source: "10.99.0.1",
+    };
+    world.ip("host", "addr", "add", "10.99.0.1/24", "dev", "docker0");
+    await believes(t, world, forger, `${filter.name}, a new address of the host`, [later], []);
+    t.match(await status(), { code: 1, text: "missing: table bridge ec2metaproxy: the address 10.99.0.1" });
+    await apply();
+    await believes(t, world, forger, `${filter.name}, a new address, followed`, honest, [later]);
+    world.ip("host", "addr", "del", "10.99.0.1/24", "dev", "docker0");
+    t.match(await status(), { code: 1, text: "not ours: table bridge ec2metaproxy: the address 10.99.0.1" });
+
+    writeFileSync(join(settings, "firewall.conf"), "LAYER2=off\n");
+    t.match((await apply()).text, "LAYER 2 OPEN: a neighbour with NET_RAW can speak as the host");
+    t.match(await status(), { code: 0, text: "LAYER 2 OPEN" });
+    await believes(t, world, forger, `${filter.name}, LAYER2=off`, [...lies, ...honest], []);
+    writeFileSync(join(settings, "firewall.conf"), "");
+    await apply();
+    await command(run, "remove", settings);
+    t.notMatch(world.exec("host", "nft", "list", "tables"), "ec2metaproxy", "remove takes the table away");
+  });
+}
+
+t.test(
+  "ebtables: where nft knows no bridge family, as far as it goes",
+  { timeout: 300_000, skip },
+  async (t) => {
+    await using world = await World.make();
+    const modern = world.hostRun((name) => name.replace(/^ebtables$/, "ebtables-nft"));
+    const refusal = "Error: Could not process rule: Operation not supported";
+    const run: Run = async (name, args, input = "") =>
+      name === "nft" && `${args.join(" ")}${input}`.includes("bridge ")
+        ? { kind: "ran", exitCode: 1, stdout: "", stderr: refusal }
+        : modern(name, args, input);
+    const settings = t.testdir({});
+    world.addBridge(docker);
+    world.addBridge({ name: "br-other", container: "other", net: 2 });
+    world.addContainer(docker, "attacker", 3);
+    await world.tell("victim", {
+      do: "listen",
+      protocol: "tcp",
+      address: "::",
+      port: 7000,
+      banner: "victim",
+    });
+    world.sysctl("victim", "net.ipv4.neigh.eth0.locktime=0");
+    using forger = new Forger(world);
+    const lies = forged(await bridgeLinkLocal(world));
+    const vlan0 = ({ more = [] }: Frame) => more.some((word) => word.startsWith("tags=8100:0"));
+    const passes = (frame: Frame) =>
+      (frame.kind === "na" && !vlan0(frame)) || frame.more?.some((word) => word.startsWith("tags=88a8"));
+    const apply = () => command(run, "apply", settings);
+
+    t.match(
+      (await apply()).text,
+      "layer 2: ebtables chain EC2METAPROXY, BUT forged neighbour advertisements pass",
+    );
+    t.match((await apply()).text, "already in place", "a second apply changes nothing");
+    const open = [...lies.filter(passes), ...honest.filter((frame) => !vlan0(frame))];
+    await believes(
+      t,
+      world,
+      forger,
+      "ebtables",
+      open,
+      [...lies, ...honest].filter((frame) => !open.includes(frame)),
+    );
+    world.ip("host", "addr", "add", "10.99.0.1/24", "dev", "docker0");
+    t.match(await command(run, "status", settings), { code: 1, text: "--arp-ip-src 10.99.0.1" });
+    await apply();
+    t.match(await command(run, "status", settings), { code: 0 });
+    const saved = world.exec("host", "ebtables-nft-save");
+    const failing: Run = async (name, args, input) =>
+      name.startsWith("iptables") || (name === "nft" && (input ?? "").includes("inet"))
+        ? { kind: "ran", exitCode: 1, stdout: "", stderr: "made to fail" }
+        : run(name, args, input);
+    writeFileSync(join(settings, "firewall.conf"), "METADATA_IPV4=169.254.169.253\n");
+    await t.rejects(command(failing, "apply", settings));
+    const rules = (text: string) =>
+      text
+        .replaceAll("EC2METAPROXY-2", "EC2METAPROXY")
+        .split("\n")
+        .filter((line) => /^-A/.test(line));
+    t.strictSame(
+      rules(world.exec("host", "ebtables-nft-save")),
+      rules(saved),
+      "a failed apply leaves the former rules",
+    );
+    await command(run, "remove", settings);
+    t.notMatch(world.exec("host", "ebtables-nft-save"), "EC2METAPROXY", "remove takes the chain away");
+  },
+);
+
+/** Sends each frame from the attacker, and asserts which of them the victim took for true. */
+async function believes(
+  t: Tap,
+  world: World,
+  forger: Forger,
+  when: string,
+  believed: readonly Frame[],
+  refused: readonly Frame[],
+): Promise<void> {
+  const wrong: string[] = [];
+  for (const [frames, expected] of [
+    [believed, true],
+    [refused, false],
+  ] as const) {
+    for (const frame of frames) {
+      const seen = await victimBelieves(world, forger, frame);
+      if (seen !== expected) wrong.push(`${frame.what}: ${seen ? "believed" : "not believed"}`);
+    }
+  }
+  const count = believed.length + refused.length;
+  t.comment(
+    `table: ${when}: ${believed.length} frames believed, ${refused.length} refused, ${wrong.length} not as expected`,
+  );
+  t.strictSame(wrong, [], `${when}: all ${count} frames are as expected`);
+}
+
+async function victimBelieves(world: World, forger: Forger, frame: Frame): Promise<boolean> {
+  const target = frame.source.includes(":") ? victim.ipv6 : victim.ipv4;
+  const about = frame.about ?? target;
+  const words = [`source=${frame.source}`, `target=${target}`, `about=${about}`, ...(frame.more ?? [])];
+  const neighbour = (address: string, state: string) =>
+    world.ip("victim", "neigh", "replace", address, "lladdr", nobody, "dev", "eth0", "nud", state);
+  if (frame.kind === "syn") {
+    // As after a poisoned ARP: the victim's answers do not come to the one in whose name it was asked, who would reset.
+    for (const address of new Set([host.ipv4, host.ipv6, ...(isOnLink(frame.source) ? [frame.source] : [])]))
+      neighbour(address, "permanent");
+    const port = forger.nextPort();
+    forger.send(frame.kind, ...words, `port=${port}`);
+    return soon(() => world.exec("victim", "ss", "-Hnt", "state", "syn-recv").includes(`:${port}`));
+  }
+  const address = frame.kind === "na" ? about : frame.source;
+  neighbour(address, "stale");
+  // What ARP says within the same tick of the kernel's clock counts as a duplicate, whatever locktime is.
+  await delay(12);
+  forger.send(frame.kind, ...words);
+  return soon(() => world.ip("victim", "neigh", "show", address, "dev", "eth0").includes(forger.mac));
+}
+
+/** Nobody's hardware address. */
+const nobody = "02:00:00:00:00:99";
+
+/** The attacker: a process in its namespace that sends the frames which it is told to. */
+class Forger implements Disposable {
+  readonly mac: string;
+  readonly #child: ChildProcess;
+  readonly #victim: string;
+  #port = 20_000;
+
+  constructor(world: World) {
+    this.mac = world.mac("attacker", "eth0");
+    this.#victim = world.mac("victim", "eth0");
+    this.#child = world.spawn("attacker", "python3", new URL("forge.py", import.meta.url).pathname, "eth0");
+  }
+
+  /** Each SYN has a source port of its own, so that it is told from an earlier one. */
+  nextPort(): number {
+    return ++this.#port;
+  }
+
+  send(...words: readonly string[]): void {
+    this.#child.stdin?.write(`${words.join(" ")} to=${this.#victim}\n`);
+  }
+
+  [Symbol.dispose](): void {
+    this.#child.stdin?.end();
+  }
+}
+
+function isOnLink(address: string): boolean {
+  return /^(172\.30\.1\.|fd30:1:|fe80:)/.test(address);
+}
+
+/** A frame takes microseconds; the machine may be busy. */
+async function soon(holds: () => boolean): Promise<boolean> {
+  for (const waitMs of [2, 5, 20, 40]) {
+    await delay(waitMs);
+    if (holds()) return true;
+  }
+  return false;
+}
+
+async function bridgeLinkLocal(world: World): Promise<string> {
+  for (;;) {
+    const found = /inet6 (fe80\S+)\//.exec(world.ip("host", "-6", "addr", "show", "dev", "docker0"))?.[1];
+    if (found !== undefined) return found;
+    await delay(50);
+  }
+}
