@@ -3,6 +3,7 @@ import type { Config } from "../config/schema.ts";
 import { type ExitCode, exitCodes, explain, OperatorError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { decide, rolePolicy } from "../roles/grant.ts";
+import { hostClocks } from "./clocks.ts";
 import { configuration } from "./configuration.ts";
 import { linkNetworks, takeInventory } from "./inventory.ts";
 
@@ -71,7 +72,7 @@ async function hostFindings(
 ): Promise<Finding[]> {
   // At once: an engine that hangs makes an operator wait once.
   const [{ directory, engines }, beside] = await Promise.all([
-    takeInventory(config, environment, log),
+    takeInventory(config, environment, log, hostClocks()),
     linkNetworks(config, environment),
   ]);
   const containers = directory.containers();

@@ -1,6 +1,7 @@
 import type { Environment } from "../config/load.ts";
 import { type ExitCode, exitCodes, OperatorError } from "../errors.ts";
 import type { Log } from "../log.ts";
+import { hostClocks } from "./clocks.ts";
 import { configuration } from "./configuration.ts";
 import { explain } from "./explain.ts";
 import { takeInventory } from "./inventory.ts";
@@ -14,7 +15,7 @@ export async function explainHere(
 ): Promise<ExitCode> {
   const file = configuration(options.configPath);
   const config = await file.read();
-  const { directory, engines } = await takeInventory(config, environment, log);
+  const { directory, engines } = await takeInventory(config, environment, log, hostClocks());
   const find = async (idOrName: string) => {
     const found = directory.byId(idOrName);
     const absent = engines.find(({ connected }) => !connected);

@@ -4,6 +4,7 @@ import { explain, OperatorError } from "../errors.ts";
 import { Upstream } from "../imds/upstream.ts";
 import type { Log } from "../log.ts";
 import type { HostChecks } from "./check.ts";
+import { hostClocks } from "./clocks.ts";
 import { firewallHere } from "./firewall-here.ts";
 import type { FirewallStatus } from "./firewall-status.ts";
 import { stsSettings } from "./sts-settings.ts";
@@ -17,7 +18,8 @@ export function hostChecks(environment: Environment, log: Log): HostChecks {
       const upstream = new Upstream({
         endpoint: config.metadataEndpoint,
         cacheSeconds: 0,
-        now: Date.now,
+        requestsPerSecond: config.passthrough.requestsPerSecond,
+        now: hostClocks().now,
         timeoutMs,
       });
       try {
@@ -28,7 +30,7 @@ export function hostChecks(environment: Environment, log: Log): HostChecks {
       }
     },
     sts: async (config) => {
-      const sts = openSts(stsSettings(config, environment, log, Date.now));
+      const sts = openSts(stsSettings(config, environment, log, hostClocks()));
       try {
         const region = await sts.region(AbortSignal.timeout(timeoutMs));
         const arn = await sts.callerArn(AbortSignal.timeout(timeoutMs));
@@ -40,7 +42,7 @@ export function hostChecks(environment: Environment, log: Log): HostChecks {
     role: async (config, alias) => {
       const settings = config.aliases[alias];
       const roleArn = settings?.roleArn ?? config.aliasToARN[alias] ?? "";
-      const sts = openSts(stsSettings(config, environment, log, Date.now));
+      const sts = openSts(stsSettings(config, environment, log, hostClocks()));
       const request = {
         roleArn,
         sessionName: "ec2metaproxy-check",

@@ -6,6 +6,7 @@ import { Directory, staticContainer } from "../containers/directory.ts";
 import { connectEngine } from "../containers/docker.ts";
 import { parseDockerHost } from "../containers/endpoint.ts";
 import { type EngineState, watchEngine } from "../containers/watch.ts";
+import type { Clocks } from "../credentials/clock.ts";
 import type { Log } from "../log.ts";
 
 const defaultDockerHost = "unix:///var/run/docker.sock";
@@ -48,10 +49,18 @@ export async function takeInventory(
   config: Config,
   environment: Pick<Environment, "dockerHost">,
   log: Log,
+  clocks: Clocks,
 ): Promise<{ readonly directory: Directory; readonly engines: readonly EngineState[] }> {
   const directory = new Directory({ statics: staticsOf(config) });
   const watches = engineHosts(config, environment).map((host) =>
-    watchEngine({ host, ...(config.dockerTls && { tls: config.dockerTls }), directory, log }),
+    watchEngine({
+      host,
+      ...(config.dockerTls && { tls: config.dockerTls }),
+      directory,
+      log,
+      ...clocks,
+      random: Math.random,
+    }),
   );
   await Promise.race([
     Promise.all(watches.map(({ settled }) => settled)),

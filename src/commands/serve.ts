@@ -10,7 +10,6 @@ import { Directory } from "../containers/directory.ts";
 import { Provenance } from "../containers/provenance.ts";
 import { watchEngine } from "../containers/watch.ts";
 import { CredentialCache } from "../credentials/cache.ts";
-import { forwardClock } from "../credentials/clock.ts";
 import { openSts } from "../credentials/sts.ts";
 import { type ExitCode, exitCodes, explain, OperatorError, problemLine } from "../errors.ts";
 import { Callers } from "../imds/callers.ts";
@@ -30,6 +29,7 @@ import { rolePolicy } from "../roles/grant.ts";
 import { inheritedSockets } from "../systemd/listen-fds.ts";
 import { notifier } from "../systemd/notify.ts";
 import { version } from "../version.ts";
+import { hostClocks } from "./clocks.ts";
 import { configuration } from "./configuration.ts";
 import { connectionLimits, openFilesLimit } from "./descriptors.ts";
 import { engineHosts, staticsOf } from "./inventory.ts";
@@ -57,8 +57,8 @@ const firstListMs = 5_000;
 
 /** Runs the proxy until it is told to stop. The composition root: everything is wired here, and nowhere else. */
 export async function serve(options: ServeOptions, environment: Environment, host: Host): Promise<ExitCode> {
-  // Waits and life times must not grow when somebody sets the clock back.
-  const now = forwardClock(Date.now);
+  const clocks = hostClocks();
+  const { now } = clocks;
   const file = configuration(options.configPath, options.overrides);
   let config = await file.read();
   const log = openLog({
@@ -78,11 +78,11 @@ export async function serve(options: ServeOptions, environment: Environment, hos
   const callers = new Callers(rolePolicy(config), undefined);
 
   // What: credentials from STS, everything else from the real metadata service.
-  const sts = openSts(stsSettings(config, environment, log, now));
+  const sts = openSts(stsSettings(config, environment, log, clocks));
   open.defer(() => sts.close());
   const credentials = new CredentialCache({
     assumeRole: sts.assumeRole,
-    now,
+    ...clocks,
     random: Math.random,
     schedule: (delayMs, run) => {
       const timer = setTimeout(run, delayMs);
@@ -99,6 +99,7 @@ export async function serve(options: ServeOptions, environment: Environment, hos
   const upstream = new Upstream({
     endpoint: config.metadataEndpoint,
     cacheSeconds: config.passthrough.cacheSeconds,
+    requestsPerSecond: config.passthrough.requestsPerSecond,
     now,
   });
   open.defer(() => upstream.close());
@@ -114,6 +115,8 @@ export async function serve(options: ServeOptions, environment: Environment, hos
       ...(config.dockerTls && { tls: config.dockerTls }),
       directory,
       log,
+      ...clocks,
+      random: Math.random,
       onChange: prefetching.onChange,
     }),
   );

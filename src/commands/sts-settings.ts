@@ -1,15 +1,11 @@
 import type { Environment } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
+import type { Clocks } from "../credentials/clock.ts";
 import type { StsSettings } from "../credentials/sts.ts";
 import type { Log } from "../log.ts";
 
 /** How STS is reached: the configuration first, then the environment, then what the instance says of itself. */
-export function stsSettings(
-  config: Config,
-  environment: Environment,
-  log: Log,
-  now: () => number,
-): StsSettings {
+export function stsSettings(config: Config, environment: Environment, log: Log, clocks: Clocks): StsSettings {
   const { accessKeyId, secretAccessKey, sessionToken } = environment;
   return {
     metadataEndpoint: config.metadataEndpoint,
@@ -25,6 +21,6 @@ export function stsSettings(
     proxyEnvironment: environment.proxy,
     maxSockets: config.sts.callsInFlight,
     log,
-    now,
+    ...clocks,
   };
 }

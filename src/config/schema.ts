@@ -204,6 +204,14 @@ export const configSchema = z
           .max(3600)
           .default(60)
           .describe("How long answers that do not change on a running instance are kept; 0: not at all."),
+        requestsPerSecond: z
+          .int()
+          .min(1)
+          .max(1_000_000)
+          .default(100)
+          .describe(
+            "Requests a second to the real service, all containers together. An instance has 1,024 packets a second for it and the resolver.",
+          ),
       })
       .prefault({})
       .describe("What is forwarded to the real service."),

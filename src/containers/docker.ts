@@ -1,3 +1,4 @@
+import { constants } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { Agent as HttpAgent } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
@@ -51,7 +52,7 @@ const brief = { [inspect.custom]: () => "Agent" };
 
 /** Connects to an engine and agrees on an API version. */
 export async function connectEngine({ endpoint, tls, callTimeoutMs }: ConnectOptions): Promise<Engine> {
-  const files = await readTls(tls);
+  const files = await within(callTimeoutMs, "reading dockerTls", readTls(tls));
   const agentOptions = { keepAlive: true, maxSockets: 32, ...files };
   const isTls = endpoint.kind === "tcp" && endpoint.tls;
   const agent = Object.assign(isTls ? new HttpsAgent(agentOptions) : new HttpAgent(agentOptions), brief);
@@ -114,7 +115,9 @@ async function readTls(files: TlsFiles): Promise<{ ca?: Buffer; cert?: Buffer; k
   const read: { ca?: Buffer; cert?: Buffer; key?: Buffer } = {};
   for (const name of ["ca", "cert", "key"] as const) {
     const path = files[name];
-    if (path !== undefined) read[name] = await readFile(path);
+    // Without NONBLOCK a FIFO in its place would hold one of the few threads for ever, and one more at each attempt.
+    if (path !== undefined)
+      read[name] = await readFile(path, { flag: constants.O_RDONLY | constants.O_NONBLOCK });
   }
   return read;
 }

@@ -29,6 +29,7 @@ export type FollowerOptions = {
   /** A call failed. `status` undefined: the engine did not answer, and the connection is of no use any more. */
   readonly onFailure: (error: unknown, status: number | undefined) => void;
   readonly procRoot: string;
+  /** For durations, in milliseconds; never goes back and never jumps. */
   readonly now: () => number;
 };
 
@@ -36,6 +37,8 @@ const maxKnown = 2000;
 /** From `network connect` to `start` takes 0.3 s, and longer with slow volumes. */
 const maxStartingMs = 60_000;
 const gatewayNetwork = "docker_gwbridge";
+/** A container that changes without end is looked at without end, but a comparison does not wait for it. */
+const mostRounds = 3;
 
 /**
  * Keeps the directory true to one engine, over one connection to it. Events come in the engine's order. What takes an entry away (`die`,
@@ -196,12 +199,14 @@ export class Follower {
   }
 
   async #repeat(id: string, look: { again: boolean }): Promise<void> {
-    do {
+    for (let round = 0; round < mostRounds; round++) {
       look.again = false;
       const seen = await this.#inquiries.ask("inspect", id, () => this.#inspect(id));
       if (seen !== undefined) this.#apply(id, seen);
-    } while (look.again && !this.#inquiries.stopped);
+      if (!look.again || this.#inquiries.stopped) break;
+    }
     this.#looks.delete(id);
+    if (look.again && !this.#inquiries.stopped) void this.#look(id);
   }
 
   /** `"missing"` where the engine knows no such container. */

@@ -4,6 +4,8 @@ import { readEvent } from "./events.ts";
 import { Follower, type FollowerOptions } from "./follower.ts";
 
 type SessionOptions = Omit<FollowerOptions, "onFailure"> & {
+  /** The wall clock, milliseconds since the epoch: what the engine's own clock shows, or nearly. */
+  readonly wallNow: () => number;
   readonly compareEveryMs: number;
   /** The engine answers, but failed at something; undefined when a whole comparison went well again. */
   readonly onTrouble: (error: string | undefined) => void;
@@ -11,6 +13,8 @@ type SessionOptions = Omit<FollowerOptions, "onFailure"> & {
 
 /** After a refusal of the engine (a 500) the comparison comes sooner. */
 const compareAfterTroubleMs = 2_000;
+/** A step and no drift: both clocks are slewed alike. */
+const stepMs = 1_000;
 
 /** One connection to an engine: subscribed, listed, followed, and compared with the list now and then, until it is of no use any more. */
 export class Session {
@@ -21,6 +25,8 @@ export class Session {
   #comparing: Promise<number> | undefined;
   #comparedAt = Number.NEGATIVE_INFINITY;
   #inTrouble = false;
+  /** The wall clock less the clock for durations, when the events were asked for: constant, unless somebody sets the one. */
+  #offset = 0;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(options: SessionOptions) {
@@ -39,7 +45,9 @@ export class Session {
   /** Resolves when the directory has the engine's containers. */
   async begin(): Promise<void> {
     // Subscribed before listing, and from a little earlier than now: nothing falls between the two.
-    const asked = this.#engine.events(Math.floor(this.#options.now() / 1000) - 2);
+    const { now, wallNow } = this.#options;
+    this.#offset = wallNow() - now();
+    const asked = this.#engine.events(Math.floor(wallNow() / 1000) - 2);
     const events = await Promise.race([asked, this.ended]);
     this.#read(events).catch(this.#end.reject);
     await Promise.race([this.#comparison(), this.ended]);
@@ -60,7 +68,13 @@ export class Session {
   }
 
   async #compareWhenDue(): Promise<void> {
-    const isDue = this.#options.now() - this.#comparedAt >= this.#options.compareEveryMs;
+    const { now, wallNow } = this.#options;
+    // Podman leaves out what is older than the time that was asked for: after the clock was set back, everything until it is there again.
+    if (wallNow() - now() < this.#offset - stepMs) {
+      this.#end.reject(new Error("following the engine's events: the clock was set back"));
+      return;
+    }
+    const isDue = now() - this.#comparedAt >= this.#options.compareEveryMs;
     if (!isDue && !this.#inTrouble) return;
     try {
       const unheard = await this.#comparison();

@@ -14,7 +14,7 @@ export type { Change } from "./follower.ts";
 export type EngineState = {
   readonly host: string;
   readonly connected: boolean;
-  /** Milliseconds since the epoch: when `connected` changed last. */
+  /** Milliseconds since the epoch, by the wall clock of that moment: when `connected` changed last. */
   readonly since: number;
   /** Why it is not connected, or what failed since it was; undefined while all is well. */
   readonly lastError: string | undefined;
@@ -36,6 +36,8 @@ export type WatchTimes = {
   };
   /** The least time from one refresh to the next. */
   readonly refreshEveryMs: number;
+  /** How long a refresh keeps those who wait for it: a client does. The work goes on. */
+  readonly refreshMs: number;
 };
 
 export type WatchOptions = {
@@ -47,8 +49,11 @@ export type WatchOptions = {
   readonly onChange?: (change: Change) => void;
   /** Told when `connected`, `lastError` or the engine's version change. */
   readonly onState?: (state: EngineState) => void;
-  readonly random?: () => number;
-  readonly now?: () => number;
+  readonly random: () => number;
+  /** For durations, in milliseconds; never goes back and never jumps. */
+  readonly now: () => number;
+  /** What this host takes for the time, milliseconds since the epoch; may be set at any time. The engine is asked by it. */
+  readonly wallNow: () => number;
   readonly procRoot?: string;
   readonly times?: Partial<WatchTimes>;
 };
@@ -57,7 +62,10 @@ export type EngineWatch = {
   state(): EngineState;
   /** Settled when the first list is in the directory, or the engine was found absent or silent: the service may say READY. */
   readonly settled: Promise<void>;
-  /** Compares with the engine now, for a caller that nobody knows; shared among those who ask at once. Settles when that is done; never rejects. */
+  /**
+   * Compares with the engine now, for a caller that nobody knows; shared among those who ask at once. Settles when that is done, or after
+   * `refreshMs`; never rejects.
+   */
   refresh(): Promise<void>;
   /** Ends the connection. The containers stay in the directory. */
   stop(): Promise<void>;
@@ -68,6 +76,7 @@ const defaultTimes: WatchTimes = {
   compareEveryMs: 30_000,
   retryMs: { first: 200, longest: 10_000, longestWhileItAnswers: 1_000 },
   refreshEveryMs: 250,
+  refreshMs: 2_000,
 };
 type OwnState = Omit<EngineState, "containers" | "host">;
 
@@ -88,6 +97,7 @@ class Watch {
   readonly #options: WatchOptions;
   readonly #times: WatchTimes;
   readonly #now: () => number;
+  readonly #wallNow: () => number;
   readonly #connect: () => Promise<Engine>;
   /** Outlives a connection: a container that starts again has the same labels and variables. */
   readonly #known = new Map<string, Inspected>();
@@ -108,10 +118,11 @@ class Watch {
   constructor(options: WatchOptions) {
     this.#options = options;
     this.#times = { ...defaultTimes, ...options.times };
-    this.#now = options.now ?? Date.now;
+    this.#now = options.now;
+    this.#wallNow = options.wallNow;
     this.#state = {
       connected: false,
-      since: this.#now(),
+      since: this.#wallNow(),
       lastError: undefined,
       apiVersion: undefined,
       engine: undefined,
@@ -133,7 +144,7 @@ class Watch {
   }
 
   refresh(): Promise<void> {
-    this.#refreshing ??= this.#refresh().finally(() => {
+    this.#refreshing ??= this.#atMost(this.#times.refreshMs, this.#refresh()).finally(() => {
       this.#refreshing = undefined;
     });
     return this.#refreshing;
@@ -147,7 +158,8 @@ class Watch {
   }
 
   async #refresh(): Promise<void> {
-    await this.#pause(this.#refreshedAt + this.#times.refreshEveryMs - this.#now());
+    const { refreshEveryMs } = this.#times;
+    await this.#pause(Math.min(refreshEveryMs, this.#refreshedAt + refreshEveryMs - this.#now()));
     this.#refreshedAt = this.#now();
     if (this.#session !== undefined) return this.#session.compare();
     const attempt = this.#attempt.promise;
@@ -157,7 +169,6 @@ class Watch {
 
   async #keepConnected(): Promise<void> {
     const { first, longest, longestWhileItAnswers } = this.#times.retryMs;
-    const random = this.#options.random ?? Math.random;
     let failures = 0;
     while (!this.#stopping.signal.aborted) {
       const answeredAt = await this.#connectOnce();
@@ -167,7 +178,7 @@ class Watch {
       const limit = answeredAt === undefined ? longest : longestWhileItAnswers;
       const delay = Math.min(limit, first * 2 ** Math.min(failures, 10));
       this.#hurry = new AbortController();
-      await this.#pause(delay * (0.5 + random() / 2), this.#hurry.signal);
+      await this.#pause(delay * (0.5 + this.#options.random() / 2), this.#hurry.signal);
     }
     this.#tellAttempt();
   }
@@ -208,6 +219,7 @@ class Watch {
       onTrouble: (lastError) => this.#set({ lastError }),
       procRoot: procRoot ?? "/proc",
       now: this.#now,
+      wallNow: this.#wallNow,
       compareEveryMs: this.#times.compareEveryMs,
     });
   }
@@ -215,7 +227,7 @@ class Watch {
   #connected(engine: Engine): void {
     const { log, host } = this.#options;
     const { apiVersion, name } = engine;
-    this.#set({ connected: true, since: this.#now(), lastError: undefined, apiVersion, engine: name });
+    this.#set({ connected: true, since: this.#wallNow(), lastError: undefined, apiVersion, engine: name });
     log.info({ host, engine: name, apiVersion, containers: this.state().containers }, "following the engine");
     if (!isTestedApi(apiVersion))
       log.warn({ host, apiVersion }, "the engine's API version is outside the tested range");
@@ -226,7 +238,7 @@ class Watch {
     const { log, host } = this.#options;
     const lastError = explain(error);
     const { connected, lastError: before } = this.#state;
-    this.#set({ connected: false, lastError, since: connected ? this.#now() : this.#state.since });
+    this.#set({ connected: false, lastError, since: connected ? this.#wallNow() : this.#state.since });
     const fields = { host, error: lastError, containers: this.state().containers };
     // Once for each way of failing, not for each attempt.
     const isNews = connected || lastError !== before;
@@ -246,6 +258,16 @@ class Watch {
     this.#settled.resolve();
     this.#attempt.resolve();
     this.#attempt = Promise.withResolvers();
+  }
+
+  /** Settles with the work, or when its time is over. */
+  async #atMost(ms: number, work: Promise<void>): Promise<void> {
+    const done = new AbortController();
+    const late = sleep(ms, undefined, { signal: done.signal }).catch(() => {
+      // The work was faster.
+    });
+    await Promise.race([work, late]);
+    done.abort();
   }
 
   async #pause(ms: number, signal: AbortSignal = this.#stopping.signal): Promise<void> {

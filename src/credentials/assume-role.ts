@@ -57,30 +57,61 @@ const throttlingCodes: ReadonlySet<string> = new Set([
   "PriorRequestNotComplete",
 ]);
 
-/** STS does not like the credentials that we sign with; they may have been replaced since we read them. */
+/** STS does not like the credentials that we sign with, or the clock that we sign by; they may have been replaced since we read them. */
 const hostCredentialCodes: ReadonlySet<string> = new Set([
+  "AuthFailure",
   "ExpiredToken",
   "ExpiredTokenException",
-  "InvalidClientTokenId",
-  "UnrecognizedClientException",
-  "SignatureDoesNotMatch",
   "IncompleteSignature",
+  "IncompleteSignatureException",
   "InvalidAccessKeyId",
+  "InvalidClientTokenId",
+  "InvalidSignatureException",
+  "InvalidToken",
   "MissingAuthenticationToken",
-  "AuthFailure",
+  "MissingAuthenticationTokenException",
+  "NotSignedUp",
+  "OptInRequired",
   "RequestExpired",
+  "RequestInTheFuture",
+  "RequestTimeTooSkewed",
+  "SignatureDoesNotMatch",
+  "TokenRefreshRequired",
+  "UnrecognizedClientException",
+]);
+
+/** STS has trouble of its own, or did not get the call that we sent: nothing is said about the role, whatever the status. */
+const notAboutTheRole: ReadonlySet<string> = new Set([
+  "IDPCommunicationError",
+  "InternalError",
+  "InternalFailure",
+  "InternalServerError",
+  "InvalidAction",
+  "InvalidQueryParameter",
+  "MalformedQueryString",
+  "MissingAction",
+  "RequestTimeout",
+  "RequestTimeoutException",
+  "ServiceFailure",
+  "ServiceUnavailable",
+  "ServiceUnavailableException",
+  "TransactionInProgressException",
+  "UnknownOperationException",
+  "UnsupportedOperation",
 ]);
 
 export function isHostCredentialCode(code: string): boolean {
   return hostCredentialCodes.has(code);
 }
 
-/** By STS's code and status. A 4xx that nobody has listed is a refusal: it would be answered the same way again. */
+/**
+ * By the code and the status of an answer that is known to be STS's (see sts-answer.ts). STS refuses with 400 or 403; a code that nobody has
+ * listed is a refusal there, for it would be answered the same way again. Any other status says nothing about the role.
+ */
 export function kindOf(code: string, httpStatus: number | undefined): FailureKind {
   if (throttlingCodes.has(code) || httpStatus === 429) return "throttled";
-  if (httpStatus === undefined || httpStatus >= 500 || httpStatus < 400) return "temporary";
-  if (httpStatus === 408 || hostCredentialCodes.has(code)) return "temporary";
-  return "refused";
+  if (hostCredentialCodes.has(code) || notAboutTheRole.has(code)) return "temporary";
+  return httpStatus === 400 || httpStatus === 403 ? "refused" : "temporary";
 }
 
 /** STS's answer to more than an hour for a role that was itself assumed by a role. */

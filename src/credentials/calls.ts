@@ -11,11 +11,14 @@ import { CallLanes } from "./lanes.ts";
 import type { CacheLimits } from "./limits.ts";
 import { logFailure, logRefusal, logSuccess } from "./log-lines.ts";
 import { Pace } from "./pace.ts";
+import { mustBeUsable } from "./usable.ts";
 
 export type CallOptions = {
   readonly assumeRole: AssumeRole;
-  /** Milliseconds since the epoch; must never go back: see clock.ts. */
+  /** For durations, in milliseconds; never goes back and never jumps: see clock.ts. */
   readonly now: () => number;
+  /** For what clients are told of the time: milliseconds since the epoch. */
+  readonly wallNow: () => number;
   readonly random: () => number;
   readonly schedule: Schedule;
   readonly log: Log;
@@ -48,8 +51,7 @@ export class RoleCalls {
     if (entry.job.waitedFor) return;
     entry.job.waitedFor = true;
     // Nobody waited so far, so its pause may be a long one.
-    const now = this.#options.now();
-    const soon = entry.failures === 0 ? now : entry.job.triedAt + this.#pauseMs(entry);
+    const soon = entry.failures === 0 ? this.#options.now() : this.#againAt(entry);
     entry.job.notBefore = Math.min(entry.job.notBefore, soon);
     this.lanes.add(entry.job);
   }
@@ -65,7 +67,7 @@ export class RoleCalls {
   unavailable(entry: Entry): CacheAnswer {
     const now = this.#options.now();
     const retryAfterMs = Math.max(1_000, Math.min(entry.job.notBefore - now, 5_000));
-    return unavailableAnswer(entry.lastError, entry.request.roleArn, now, retryAfterMs);
+    return unavailableAnswer(entry.lastError, entry.request.roleArn, this.#options.wallNow(), retryAfterMs);
   }
 
   #call(job: Job): void {
@@ -91,7 +93,12 @@ export class RoleCalls {
     });
     this.#options
       .assumeRole(entry.request, call.signal)
-      .then(end, (error: unknown) => end(asCallError(error)));
+      .then((credentials) => {
+        // Once more, whoever gave them: dead credentials would be renewed at once, and again, without a pause.
+        mustBeUsable(credentials, entry.request);
+        end(credentials);
+      })
+      .catch((error: unknown) => end(asCallError(error)));
   }
 
   /** Returns whether the call is to be made again after the job's pause. */
@@ -117,7 +124,7 @@ export class RoleCalls {
       // In an outage one line speaks for all.
       if (this.pace.state !== "down") logFailure(this.#options.log, entry, result, valid);
     }
-    entry.job.notBefore = this.#options.now() + this.#pauseMs(entry);
+    entry.job.notBefore = this.#againAt(entry);
     return true;
   }
 
@@ -155,13 +162,19 @@ export class RoleCalls {
     entry.job.waitedFor = false;
     entry.job.renewalOf = undefined;
     entry.answerUntil = now + pauseMs;
-    answer(entry, refusedAnswer(error, entry.request.roleArn, now));
+    answer(entry, refusedAnswer(error, entry.request.roleArn, this.#options.wallNow()));
     return false;
   }
 
-  #pauseMs(entry: Entry): number {
+  /** Counted from the last call's start: one that took seconds to fail was a pause itself, and a client that waits must not wait for both. */
+  #againAt(entry: Entry): number {
     const throttled = entry.lastError?.kind === "throttled";
-    return retryMs(entry.failures, { waitedFor: entry.job.waitedFor, throttled }, this.#options.random());
+    const pauseMs = retryMs(
+      entry.failures,
+      { waitedFor: entry.job.waitedFor, throttled },
+      this.#options.random(),
+    );
+    return entry.job.triedAt + pauseMs;
   }
 
   /** An outage has ended: what clients wait for goes now. The rest comes as its pauses end and the renewal lane lets it. */

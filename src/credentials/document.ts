@@ -1,11 +1,11 @@
-/** Temporary credentials of one assumed role session, as this program keeps them. Times are milliseconds since the epoch. */
+/** Temporary credentials of one assumed role session, as this program keeps them. Times are in milliseconds. */
 export type Credentials = {
   readonly accessKeyId: string;
   readonly secretAccessKey: string;
   readonly sessionToken: string;
-  /** As STS said it, by STS's clock: what clients are told. */
+  /** Since the epoch, as STS said it, by STS's clock: what clients are told. */
   readonly expiresAt: number;
-  /** When STS answered, by our clock. */
+  /** When STS answered, by our clock for durations. */
   readonly fetchedAt: number;
   /**
    * How long they live from `fetchedAt` on. Kept beside `expiresAt` because the host's clock may be wrong:
@@ -102,7 +102,7 @@ type Field = readonly [key: string, value: string];
 function credentialFields(credentials: Credentials): Field[] {
   return [
     ["Code", "Success"],
-    ["LastUpdated", timestamp(credentials.fetchedAt)],
+    ["LastUpdated", timestamp(issuedAt(credentials))],
     ["Type", "AWS-HMAC"],
     ["AccessKeyId", credentials.accessKeyId],
     ["SecretAccessKey", credentials.secretAccessKey],
@@ -111,11 +111,16 @@ function credentialFields(credentials: Credentials): Field[] {
   ];
 }
 
+/** By STS's clock, as the expiration beside it is: ours may be wrong. */
+function issuedAt({ expiresAt, lifetimeMs }: Credentials): number {
+  return expiresAt - lifetimeMs;
+}
+
 /** There is no instance profile behind a container's role: the role's own path, name and unique id stand in for one. */
 function infoFields(credentials: Credentials, roleArn: string): Field[] {
   return [
     ["Code", "Success"],
-    ["LastUpdated", timestamp(credentials.fetchedAt)],
+    ["LastUpdated", timestamp(issuedAt(credentials))],
     ["InstanceProfileArn", roleArn.replace(":role/", ":instance-profile/")],
     ["InstanceProfileId", credentials.assumedRoleId.split(":", 1)[0] ?? ""],
   ];

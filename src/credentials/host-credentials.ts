@@ -1,13 +1,13 @@
 import { explain } from "../errors.ts";
 import { AssumeRoleError } from "./assume-role.ts";
-import { InstanceMetadata } from "./instance-metadata.ts";
+import { InstanceMetadata, type MetadataAnswer } from "./instance-metadata.ts";
 
 /** The keys that sign calls to STS. The same object until they are replaced. */
 export type HostKeys = {
   readonly accessKeyId: string;
   readonly secretAccessKey: string;
   readonly sessionToken: string | undefined;
-  /** Milliseconds since the epoch; undefined for keys that do not expire, or of which nobody knows it. */
+  /** By our clock for durations; undefined for keys that do not expire. */
   readonly expiresAt: number | undefined;
 };
 
@@ -15,6 +15,9 @@ export type HostKeys = {
 const renewBeforeMs = 10 * 60_000;
 /** Near the end, and when STS refuses, IMDS is asked again, but no more often than this. */
 const leastPauseMs = 5_000;
+/** What an instance has from its profile lives for six hours; what claims more, or says nothing, is read again after so long. */
+const longestMs = 6 * 3_600_000;
+const regionPath = "/latest/meta-data/placement/region";
 const listPath = "/latest/meta-data/iam/security-credentials/";
 
 /**
@@ -26,22 +29,26 @@ export class HostCredentials {
   readonly #metadata: InstanceMetadata;
   readonly #endpoint: string;
   readonly #now: () => number;
+  readonly #wallNow: () => number;
   #keys: HostKeys | undefined;
   #readAt = Number.NEGATIVE_INFINITY;
   #reading: Promise<HostKeys> | undefined;
   #region: string | undefined;
+  #readingRegion: Promise<string> | undefined;
 
   constructor(options: {
     readonly metadataEndpoint: string;
     readonly environmentKeys: HostKeys | undefined;
     readonly timeoutMs: number;
     readonly now: () => number;
+    readonly wallNow: () => number;
   }) {
     this.source = options.environmentKeys === undefined ? "instance profile" : "environment";
     this.#metadata = new InstanceMetadata(options.metadataEndpoint, options.timeoutMs);
     this.#endpoint = options.metadataEndpoint;
     this.#keys = options.environmentKeys;
     this.#now = options.now;
+    this.#wallNow = options.wallNow;
   }
 
   /** For status lines; undefined before the first call. */
@@ -66,10 +73,29 @@ export class HostCredentials {
     return keys.accessKeyId !== rejected.accessKeyId;
   }
 
+  /** What an operator should know of keys that STS did not like; empty where there is nothing to say. */
+  complaint({ expiresAt }: HostKeys): string {
+    if (expiresAt === undefined || expiresAt > this.#now()) return "";
+    const seconds = Math.round((this.#now() - expiresAt) / 1000);
+    return ` (the host's credentials at ${this.#endpoint} expired ${seconds} s ago, and there are no newer ones)`;
+  }
+
   /** The instance's own region, e.g. `eu-west-1`. */
   async region(): Promise<string> {
-    this.#region ??= await this.#text("/latest/meta-data/placement/region");
-    return this.#region;
+    if (this.#region !== undefined) return this.#region;
+    this.#readingRegion ??= this.#readRegion().finally(() => {
+      this.#readingRegion = undefined;
+    });
+    return this.#readingRegion;
+  }
+
+  async #readRegion(): Promise<string> {
+    const region = (await this.#get(regionPath)).body.trim();
+    // It becomes a part of the host name that is sent signed calls: what is no region must not.
+    if (!/^[a-z]{2,8}(-[a-z0-9]{1,16}){1,5}$/.test(region))
+      throw unavailable(`reading ${this.#endpoint}${regionPath}: the answer is no region`);
+    this.#region = region;
+    return region;
   }
 
   close(): void {
@@ -85,22 +111,28 @@ export class HostCredentials {
 
   async #readNow(): Promise<HostKeys> {
     this.#readAt = this.#now();
-    const role = (await this.#text(listPath)).split("\n", 1)[0]?.trim() ?? "";
+    const role = (await this.#get(listPath)).body.split("\n", 1)[0]?.trim() ?? "";
     if (role === "")
       throw unavailable(`${this.#endpoint} lists no role: the instance has no instance profile`);
-    const keys = parseKeys(await this.#text(`${listPath}${encodeURIComponent(role)}`));
-    if (keys === undefined)
+    const answer = await this.#get(`${listPath}${encodeURIComponent(role)}`);
+    const parsed = parseKeys(answer.body);
+    if (parsed === undefined)
       throw unavailable(`${this.#endpoint} has no credentials for the instance's role ${role}`);
+    // By the service's own clock where it tells it: the host's may be wrong, and may be set while the keys live.
+    const leftMs = parsed.expiration - (answer.at ?? this.#wallNow());
+    const expiresAt = this.#now() + (leftMs < longestMs ? leftMs : longestMs);
+    const { accessKeyId, secretAccessKey, sessionToken } = parsed;
+    const keys = { accessKeyId, secretAccessKey, sessionToken, expiresAt };
     // The same keys stay the same object, so that who compares sees no change.
     if (this.#keys?.accessKeyId !== keys.accessKeyId) this.#keys = keys;
     return this.#keys ?? keys;
   }
 
-  async #text(path: string): Promise<string> {
+  async #get(path: string): Promise<MetadataAnswer> {
     const answer = await this.#metadata.get(path).catch((error: unknown) => {
       throw unavailable(`reading ${this.#endpoint}${path}: ${explain(error)}`);
     });
-    if (answer.status === 200) return answer.body;
+    if (answer.status === 200) return answer;
     const hint =
       answer.status === 403
         ? " (metadata is turned off for this instance, or metadataEndpoint names this proxy)"
@@ -114,7 +146,9 @@ function unavailable(message: string): AssumeRoleError {
 }
 
 /** Undefined for anything that is not a whole and successful answer; its text is never shown, since it may hold a secret. */
-function parseKeys(body: string): HostKeys | undefined {
+function parseKeys(
+  body: string,
+): (Omit<HostKeys, "expiresAt"> & { readonly expiration: number }) | undefined {
   let wire: unknown;
   try {
     wire = JSON.parse(body);
@@ -126,12 +160,12 @@ function parseKeys(body: string): HostKeys | undefined {
     const value: unknown = Reflect.get(wire, name);
     return typeof value === "string" ? value : "";
   };
-  const expiresAt = Date.parse(field("Expiration"));
   const keys = {
     accessKeyId: field("AccessKeyId"),
     secretAccessKey: field("SecretAccessKey"),
     sessionToken: field("Token"),
-    expiresAt: Number.isNaN(expiresAt) ? undefined : expiresAt,
+    // NaN where there is none, or one that cannot be read.
+    expiration: Date.parse(field("Expiration")),
   };
   const whole = field("Code") === "Success" && keys.accessKeyId !== "" && keys.secretAccessKey !== "";
   return whole && keys.sessionToken !== "" ? keys : undefined;

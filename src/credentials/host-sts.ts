@@ -40,6 +40,7 @@ export class HostSts {
         keys === undefined ? undefined : { sessionToken: undefined, ...keys, expiresAt: undefined },
       timeoutMs: this.#timeouts.metadataMs,
       now: settings.now,
+      wallNow: settings.wallNow,
     });
     this.#client = client;
     const { assumeFirst } = settings;
@@ -137,7 +138,8 @@ export class HostSts {
         ) {
           // They had expired, or the instance has got another profile.
           mended.add("keys");
-        } else throw error;
+        } else
+          throw badKeys && source === this.#host ? complaining(error, this.#host.complaint(keys)) : error;
       }
     }
   }
@@ -151,4 +153,9 @@ export class HostSts {
       "assuming the role: STS allows this host one hour at a time, so sessions of one hour are asked for",
     );
   }
+}
+
+function complaining(error: AssumeRoleError, complaint: string): AssumeRoleError {
+  if (complaint === "") return error;
+  return new AssumeRoleError(error.kind, error.code, `${error.message}${complaint}`, error.httpStatus);
 }

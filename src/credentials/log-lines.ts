@@ -21,10 +21,7 @@ export function logRefusal(log: Log, entry: Entry, error: AssumeRoleError, valid
   const state = `refused ${error.code}` as const;
   if (entry.logged === state) return;
   entry.logged = state;
-  log.warn(
-    { ...fieldsOf(entry), code: error.code, reason: error.message, stillValid: valid },
-    "assuming the role: refused",
-  );
+  log.warn({ ...fieldsOf(entry), ...reasonOf(error), stillValid: valid }, "assuming the role: refused");
 }
 
 export function logFailure(log: Log, entry: Entry, error: AssumeRoleError, valid: boolean): void {
@@ -32,17 +29,21 @@ export function logFailure(log: Log, entry: Entry, error: AssumeRoleError, valid
   if (entry.failures < 2 || entry.logged === "failing") return;
   entry.logged = "failing";
   log.warn(
-    { ...fieldsOf(entry), code: error.code, reason: error.message, stillValid: valid },
+    { ...fieldsOf(entry), ...reasonOf(error), stillValid: valid },
     "assuming the role: no answer; trying again",
   );
 }
 
 export function logExpired(log: Log, entry: Entry): void {
   log.error(
-    { ...fieldsOf(entry), code: entry.lastError?.code, reason: entry.lastError?.message },
+    { ...fieldsOf(entry), ...(entry.lastError && reasonOf(entry.lastError)) },
     "credentials have expired and could not be renewed: containers get 503",
   );
   entry.logged = "failing";
+}
+
+function reasonOf({ code, message, httpStatus }: AssumeRoleError): LogFields {
+  return { code, reason: message, ...(httpStatus !== undefined && { httpStatus }) };
 }
 
 function fieldsOf(entry: Entry): LogFields {

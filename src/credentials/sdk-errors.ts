@@ -20,11 +20,13 @@ export function asAssumeRoleError(error: unknown, aborted: boolean): AssumeRoleE
     textOf(error, "$fault") !== "" &&
     status !== undefined &&
     status >= 400 &&
+    // The SDK's own words for an error without a code.
+    !["Error", "Unknown", "UnknownError", "NotFound"].includes(name) &&
     /^[A-Za-z][\w.]{0,127}$/.test(name)
   ) {
     return new AssumeRoleError(kindOf(name, status), name, message, status);
   }
-  if (/^[A-Z][A-Z0-9_]{2,63}$/.test(code)) return new AssumeRoleError("temporary", code, message);
+  if (/^[A-Z][A-Z0-9_]{2,63}$/.test(code)) return new AssumeRoleError("temporary", code, message, status);
   const answered = status === undefined ? "" : ` (status ${status})`;
   return new AssumeRoleError(
     "temporary",
@@ -37,7 +39,8 @@ export function asAssumeRoleError(error: unknown, aborted: boolean): AssumeRoleE
 function statusOf(error: unknown): number | undefined {
   const metadata = fieldOf(error, "$metadata");
   const response = fieldOf(error, "$response");
-  const status = fieldOf(metadata, "httpStatusCode") ?? fieldOf(response, "statusCode");
+  const status =
+    fieldOf(metadata, "httpStatusCode") ?? fieldOf(response, "statusCode") ?? fieldOf(error, "statusCode"); // the last: a proxy's answer to CONNECT
   return typeof status === "number" ? status : undefined;
 }
 

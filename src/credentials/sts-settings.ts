@@ -25,8 +25,10 @@ export type StsSettings = {
     readonly NO_PROXY?: string;
   };
   readonly log: Log;
-  /** Milliseconds since the epoch; must never go back: see clock.ts. */
+  /** For durations, in milliseconds; never goes back and never jumps: see clock.ts. */
   readonly now: () => number;
+  /** What this host takes for the time, milliseconds since the epoch; may be wrong and may jump. */
+  readonly wallNow: () => number;
   readonly timeouts?: Partial<StsTimeouts>;
   /** Connections to STS at one time; at least as many as calls in flight. */
   readonly maxSockets?: number;
@@ -38,13 +40,14 @@ export type StsConnection = {
   assumeRole(request: RoleRequest, keys: HostKeys, region: string, end: AbortSignal): Promise<Credentials>;
   /** Who these keys are. Needs no permission. */
   callerArn(keys: HostKeys, region: string, end: AbortSignal): Promise<string>;
-  /** How far STS's clock is ahead of ours, by its last answer. */
+  /** How far STS's clock is ahead of our wall clock, by its last answer. */
   readonly clockOffsetMs: number;
   close(): void;
 };
 
 export type StsTimeouts = {
   readonly connectMs: number;
+  /** From the call to the answer's last byte. Below 5 s: a client that waits must not wait longer for the next try. */
   readonly requestMs: number;
   /** For one role with all that it takes: the host's credentials, the first hop, a repetition. */
   readonly deadlineMs: number;
@@ -53,7 +56,7 @@ export type StsTimeouts = {
 
 export const defaultTimeouts: StsTimeouts = {
   connectMs: 2_000,
-  requestMs: 5_000,
+  requestMs: 4_000,
   deadlineMs: 8_000,
   metadataMs: 2_000,
 };

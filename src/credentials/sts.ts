@@ -48,11 +48,18 @@ class StsOnDemand implements StsConnection {
   }
 
   #load(): Promise<StsClient> {
-    this.#loading ??= import("./sts-client.ts").then(({ StsClient }) => {
-      this.#client = new StsClient(this.#settings);
-      if (this.#closed) this.#client.close();
-      return this.#client;
+    this.#loading ??= this.#loadNow().catch((error: unknown) => {
+      // Too many open files, perhaps: the next call may have more luck.
+      this.#loading = undefined;
+      throw error;
     });
     return this.#loading;
+  }
+
+  async #loadNow(): Promise<StsClient> {
+    const { StsClient } = await import("./sts-client.ts");
+    this.#client = new StsClient(this.#settings);
+    if (this.#closed) this.#client.close();
+    return this.#client;
   }
 }

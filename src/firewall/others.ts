@@ -63,34 +63,37 @@ function unlisted(bridges: readonly string[], settings: Settings): readonly stri
     });
 }
 
-/** A drop of another table cannot be overruled from ours, so the operator must let the proxy's port in there. */
+/** A drop of another table cannot be overruled from ours, so the operator must let the services' ports in there. */
 async function inputPolicy(
   run: Run,
   settings: Settings,
   backend: Backend["name"],
   bridges: readonly string[],
 ): Promise<readonly string[]> {
-  const port = settings.proxyPort;
+  const ports = [settings.proxyPort, settings.credentialsPort].filter((port) => port !== undefined);
   const still = "(everybody but containers stays shut out by the rules here)";
-  if (await firewalldRuns(run)) return firewalldNotes(run, settings, bridges);
+  if (await firewalldRuns(run)) return firewalldNotes(run, settings, ports, bridges);
   // Our chain in filter accepts before ufw and its like drop.
   if (backend === "iptables") return [];
   const ufw = await run("ufw", ["status"]);
   if (ufw.kind === "ran" && /^Status: active/m.test(ufw.stdout)) {
-    if (new RegExp(`^${port}(/tcp)?\\s+.*ALLOW`, "m").test(ufw.stdout)) return [];
-    return [`ufw drops the containers' requests: run  ufw allow ${port}/tcp  ${still}`];
+    return ports
+      .filter((port) => !new RegExp(`^${port}(/tcp)?\\s+.*ALLOW`, "m").test(ufw.stdout))
+      .map((port) => `ufw drops the containers' requests: run  ufw allow ${port}/tcp  ${still}`);
   }
   const saved = await run("iptables-save", ["-t", "filter"]);
-  if (
-    saved.kind === "ran" &&
-    /^:INPUT DROP/m.test(saved.stdout) &&
-    !saved.stdout.includes(`--dport ${port} `)
-  ) {
-    return [
-      `the chain INPUT of iptables drops: run  iptables -I INPUT -p tcp --dport ${port} -j ACCEPT  ${still}`,
-    ];
+  const shut =
+    saved.kind === "ran" && /^:INPUT DROP/m.test(saved.stdout)
+      ? ports.filter((port) => !saved.stdout.includes(`--dport ${port} `))
+      : [];
+  if (shut.length > 0) {
+    return shut.map(
+      (port) =>
+        `the chain INPUT of iptables drops: run  iptables -I INPUT -p tcp --dport ${port} -j ACCEPT  ${still}`,
+    );
   }
-  return nftablesPolicy(await run("nft", ["-s", "list", "ruleset"]), port).map((note) => `${note}  ${still}`);
+  const listing = await run("nft", ["-s", "list", "ruleset"]);
+  return ports.flatMap((port) => nftablesPolicy(listing, port).map((note) => `${note}  ${still}`));
 }
 
 function nftablesPolicy(listing: Awaited<ReturnType<Run>>, port: number): readonly string[] {
@@ -121,6 +124,7 @@ async function firewalldRuns(run: Run): Promise<boolean> {
 async function firewalldNotes(
   run: Run,
   settings: Settings,
+  services: readonly number[],
   bridges: readonly string[],
 ): Promise<readonly string[]> {
   const ask = async (...args: string[]): Promise<string> => {
@@ -128,19 +132,28 @@ async function firewalldNotes(
     return outcome.kind === "ran" && outcome.exitCode === 0 ? outcome.stdout.trim() : "";
   };
   const chain = await run("nft", ["list", "chain", "inet", "firewalld", "filter_INPUT"]);
-  if (chain.kind === "ran" && /ct status dnat accept/.test(chain.stdout)) return [];
   const input = await run("iptables-save", ["-t", "filter"]);
-  if (input.kind === "ran" && /^-A INPUT .*--ctstate \S*DNAT\b.* -j ACCEPT$/m.test(input.stdout)) return [];
-  const shut = new Map<string, string[]>();
+  const takesRedirected =
+    (chain.kind === "ran" && /ct status dnat accept/.test(chain.stdout)) ||
+    (input.kind === "ran" && /^-A INPUT .*--ctstate \S*DNAT\b.* -j ACCEPT$/m.test(input.stdout));
+  // What is asked at the credentials port is not redirected.
+  const ports = services.filter((port) => !(takesRedirected && port === settings.proxyPort));
+  if (ports.length === 0) return [];
+  const shut = new Map<string, { readonly bridges: readonly string[]; readonly closed: readonly number[] }>();
   for (const bridge of bridges) {
     if (!settings.interfaces.some((pattern) => matches(pattern, bridge))) continue;
     const zone = (await ask(`--get-zone-of-interface=${bridge}`)) || (await ask("--get-default-zone"));
     const target = await ask("--permanent", `--zone=${zone}`, "--get-target");
-    const open = (await ask(`--zone=${zone}`, `--query-port=${settings.proxyPort}/tcp`)) === "yes";
-    if (zone !== "" && target !== "ACCEPT" && !open) shut.set(zone, [...(shut.get(zone) ?? []), bridge]);
+    const closed: number[] = [];
+    for (const port of ports) {
+      if ((await ask(`--zone=${zone}`, `--query-port=${port}/tcp`)) !== "yes") closed.push(port);
+    }
+    if (zone === "" || target === "ACCEPT" || closed.length === 0) continue;
+    shut.set(zone, { bridges: [...(shut.get(zone)?.bridges ?? []), bridge], closed });
   }
-  return [...shut].map(([zone, names]) => {
-    const open = `firewall-cmd --permanent --zone=${zone} --add-port=${settings.proxyPort}/tcp && firewall-cmd --reload`;
+  return [...shut].map(([zone, { bridges: names, closed }]) => {
+    const adding = closed.map((port) => `--add-port=${port}/tcp`).join(" ");
+    const open = `firewall-cmd --permanent --zone=${zone} ${adding} && firewall-cmd --reload`;
     return `firewalld's zone ${zone} refuses requests from ${names.join(", ")}: run  ${open}`;
   });
 }

@@ -2,11 +2,11 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { failureDocuments } from "../credentials/document.ts";
 import { admitted, noteGrant } from "./callers.ts";
 import { Connections } from "./connection.ts";
-import { type Answer, sendAnswer } from "./errors.ts";
+import { type Answer, retryAfterSeconds, sendAnswer } from "./errors.ts";
 import type { ImdsDependencies } from "./handler.ts";
 import { hostIsOurs } from "./host.ts";
 import { askerOf, isStale } from "./identity.ts";
-import { retryAfterSeconds, type TurnedAway } from "./turn-away.ts";
+import type { TurnedAway } from "./turn-away.ts";
 
 /** Where ECS and EKS serve credentials, beside the address that we were asked at. */
 const namesOfEcs = ["169.254.170.2", "169.254.170.23", "[fd00:ec2::23]", "localhost"];

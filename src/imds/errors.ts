@@ -11,6 +11,9 @@ export type Answer = {
 
 export type ErrorStatus = 400 | 401 | 403 | 404 | 405 | 429 | 500 | 502 | 503 | 504;
 
+/** When a client that was told "full" or "not yet" had better come again. SDKs that retry wait about as long by themselves. */
+export const retryAfterSeconds = 1;
+
 export const ttlHeader = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds";
 
 /** Clients look for `EC2` in it before they believe that this is the metadata service (old Terraform). */

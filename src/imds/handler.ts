@@ -4,14 +4,20 @@ import type { CacheAnswer, CredentialCache } from "../credentials/cache.ts";
 import { explain } from "../errors.ts";
 import { admitted, type Caller, noteGrant } from "./callers.ts";
 import { type Connection, Connections } from "./connection.ts";
-import { answer200, errorAnswers, sendAnswer, tokenMethodAnswer, ttlHeader } from "./errors.ts";
+import {
+  answer200,
+  errorAnswers,
+  retryAfterSeconds,
+  sendAnswer,
+  tokenMethodAnswer,
+  ttlHeader,
+} from "./errors.ts";
 import { hostIsOurs } from "./host.ts";
 import { askerOf, type IdentityDependencies, isStale } from "./identity.ts";
 import { type Classified, classify } from "./paths.ts";
 import { editListing, editVersionRoot, type PassthroughPolicy } from "./policy.ts";
 import type { SessionTokens } from "./session-token.ts";
-import { retryAfterSeconds } from "./turn-away.ts";
-import type { Upstream } from "./upstream.ts";
+import { type Upstream, upstreamCode } from "./upstream.ts";
 
 /** What can change while we run, by a reload; read anew for each request. */
 export type ImdsSettings = {
@@ -131,8 +137,10 @@ export function imdsHandler(
     const { decision, container } = caller;
     /** A listing of the real service, without what is not forwarded. */
     const sendListing = async (path: string, edit: (listing: string) => string) => {
-      const listing = await the.upstream.text(path).catch((error: unknown) => new Error(explain(error)));
-      if (listing instanceof Error) return refuse(503, "upstream", listing.message, caller);
+      const listing = await the.upstream
+        .text(path, container.id, response)
+        .catch((error: unknown) => ({ code: upstreamCode(error), reason: explain(error) }));
+      if (typeof listing === "object") return refuse(503, listing.code, listing.reason, caller);
       if (listing === undefined)
         return refuse(404, "upstream-404", "the instance metadata service has no such listing", caller);
       return sendAnswer(response, answer200("text/plain", edit(listing)), tokenSecondsLeft);
@@ -233,6 +241,7 @@ export function imdsHandler(
             path: asked.path,
             range: request.headers.range,
             tokenSecondsLeft,
+            container: container.id,
           },
           response,
         );
@@ -240,7 +249,7 @@ export function imdsHandler(
         if (result.problem !== undefined) {
           the.refused({
             status: result.status,
-            code: "upstream",
+            code: result.code ?? "upstream",
             reason: result.problem,
             address,
             caller,

@@ -1,6 +1,6 @@
 import { STATUS_CODES } from "node:http";
 import type { Duplex } from "node:stream";
-import type { Answer } from "./errors.ts";
+import { type Answer, retryAfterSeconds } from "./errors.ts";
 
 /** Why a connection is not served, before anything was read from it. */
 export type TurnedAway = {
@@ -17,9 +17,6 @@ const fullAfterMs = 300;
 const mostOfOne = 256;
 /** And of all together. */
 const most = 1_024;
-
-/** When a client that was told "full" or "not yet" had better come again. SDKs that retry wait about as long by themselves. */
-export const retryAfterSeconds = 1;
 
 /**
  * Answers connections without a handler, and closes them: what is no request, what there is no room for, and what is nobody's.

@@ -12,6 +12,14 @@ export class UpstreamError extends Error {
   }
 }
 
+/** The service was not asked: the container has its share under way already, or the service is slow. Coming again later helps. */
+export class UpstreamBusy extends UpstreamError {
+  constructor(message: string) {
+    super(503, message);
+    this.name = "UpstreamBusy";
+  }
+}
+
 /** What of the service's headers goes on to the client: a list of those, so that nothing about our own session slips through. */
 const passedHeaders = ["Accept-Ranges", "Last-Modified", "ETag", "Content-Range"] as const;
 

@@ -1,4 +1,5 @@
 import type { Answer } from "./errors.ts";
+import { KeptAnswers, type KeptLimits } from "./upstream-kept.ts";
 
 /** How answers for a path may be reused. */
 export type Sharing =
@@ -26,72 +27,56 @@ export function sharing(path: string): Sharing {
   return unchanging.has(category) ? "kept" : "joined";
 }
 
-export type CacheLimits = { readonly entries: number; readonly bytes: number };
-
-type Entry = { readonly answer: Answer; readonly until: number; readonly cost: number };
-
 const briefMs = 5000;
-/** What an entry costs beside its body. */
-const overheadBytes = 1024;
+
+/** Of one container. The 25 dated versions times every path below them are some 2,000 answers: nobody needs them all. */
+const mostKept: KeptLimits = { entries: 512, bytes: 1024 * 1024 };
+/** All containers together: room for all that a real service has. */
+const mostKeptInAll: KeptLimits = { entries: 4096, bytes: 16 * 1024 * 1024 };
+/** "No such path" is true of endlessly many paths, so these have a room of their own, and a small one. */
+const mostAbsent: KeptLimits = { entries: 64, bytes: 128 * 1024 };
+const mostAbsentInAll: KeptLimits = { entries: 1024, bytes: 2 * 1024 * 1024 };
 
 /**
  * Answers of the real service, shared by all containers, so that a thousand of them do not use up the 1,024 packets a second that an
- * instance may exchange with it. In order of arrival: at a limit the oldest go.
+ * instance may exchange with it.
  */
 export class UpstreamCache {
   readonly #keepMs: number;
-  readonly #now: () => number;
-  readonly #limits: CacheLimits;
-  readonly #entries = new Map<string, Entry>();
-  readonly #flights = new Map<string, Promise<Answer>>();
-  #bytes = 0;
+  readonly #present: KeptAnswers;
+  readonly #absent: KeptAnswers;
 
-  constructor(options: { cacheSeconds: number; now: () => number; limits?: CacheLimits }) {
+  /** `limits` of one container, `total` of all; `now` in milliseconds, of a clock that is never set back */
+  constructor(options: {
+    readonly cacheSeconds: number;
+    readonly now: () => number;
+    readonly limits?: KeptLimits;
+    readonly total?: KeptLimits;
+  }) {
+    const { now, limits = mostKept, total = mostKeptInAll } = options;
     this.#keepMs = options.cacheSeconds * 1000;
-    this.#now = options.now;
-    this.#limits = options.limits ?? { entries: 1000, bytes: 4 * 1024 * 1024 };
+    this.#present = new KeptAnswers({ now, each: limits, total });
+    this.#absent = new KeptAnswers({ now, each: mostAbsent, total: mostAbsentInAll });
   }
 
-  get(path: string): Answer | undefined {
-    const entry = this.#entries.get(path);
-    if (entry === undefined) return undefined;
-    if (this.#now() < entry.until) return entry.answer;
-    this.#drop(path, entry);
-    return undefined;
+  /** @param asker the container's id; undefined: the proxy itself */
+  get(path: string, asker: string | undefined): Answer | undefined {
+    return this.#present.get(path, asker) ?? this.#absent.get(path, asker);
   }
 
-  /** The kept answer, or the one that is on its way, or a new one from `fetch`. A failure is told to all who wait, and not kept. */
-  read(path: string, fetch: () => Promise<Answer>): Promise<Answer> {
-    const kept = this.get(path);
-    if (kept !== undefined) return Promise.resolve(kept);
-    const flying = this.#flights.get(path);
-    if (flying !== undefined) return flying;
-    const flight = fetch()
-      .then((answer) => {
-        this.#keep(path, answer);
-        return answer;
-      })
-      .finally(() => this.#flights.delete(path));
-    this.#flights.set(path, flight);
-    return flight;
+  /**
+   * @param owner whose question it was
+   * @param shared whether others asked too
+   */
+  keep(path: string, answer: Answer, owner: string | undefined, shared: boolean): void {
+    const forMs = this.#lifetimeMs(path, answer);
+    if (forMs <= 0) return;
+    (answer.status === 200 ? this.#present : this.#absent).keep(path, answer, forMs, owner, shared);
   }
 
   get size(): { readonly entries: number; readonly bytes: number } {
-    return { entries: this.#entries.size, bytes: this.#bytes };
-  }
-
-  #keep(path: string, answer: Answer): void {
-    const cost = overheadBytes + answer.body.length;
-    const forMs = this.#lifetimeMs(path, answer);
-    if (forMs <= 0 || cost > this.#limits.bytes / 16) return;
-    const old = this.#entries.get(path);
-    if (old !== undefined) this.#drop(path, old);
-    this.#entries.set(path, { answer, until: this.#now() + forMs, cost });
-    this.#bytes += cost;
-    for (const [oldest, entry] of this.#entries) {
-      if (this.#entries.size <= this.#limits.entries && this.#bytes <= this.#limits.bytes) break;
-      this.#drop(oldest, entry);
-    }
+    const [present, absent] = [this.#present.size, this.#absent.size];
+    return { entries: present.entries + absent.entries, bytes: present.bytes + absent.bytes };
   }
 
   #lifetimeMs(path: string, answer: Answer): number {
@@ -100,10 +85,5 @@ export class UpstreamCache {
     if (answer.status === 200 && kind === "kept") return this.#keepMs;
     // What is not there may come: an instance that boots has not all its metadata at once.
     return answer.status === 200 || answer.status === 404 ? Math.min(this.#keepMs, briefMs) : 0;
-  }
-
-  #drop(path: string, entry: Entry): void {
-    this.#entries.delete(path);
-    this.#bytes -= entry.cost;
   }
 }

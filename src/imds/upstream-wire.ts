@@ -6,13 +6,17 @@ import {
 } from "node:http";
 import { Agent as HttpsAgent, request as requestHttps } from "node:https";
 import { drain, readBody, UpstreamError } from "./upstream-answer.ts";
+import { queueLimits } from "./upstream-queue.ts";
+import type { UpstreamRate } from "./upstream-rate.ts";
 import { UpstreamToken } from "./upstream-token.ts";
 
 export type WireOptions = {
   /** Origin only, e.g. `http://169.254.169.254`. */
   readonly endpoint: string;
   readonly now: () => number;
-  /** From the request to the answer's headers, the wait for a free connection included. */
+  /** Told of each exchange beyond the one that a request is asked for, and of a service that throttles. */
+  readonly rate: Pick<UpstreamRate, "charge" | "throttled">;
+  /** From the request to the answer's headers. */
   readonly timeoutMs: number;
 };
 
@@ -24,10 +28,8 @@ export type WireRequest = {
   readonly signal?: AbortSignal | undefined;
 };
 
-/** The service caps connections from one instance; a few dozen serve any load that its packet limit lets through. */
-const connections = 32;
-/** Requests under way and waiting. Beyond it a client is better told at once to come again. */
-const mostUnderWay = 1024;
+/** The queue lets fewer of the containers' requests through; the rest is for the proxy's own, so that none waits in the pool. */
+const connections = queueLimits.inFlight + 8;
 
 /**
  * Speaks HTTP with the real service: only GET and HEAD of paths it is given and PUT for its own session token, which no container ever sees.
@@ -40,7 +42,6 @@ export class UpstreamWire {
   readonly #origin: Pick<RequestOptions, "hostname" | "port">;
   readonly #host: string;
   readonly #token: UpstreamToken;
-  #underWay = 0;
 
   constructor(options: WireOptions) {
     const url = new URL(options.endpoint);
@@ -63,26 +64,23 @@ export class UpstreamWire {
    * Rejects with UpstreamError.
    */
   async ask(request: WireRequest): Promise<IncomingMessage> {
-    if (this.#underWay >= mostUnderWay)
-      throw new UpstreamError(
-        503,
-        `asking for ${request.path}: ${mostUnderWay} requests are already waiting`,
-      );
-    this.#underWay++;
-    try {
-      const token = this.#token.living() ?? (await this.#token.fresh());
-      const answer = await this.#get(request, token);
-      if (answer.statusCode !== 401) return answer;
-      drain(answer);
-      this.#token.refused(token);
-      return await this.#get(request, this.#token.living() ?? (await this.#token.fresh()));
-    } finally {
-      this.#underWay--;
-    }
+    const token = this.#token.living() ?? (await this.#token.fresh());
+    const answer = await this.#get(request, token);
+    if (answer.statusCode !== 401) return this.#heeded(answer);
+    drain(answer);
+    this.#token.refused(token);
+    const another = this.#token.living() ?? (await this.#token.fresh());
+    this.#options.rate.charge();
+    return this.#heeded(await this.#get(request, another));
   }
 
   close(): void {
     this.#agent.destroy();
+  }
+
+  #heeded(answer: IncomingMessage): IncomingMessage {
+    if (answer.statusCode === 429 || answer.statusCode === 503) this.#options.rate.throttled();
+    return answer;
   }
 
   async #get(request: WireRequest, token: string): Promise<IncomingMessage> {
@@ -94,6 +92,7 @@ export class UpstreamWire {
 
   async #askToken(ttlSeconds: number): Promise<{ status: number; body: string; ttlHeader: string }> {
     const ttl = ["X-aws-ec2-metadata-token-ttl-seconds", String(ttlSeconds)];
+    this.#options.rate.charge();
     const answer = await this.#send("PUT", "/latest/api/token", [
       "Host",
       this.#host,
@@ -128,10 +127,10 @@ export class UpstreamWire {
       const request = this.#request({ ...this.#origin, agent, method, path, headers });
       let answered = false;
       const abandon = () => request.destroy(new Error("the client went away"));
-      const deadline = setTimeout(
-        () => request.destroy(new Error(`no answer after ${this.#options.timeoutMs} ms`)),
-        this.#options.timeoutMs,
-      );
+      const deadline = setTimeout(() => {
+        this.#options.rate.throttled();
+        request.destroy(new Error(`no answer after ${this.#options.timeoutMs} ms`));
+      }, this.#options.timeoutMs);
       signal?.addEventListener("abort", abandon, { once: true });
       const settle = () => {
         clearTimeout(deadline);
@@ -146,8 +145,10 @@ export class UpstreamWire {
         settle();
         if (answered) return; // its body's reader is told by the answer itself
         const stale = request.reusedSocket && (error.code === "ECONNRESET" || error.code === "EPIPE");
-        if (stale && !again && !signal?.aborted) resolve(this.#send(method, path, headers, signal, true));
-        else fail("", error);
+        if (stale && !again && !signal?.aborted) {
+          this.#options.rate.charge();
+          resolve(this.#send(method, path, headers, signal, true));
+        } else fail("", error);
       });
       request.end();
     });

@@ -35,6 +35,8 @@ for (const filter of filters) {
       judge(t, filter, when, cases, inSummary);
 
     await compare("without rules", leaks(world));
+    othersRedirects(world);
+    await compare("without rules, by somebody else's redirects", translatedCases(world, "docker", open));
     const old = { do: "open", address: metadata.ipv4, port: 80 } as const;
     t.equal(await world.tell("docker", old), "imds", "a connection from before the rules is open");
 
@@ -55,6 +57,14 @@ for (const filter of filters) {
         bridged === "1",
       );
     }
+    await compare("with the rules, by somebody else's redirects", translatedCases(world, "docker", shut));
+    world.exec("host", "nft", "delete", "table", "inet", "others");
+    t.match(
+      await command(run, "status", settings, filter.backend),
+      { code: 1, text: `the address ${hostOn(4).ipv4}` },
+      "status says that the rules for frames do not know the later bridge's address yet",
+    );
+    await command(run, "apply", settings, filter.backend);
     t.equal(
       (await command(run, "status", settings, filter.backend)).code,
       0,
@@ -304,6 +314,32 @@ function rejectedCases(world: World, by: string): readonly Case[] {
 /** The kernel's routing answers one caller five times, then once a second. */
 function refill(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 2_000));
+}
+
+const byRedirect = { proxy: 7000, credentials: 7001, metrics: 7002 } as const;
+
+/** Somebody's rules that lead other ports to those of the proxy: what is translated is not yet what was asked for. */
+function othersRedirects(world: World): void {
+  const rules = (["proxy", "credentials", "metrics"] as const).map(
+    (service) => `tcp dport ${byRedirect[service]} redirect to :${ports[service]};`,
+  );
+  const chain = `chain pre { type nat hook prerouting priority -99; ${rules.join(" ")} }`;
+  world.exec("host", "nft", `table inet others { ${chain}; }`);
+}
+
+function translatedCases(world: World, from: string, expected: Expected): readonly Case[] {
+  return families.flatMap((family) =>
+    (["proxy", "credentials", "metrics"] as const).map((service) =>
+      ask(
+        world,
+        from,
+        `${service} by a redirect, ${family}`,
+        expected[service],
+        hostOn(1)[family],
+        byRedirect[service],
+      ),
+    ),
+  );
 }
 
 function hostUserCases(world: World): readonly Case[] {

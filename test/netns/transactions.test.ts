@@ -150,7 +150,11 @@ function state(world: World, filter: Filter): string {
 /** The rules alone: an empty chain of the kernel, and the order in which tables and chains are printed, decide over no packet. */
 function rules(world: World, filter: Filter): string {
   const tables = state(world, filter).split(/^(?=\*|table )/m);
-  if (filter.name === "nftables") return tables.sort().join("");
+  if (filter.name === "nftables")
+    return tables
+      .map((text) => text.trim())
+      .sort()
+      .join("\n");
   const saved = tables.filter((text) => text.startsWith("*") && /^-A/m.test(text)).sort();
   const lines = saved.flatMap((text) => [
     text.split("\n")[0] ?? "",

@@ -65,6 +65,7 @@ export async function simulateDay(options: DayOptions): Promise<DayResult> {
   const cache = new CredentialCache({
     assumeRole: sts.assumeRole,
     now: time.now,
+    wallNow: time.now,
     schedule: time.schedule,
     random,
     log: linesTo(logLines, time.now),

@@ -53,6 +53,7 @@ export async function simulateFleet(options: FleetOptions): Promise<FleetResult>
     const cache = new CredentialCache({
       assumeRole: sts.assumeRole,
       now: time.now,
+      wallNow: time.now,
       schedule: time.schedule,
       random,
       log: silent,

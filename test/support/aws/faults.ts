@@ -23,6 +23,8 @@ export const noStsFaults = {
   dropConnection: false,
   hang: false,
   status500: false,
+  /** The answer is not STS's but this one of foreign-answers.ts; empty is off. */
+  foreign: "",
   throttle: false,
   /** 200 with XML that ends in the middle of the session token: what a client says of it must not repeat the keys. */
   malformedXml: false,
@@ -34,6 +36,14 @@ export const noStsFaults = {
   chainingLimit: false,
   /** Sessions end after so many seconds, whatever was asked; 0 is off. */
   sessionSeconds: 0,
+  /** What stands as `Expiration`: `-60` or `+60` for seconds from now, `none` for no such element, else the text itself; empty is off. */
+  expiration: "",
+  /** The assumed role's ARN in the answer is this one; empty is off. */
+  answerFor: "",
+  /** No `Date` header. */
+  noDate: false,
+  /** The head of the answer comes at once, its body so much later. */
+  bodyDelayMs: 0,
   /** The server's clock is ahead by so much (Date, signature time, expirations). Only for all calls. */
   clockSkewSeconds: 0,
   /** More calls than this in a second are throttled; 0 is off. Only for all calls. */

@@ -63,7 +63,8 @@ export async function startImds(options: ImdsOptions = {}): Promise<Imds> {
     extra: Extra = {},
   ) => {
     if (!keepAlive) res.shouldKeepAlive = false;
-    const length = { "Content-Length": Buffer.byteLength(body), Server: "EC2ws" };
+    const date = new Date(now()).toUTCString();
+    const length = { "Content-Length": Buffer.byteLength(body), Date: date, Server: "EC2ws" };
     res.writeHead(status, { "Content-Type": contentType, ...extra, ...length });
     res.end(body);
   };

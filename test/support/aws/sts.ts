@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { setTimeout as delay } from "node:timers/promises";
 import { parseAssumeRole } from "./assume-role.ts";
 import { StsFaultSwitches, type StsFaults } from "./faults.ts";
+import { type ForeignAnswer, foreignAnswers } from "./foreign-answers.ts";
 import { type Address, anyLoopbackPort, listenOn } from "./listen.ts";
 import { type Principal, Principals } from "./principals.ts";
 import { Recorder } from "./recorder.ts";
@@ -54,7 +55,15 @@ export type Sts = {
   stop(): Promise<void>;
 };
 
-type Outcome = { readonly status: number; readonly xml: string; readonly outcome: string } | "hang" | "drop";
+type Outcome =
+  | {
+      readonly status: number;
+      readonly xml: string;
+      readonly outcome: string;
+      readonly foreign?: ForeignAnswer;
+    }
+  | "hang"
+  | "drop";
 
 /** The Security Token Service: the Query protocol, with AssumeRole and GetCallerIdentity. */
 export async function startSts(options: StsOptions = {}): Promise<Sts> {
@@ -89,6 +98,10 @@ export async function startSts(options: StsOptions = {}): Promise<Sts> {
     if (set.dropConnection) return "drop";
     if (set.hang) return "hang";
     if (set.status500) return fail(internalFailure);
+    const foreign = foreignAnswers[set.foreign];
+    if (foreign !== undefined)
+      return { status: foreign.status, xml: foreign.body, outcome: set.foreign, foreign };
+    if (set.foreign !== "") throw new Error(`there is no foreign answer ${set.foreign}`);
     if (set.throttle || overRate(set.callsPerSecond)) return fail(throttled);
     const action = form.get("Action") ?? "";
     const version = form.get("Version") ?? "";
@@ -103,7 +116,9 @@ export async function startSts(options: StsOptions = {}): Promise<Sts> {
     if (set.expiredHostToken && caller.kind !== "assumed-role") return fail(expiredToken);
     if (set.regionDisabled) return fail(regionDisabled(caller.accountId));
     const xml =
-      action === "AssumeRole" ? assumeRole(caller, form, set, clock, id) : callerIdentityXml(caller, id);
+      action === "AssumeRole"
+        ? distort(assumeRole(caller, form, set, clock, id), set, clock)
+        : callerIdentityXml(caller, id);
     if (typeof xml !== "string") return fail(xml);
     return set.malformedXml
       ? { status: 200, xml: xml.slice(0, xml.length / 2), outcome: "malformedXml" }
@@ -150,13 +165,21 @@ export async function startSts(options: StsOptions = {}): Promise<Sts> {
     if (decided === "drop") req.socket.destroy();
     if (typeof decided === "string") return;
     res.sendDate = false;
+    const { foreign } = decided;
     res.writeHead(decided.status, {
-      "x-amzn-RequestId": id,
-      "Content-Type": "text/xml",
-      "Content-Length": Buffer.byteLength(decided.xml),
-      Date: new Date(now() + set.clockSkewSeconds * 1000).toUTCString(),
+      ...(foreign?.headers ?? { "x-amzn-RequestId": id, "Content-Type": "text/xml" }),
+      "Content-Length": Buffer.byteLength(decided.xml) + (foreign?.cut ? 100 : 0),
+      ...(!set.noDate && { Date: new Date(now() + set.clockSkewSeconds * 1000).toUTCString() }),
     });
-    res.end(decided.xml);
+    if (foreign?.cut) {
+      res.write(decided.xml, () => req.socket.end());
+      return;
+    }
+    if (set.bodyDelayMs > 0) {
+      res.write(decided.xml.slice(0, 20));
+      await delay(set.bodyDelayMs, undefined, { ref: false });
+      res.end(decided.xml.slice(20));
+    } else res.end(decided.xml);
   };
 
   const handle = (req: IncomingMessage, res: ServerResponse) => {
@@ -181,6 +204,18 @@ export async function startSts(options: StsOptions = {}): Promise<Sts> {
     },
     stop: () => listening.close(),
   };
+}
+
+/** Where something in the answer is to be wrong. */
+function distort(answer: string | StsError, set: StsFaults, clock: number): string | StsError {
+  if (typeof answer !== "string") return answer;
+  let xml = answer;
+  if (set.answerFor !== "") xml = xml.replace(/<Arn>[^<]*<\/Arn>/, `<Arn>${set.answerFor}</Arn>`);
+  if (set.expiration === "") return xml;
+  const seconds = /^[+-]\d+$/.test(set.expiration) ? Number(set.expiration) : undefined;
+  const text = seconds === undefined ? set.expiration : new Date(clock + seconds * 1000).toISOString();
+  const element = set.expiration === "none" ? "" : `<Expiration>${text}</Expiration>`;
+  return xml.replace(/<Expiration>[^<]*<\/Expiration>/, element);
 }
 
 function isForm(req: IncomingMessage): boolean {

@@ -17,6 +17,9 @@ export const times = {
   refreshEveryMs: 10,
 };
 
+/** The clocks and the dice of this machine. */
+export const clocks = { now: () => performance.now(), wallNow: Date.now, random: Math.random };
+
 export function web(ipv4: string, name = "web"): StandInContainer {
   return { id: idOf(name), name, networks: { bridge: { ipv4 } }, env: ["IAM_ROLE=web"] };
 }
@@ -44,6 +47,7 @@ export async function following(
     onChange,
     onState: (state) => void states.push(state),
     times,
+    ...clocks,
     ...options,
   });
   t.teardown(async () => {

@@ -7,7 +7,7 @@ import t from "tap";
 import { Directory } from "../../../src/containers/directory.ts";
 import { watchEngine } from "../../../src/containers/watch.ts";
 import { EngineStandIn } from "../../support/engine/engine.ts";
-import { times, web } from "../../support/engine/following.ts";
+import { clocks, times, web } from "../../support/engine/following.ts";
 
 const log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
 
@@ -47,7 +47,7 @@ t.test("an engine on a TCP port, whatever DOCKER_HOST says", async (t) => {
     delete process.env.DOCKER_TLS_VERIFY;
   });
   const directory = new Directory();
-  const watch = watchEngine({ host: `tcp://127.0.0.1:${port}`, directory, log, times });
+  const watch = watchEngine({ host: `tcp://127.0.0.1:${port}`, directory, log, times, ...clocks });
   await watch.settled;
   t.match(watch.state(), { connected: true, containers: 1 });
   await watch.stop();
@@ -78,7 +78,7 @@ t.test(
       ["with a file that is not there", { ca: `${ca}.missing`, cert, key }, false],
     ] as const;
     for (const [what, tls, expected] of ways) {
-      const watch = watchEngine({ host, tls, directory: new Directory(), log, times });
+      const watch = watchEngine({ host, tls, directory: new Directory(), log, times, ...clocks });
       await watch.settled;
       t.equal(watch.state().connected, expected, what);
       if (!expected) t.match(watch.state().lastError, /./, "and the state says why");

@@ -1,6 +1,5 @@
 import t from "tap";
 import { keyOf } from "../../../src/credentials/assume-role.ts";
-import { forwardClock } from "../../../src/credentials/clock.ts";
 import {
   type Credentials,
   documentsOf,
@@ -114,15 +113,4 @@ const variants: readonly RoleRequest[] = [
 t.test("two requests share a key only if they are equal in every input", async (t) => {
   t.equal(new Set(variants.map(keyOf)).size, variants.length);
   t.equal(keyOf({ ...base, tags: { a: "1", b: "2" } }), keyOf({ ...base, tags: { b: "2", a: "1" } }));
-});
-
-t.test("the clock never goes back, and goes on from where it was", async (t) => {
-  let wall = 1_000;
-  const now = forwardClock(() => wall);
-  wall = 2_000;
-  t.equal(now(), 2_000);
-  wall = 500;
-  t.equal(now(), 2_000);
-  wall = 600;
-  t.equal(now(), 2_100);
 });

@@ -33,6 +33,7 @@ export function givenCache(
   const cache = new CredentialCache({
     assumeRole: sts.assumeRole,
     now: time.now,
+    wallNow: time.now,
     schedule: time.schedule,
     random: seededRandom(options.seed ?? 7),
     log,

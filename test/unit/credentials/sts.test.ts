@@ -35,6 +35,7 @@ async function given(t: Test, settings: Partial<StsSettings> = {}, awsOptions: A
     proxyEnvironment: {},
     log,
     now: Date.now,
+    wallNow: Date.now,
     ...settings,
   });
   t.teardown(() => sts.close());
@@ -346,7 +347,7 @@ t.test("STS goes through the proxy of the environment, the metadata service neve
     endpoint: undefined,
     region: "cn-north-1",
   });
-  t.match(await failureOf(assume("db")), { kind: "temporary" });
+  t.match(await failureOf(assume("db")), { kind: "temporary", httpStatus: 502, message: /502/ });
   t.same(targets, ["CONNECT sts.cn-north-1.amazonaws.com.cn:443"]);
   t.ok(aws.imds.requests.total >= 3);
 });
@@ -401,6 +402,7 @@ t.test("with the cache: 200 ask at once, one call; one role hangs, the others ar
   const cache = new CredentialCache({
     assumeRole: sts.assumeRole,
     now: Date.now,
+    wallNow: Date.now,
     random: Math.random,
     schedule: (delayMs, run) => {
       const timer = setTimeout(run, delayMs);

@@ -79,10 +79,12 @@ export async function givenProxy(t: Test, given: Given = {}) {
     proxyEnvironment: {},
     log: silent,
     now,
+    wallNow: Date.now,
   });
   const credentials = new CredentialCache({
     assumeRole: sts.assumeRole,
     now,
+    wallNow: Date.now,
     random: Math.random,
     schedule: (delayMs, run) => {
       const timer = setTimeout(run, delayMs);
@@ -90,7 +92,7 @@ export async function givenProxy(t: Test, given: Given = {}) {
     },
     log: silent,
   });
-  const upstream = new Upstream({ endpoint: aws.imds.url, cacheSeconds: 60, now });
+  const upstream = new Upstream({ endpoint: aws.imds.url, cacheSeconds: 60, requestsPerSecond: 10_000, now });
   const directory = new Directory({
     statics: [web, db, admin, none, lax].map(({ address, ...declared }) =>
       staticContainer(address, declared),

@@ -648,6 +648,40 @@ t.test("IMDS that is gone gives 503 or 502, and the credentials are served on", 
   t.equal((await proxy.get(web, `${listPath}Web`)).status, 200);
 });
 
+t.test(
+  "a container with too many questions for IMDS under way gets 503, and the others are served",
+  async (t) => {
+    const proxy = await givenProxy(t, { config: { httpTokens: "optional" } });
+    proxy.aws.imds.setFaults({ hang: true, match: "/spot/" });
+    const asking = Array.from({ length: 140 }, (_, nth) =>
+      ask({ port: proxy.port }, "GET", `/latest/meta-data/spot/${nth}`).catch(() => undefined),
+    );
+    const busy = await Promise.any(
+      asking.map(async (one) => {
+        const answer = await one;
+        if (answer === undefined) throw new Error("no answer");
+        return answer;
+      }),
+    );
+    t.equal(busy.status, 503);
+    t.equal(busy.header("retry-after"), "1");
+    t.match(proxy.refusals[0], { status: 503, code: "upstream-busy", reason: /too many of its requests/ });
+    t.match(proxy.refusals[0]?.caller, { container: { name: "web" } });
+    const began = performance.now();
+    for (const path of [
+      "/latest/meta-data/placement/region",
+      "/latest/meta-data/",
+      "/latest/meta-data/events/x",
+    ])
+      t.ok(
+        [200, 404].includes((await ask({ port: proxy.port, from: db.address }, "GET", path)).status),
+        path,
+      );
+    t.ok(performance.now() - began < 1500);
+    await Promise.all(asking);
+  },
+);
+
 t.test("a container that asks too often gets 429, and the others are served", async (t) => {
   const proxy = await givenProxy(t, { config: { limits: { requestsPerSecond: 20 } } });
   const token = await proxy.token(web);

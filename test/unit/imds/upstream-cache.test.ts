@@ -1,8 +1,31 @@
 import t from "tap";
 import type { Answer } from "../../../src/imds/errors.ts";
 import { sharing, UpstreamCache } from "../../../src/imds/upstream-cache.ts";
+import { UpstreamFlights } from "../../../src/imds/upstream-flights.ts";
+import { UpstreamQueue } from "../../../src/imds/upstream-queue.ts";
+import { UpstreamRate } from "../../../src/imds/upstream-rate.ts";
 
 const answer = (body: string, status = 200): Answer => ({ status, headers: [], body });
+/** The cache and the questions for it, as Upstream puts them together. `asker` is a container. */
+function reading(options: ConstructorParameters<typeof UpstreamCache>[0], asker = "one") {
+  const cache = new UpstreamCache(options);
+  const rate = new UpstreamRate(10_000, options.now);
+  const flights = new UpstreamFlights(new UpstreamQueue({ rate, now: options.now }), 2000);
+  return {
+    cache,
+    get: (path: string, by = asker) => cache.get(path, by),
+    read: async (path: string, fetch: () => Promise<Answer>, by = asker) =>
+      cache.get(path, by) ??
+      (await flights.join(path, by, async (first, askers) => {
+        const got = await fetch();
+        cache.keep(path, got, first, askers.size > 1);
+        return got;
+      })),
+    get size() {
+      return cache.size;
+    },
+  };
+}
 const path = (name: string) => `/latest/meta-data/placement/${name}`;
 
 t.test("what may be reused depends on what it is", async (t) => {
@@ -23,7 +46,7 @@ t.test("what may be reused depends on what it is", async (t) => {
 });
 
 t.test("the cache is bounded in entries and bytes, and the oldest go first", async (t) => {
-  const cache = new UpstreamCache({
+  const cache = reading({
     cacheSeconds: 60,
     now: () => 0,
     limits: { entries: 10, bytes: 100_000 },
@@ -41,7 +64,7 @@ t.test("the cache is bounded in entries and bytes, and the oldest go first", asy
 
 t.test("an entry that is read anew is counted once", async (t) => {
   let now = 0;
-  const cache = new UpstreamCache({ cacheSeconds: 1, now: () => now });
+  const cache = reading({ cacheSeconds: 1, now: () => now });
   for (let round = 0; round < 5; round++) {
     await cache.read(path("a"), async () => answer("x"));
     now += 1000;
@@ -52,7 +75,7 @@ t.test("an entry that is read anew is counted once", async (t) => {
 });
 
 t.test("a failure is told to all who wait, and the next one asks again", async (t) => {
-  const cache = new UpstreamCache({ cacheSeconds: 60, now: () => 0 });
+  const cache = reading({ cacheSeconds: 60, now: () => 0 });
   let calls = 0;
   const failing = async () => {
     calls++;
@@ -64,4 +87,51 @@ t.test("a failure is told to all who wait, and the next one asks again", async (
   t.same(await cache.read(path("a"), async () => answer("x")), answer("x"));
   await cache.read(path("b"), async () => answer("", 503));
   t.equal(cache.get(path("b")), undefined, "an error is not kept");
+});
+
+t.test("nothing that a container asks evicts what another uses", async (t) => {
+  const limits = { entries: 20, bytes: 1_000_000 };
+  const { cache, read, get } = reading({ cacheSeconds: 60, now: () => 0, limits });
+  await read(path("region"), async () => answer("eu-west-1"), "neighbour");
+  await read(path("mine-first"), async () => answer("x"), "hog");
+  t.ok(get(path("mine-first"), "neighbour"), "the hog asked first, the neighbour uses it");
+  // Every version times every path: all of them are there, and all are kept answers.
+  for (let version = 0; version < 25; version++)
+    for (let nth = 0; nth < 60; nth++)
+      await read(`/20${10 + version}-01-01/meta-data/placement/${nth}`, async () => answer("x"), "hog");
+  t.same(get(path("region"), "neighbour"), answer("eu-west-1"));
+  t.same(get(path("mine-first"), "neighbour"), answer("x"));
+  t.equal(cache.size.entries, 21);
+  for (let nth = 0; nth < 100; nth++)
+    await read(path(`absent${nth}`), async () => answer("none", 404), "hog");
+  t.same(get(path("region"), "neighbour"), answer("eu-west-1"), "a flood of 404 neither");
+  t.equal(cache.size.entries, 21 + 64, "which have a room of their own");
+});
+
+t.test("where all the room is taken, a new answer is not kept and no living one goes", async (t) => {
+  let now = 0;
+  const each = { entries: 10, bytes: 1_000_000 };
+  const total = { entries: 15, bytes: 1_000_000 };
+  const { cache, read, get } = reading({ cacheSeconds: 60, now: () => now, limits: each, total });
+  for (const by of ["a", "b"])
+    for (let nth = 0; nth < 10; nth++) await read(path(`${by}${nth}`), async () => answer("x"), by);
+  t.equal(cache.size.entries, 15);
+  t.ok(get(path("a0"), "a"), "a was first, and keeps all of it");
+  t.same(await read(path("c"), async () => answer("y"), "c"), answer("y"), "c has its answer");
+  t.equal(get(path("c"), "c"), undefined, "but it is not kept");
+  now = 60_000;
+  await read(path("c"), async () => answer("y"), "c");
+  t.ok(get(path("c"), "c"), "old ones make room");
+  t.equal(cache.size.entries, 1);
+});
+
+t.test("a container whose answers are all in use by others can keep no more than its quota", async (t) => {
+  const limits = { entries: 10, bytes: 1_000_000 };
+  const { cache, read, get } = reading({ cacheSeconds: 60, now: () => 0, limits });
+  for (let nth = 0; nth < 30; nth++) {
+    await read(path(String(nth)), async () => answer("x"), "hog");
+    get(path(String(nth)), "accomplice");
+  }
+  t.equal(cache.size.entries, 10);
+  t.ok(get(path("0"), "hog"));
 });

@@ -27,7 +27,12 @@ async function givenProxy(t: Test, passthrough: object) {
     passthrough,
   });
   const tokens = sessionTokens({ key: Buffer.alloc(32, 1), now: Date.now });
-  const upstream = new Upstream({ endpoint: imds.url, cacheSeconds: 60, now: Date.now });
+  const upstream = new Upstream({
+    endpoint: imds.url,
+    cacheSeconds: 60,
+    requestsPerSecond: 100_000,
+    now: Date.now,
+  });
   const container = staticContainer("127.0.0.1", { name: "web", alias: "web" });
   const now = Date.now();
   const credentials = credentialsAnswer(

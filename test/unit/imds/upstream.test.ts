@@ -54,13 +54,28 @@ function issueToken(response: ServerResponse, nth: number): void {
 
 /** The proxy's side: forwards what it is asked, as the handler does. `ask` is a container. */
 async function proxy(t: Test, options: Partial<UpstreamOptions> & { endpoint: string }) {
-  const upstream = new Upstream({ cacheSeconds: 60, now: Date.now, timeoutMs: 2000, ...options });
+  const upstream = new Upstream({
+    cacheSeconds: 60,
+    requestsPerSecond: 10_000,
+    now: Date.now,
+    timeoutMs: 2000,
+    ...options,
+  });
   const results: ForwardResult[] = [];
   const server = createHttpServer(async (request, response) => {
     const { range } = request.headers;
     const method = request.method === "HEAD" ? "HEAD" : "GET";
     results.push(
-      await upstream.forward({ method, path: request.url ?? "", range, tokenSecondsLeft: 77 }, response),
+      await upstream.forward(
+        {
+          method,
+          path: request.url ?? "",
+          range,
+          tokenSecondsLeft: 77,
+          container: String(request.socket.remotePort),
+        },
+        response,
+      ),
     );
   });
   server.listen(0, "127.0.0.1");
@@ -554,7 +569,7 @@ t.test("proxy variables in the environment are not obeyed", async (t) => {
   const imds = await service(t, (_, response) => response.end("eu-west-1"));
   const trap = await service(t, (_, response) => response.end("trapped"));
   const script = `import { Upstream } from ${JSON.stringify(new URL("../../../src/imds/upstream.ts", import.meta.url).href)};
-    const upstream = new Upstream({ endpoint: ${JSON.stringify(imds.endpoint)}, cacheSeconds: 0, now: Date.now });
+    const upstream = new Upstream({ endpoint: ${JSON.stringify(imds.endpoint)}, cacheSeconds: 0, requestsPerSecond: 100, now: Date.now });
     console.log(await upstream.text("${placement}"));
     upstream.close();`;
   const env = {
