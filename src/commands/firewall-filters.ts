@@ -25,7 +25,7 @@ export async function removeOthers(run: Run, backend: Backend): Promise<void> {
 
 /** The filters for frames, in the order of preference. */
 export function frameFilters(run: Run): readonly FrameFilter[] {
-  return [nftBridge(run), ebtables(run)];
+  return [nftBridge(run, "by kind"), nftBridge(run, "by name"), ebtables(run)];
 }
 
 /** Those of another choice. A host that cannot have such rules has none. */

@@ -12,8 +12,19 @@ export const bridgeTable = "bridge ec2metaproxy";
 /** In the bridge family `dstnat` is the first of all, which is where this hangs. */
 const priorities: Priorities = { dstnat: -300, filter: -200 };
 
-type Line = string | ((sets: Sets) => string);
-type Sets = { readonly ipv4: string; readonly ipv6: string };
+/** How a container's port is told from others. */
+export type PortMatch = "by kind" | "by name";
+
+const portMatches: Readonly<Record<PortMatch, string>> = {
+  // An engine may call a port as it likes; and a network card that is itself on a bridge is none of these, so the real
+  // metadata service's answers come in by it.
+  "by kind": `meta iifkind { "tun", "veth" }`,
+  // For kernels before 5.1: what Docker and netavark call their ports.
+  "by name": `iifname "veth*"`,
+};
+
+type Line = string | ((values: Values) => string);
+type Values = { readonly ipv4: string; readonly ipv6: string; readonly port: string };
 
 /**
  * Everything about a frame is read by its offset, in chains of their own behind `meta protocol`, and none of it by name:
@@ -71,9 +82,7 @@ const chains: readonly (readonly [name: string, lines: readonly Line[]])[] = [
     "prerouting",
     [
       "type filter hook prerouting priority -300; policy accept;",
-      // By kind, because an engine may call a port as it likes; and a network card that is itself on a bridge is none of these,
-      // so the real metadata service's answers come in by it.
-      `meta iifkind { "tun", "veth" } goto from_container`,
+      ({ port }) => `${port} goto from_container`,
     ],
   ],
 ];
@@ -82,20 +91,21 @@ const chains: readonly (readonly [name: string, lines: readonly Line[]])[] = [
 export type HostSources = readonly string[];
 
 /** What `nft -f` takes: the whole table, replaced in one transaction. */
-export function renderBridgeTable(sources: HostSources): string {
-  const text = linesOf(sources).map(
+export function renderBridgeTable(sources: HostSources, ports: PortMatch): string {
+  const text = linesOf(sources, ports).map(
     ([name, lines]) => `\tchain ${name} {\n${lines.map((line) => `\t\t${line}\n`).join("")}\t}\n`,
   );
   return `add table ${bridgeTable}\ndelete table ${bridgeTable}\ntable ${bridgeTable} {\n${text.join("\n")}}\n`;
 }
 
-function linesOf(sources: HostSources): readonly (readonly [string, readonly string[]])[] {
+function linesOf(sources: HostSources, ports: PortMatch): readonly (readonly [string, readonly string[]])[] {
   // With the metadata address there are always two: nft prints a set of one as a plain value.
   const ipv4 = setOf([...sources.filter(isIPv4), "127.0.0.1"].map(hex));
   const ipv6 = setOf([...sources.filter((address) => !isIPv4(address)), "::1"].map(hex));
+  const values = { ipv4, ipv6, port: portMatches[ports] };
   return chains.map(([name, lines]) => [
     name,
-    lines.map((line) => (typeof line === "string" ? line : line({ ipv4, ipv6 }))),
+    lines.map((line) => (typeof line === "string" ? line : line(values))),
   ]);
 }
 
@@ -131,12 +141,16 @@ function addressOf(element: string, bits: 32 | 128): string {
 }
 
 /** @param listing what `nft list table` prints; undefined: there is no such table */
-export function compareBridgeTable(sources: HostSources, listing: string | undefined): Comparison {
+export function compareBridgeTable(
+  sources: HostSources,
+  ports: PortMatch,
+  listing: string | undefined,
+): Comparison {
   if (listing === undefined) return { present: false, missing: [`table ${bridgeTable}`], unexpected: [] };
   const live = chainsOf(listing, bridgeTable, priorities);
   const missing = new Set<string>();
   const unexpected = new Set<string>();
-  for (const [name, lines] of linesOf(sources)) {
+  for (const [name, lines] of linesOf(sources, ports)) {
     const found = live.get(name);
     live.delete(name);
     if (found === undefined) {

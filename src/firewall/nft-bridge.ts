@@ -1,4 +1,4 @@
-import { bridgeTable, compareBridgeTable, renderBridgeTable } from "./bridge-table.ts";
+import { bridgeTable, compareBridgeTable, type PortMatch, renderBridgeTable } from "./bridge-table.ts";
 import { failure, mustRun, type Run, whyNot } from "./command.ts";
 import type { FrameFilter } from "./frame-filter.ts";
 
@@ -6,7 +6,7 @@ import type { FrameFilter } from "./frame-filter.ts";
  * nftables' bridge family. Also beside iptables: ebtables knows no neighbour discovery and sees nothing behind a VLAN tag,
  * and a table of our own is nobody else's to flush.
  */
-export function nftBridge(run: Run): FrameFilter {
+export function nftBridge(run: Run, ports: PortMatch): FrameFilter {
   const list = async (): Promise<string | undefined> => {
     const outcome = await run("nft", ["-s", "list", "table", ...bridgeTable.split(" ")]);
     if (outcome.kind === "missing") return undefined;
@@ -24,19 +24,19 @@ export function nftBridge(run: Run): FrameFilter {
     );
   return {
     place: `table ${bridgeTable}`,
-    open: "",
-    render: renderBridgeTable,
+    open: ports === "by kind" ? "" : "ports that are not called veth* pass",
+    render: (sources) => renderBridgeTable(sources, ports),
     async obstacle(sources) {
-      const outcome = await run("nft", ["-c", "-f", "-"], renderBridgeTable(sources));
+      const outcome = await run("nft", ["-c", "-f", "-"], renderBridgeTable(sources, ports));
       return outcome.kind === "ran" && outcome.exitCode === 0 ? undefined : whyNot("nft", outcome);
     },
-    compare: async (sources) => compareBridgeTable(sources, await list()),
+    compare: async (sources) => compareBridgeTable(sources, ports, await list()),
     async apply(sources) {
       const former = await list();
       const undo = async () => {
         if ((await list()) !== former) await restore(former);
       };
-      const outcome = await run("nft", ["-f", "-"], renderBridgeTable(sources));
+      const outcome = await run("nft", ["-f", "-"], renderBridgeTable(sources, ports));
       if (outcome.kind === "ran" && outcome.exitCode === 0) return undo;
       // nft commits all or nothing, but one that is killed may have committed.
       if (outcome.kind === "ran") await undo();

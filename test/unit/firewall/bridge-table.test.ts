@@ -3,7 +3,7 @@ import { compareBridgeTable, renderBridgeTable } from "../../../src/firewall/bri
 import { parseAddresses } from "../../../src/firewall/host-addresses.ts";
 
 const sources = ["169.254.169.254", "fd00:ec2::254", "172.17.0.1", "10.0.0.5", "fe80::42:acff:fe11:1"];
-const rendered = renderBridgeTable(sources);
+const rendered = renderBridgeTable(sources, "by kind");
 const whole = { present: true, missing: [], unexpected: [] };
 
 /** As nft 1.0.6 and 1.1.3 list it. */
@@ -12,14 +12,14 @@ const listing = rendered
   .replace("priority -300;", "priority dstnat;");
 
 t.test("the table has what was rendered, in whatever spelling it is listed", (t) => {
-  t.strictSame(compareBridgeTable(sources, listing), whole);
-  t.strictSame(compareBridgeTable(sources.toReversed(), listing), whole);
+  t.strictSame(compareBridgeTable(sources, "by kind", listing), whole);
+  t.strictSame(compareBridgeTable(sources.toReversed(), "by kind", listing), whole);
   t.strictSame(
-    compareBridgeTable(sources, listing.replaceAll("counter ", "counter packets 1 bytes 60 ")),
+    compareBridgeTable(sources, "by kind", listing.replaceAll("counter ", "counter packets 1 bytes 60 ")),
     whole,
   );
   t.strictSame(
-    compareBridgeTable(sources, listing.replace("meta protocol 8021q", "meta protocol vlan")),
+    compareBridgeTable(sources, "by kind", listing.replace("meta protocol 8021q", "meta protocol vlan")),
     whole,
   );
   t.end();
@@ -99,7 +99,7 @@ for (const {
   present = true,
 } of changed) {
   t.test(`${is} is noticed`, (t) => {
-    t.strictSame(compareBridgeTable(wanted, listing), { present, missing, unexpected });
+    t.strictSame(compareBridgeTable(wanted, "by kind", listing), { present, missing, unexpected });
     t.end();
   });
 }

@@ -17,7 +17,7 @@ const addresses = [
   /^ip addr show$/,
   says("2: docker0: <UP>\n    inet 172.17.0.1/16 scope global docker0\n"),
 ] as const;
-const frames = renderBridgeTable(["169.254.169.254", "fd00:ec2::254", "172.17.0.1"]);
+const frames = renderBridgeTable(["169.254.169.254", "fd00:ec2::254", "172.17.0.1"], "by kind");
 
 const noEbtables = [/^ebtables /, missing] as const;
 
