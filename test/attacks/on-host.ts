@@ -2,7 +2,7 @@ import t from "tap";
 import { bootFor } from "../host/boot.ts";
 import { canBoot } from "../host/requirements.ts";
 import type { Suite } from "../host/root.ts";
-import { type Column, columns, layers, setLayers } from "./layers.ts";
+import { allLayers, type Column, columns, layers, setLayers } from "./layers.ts";
 import { type Entry, matrix, onKeptConnections } from "./matrix.ts";
 import { renewKept, setScene } from "./scene.ts";
 import { attempt, type Trial } from "./trial.ts";
@@ -17,12 +17,12 @@ const briefSeconds = Math.min(seconds, 0.5);
 const defaultCapabilities = "00000000a80425fb";
 
 type Options = {
-  /** Also with each layer missing; always in a thorough run. */
-  readonly eachLayer: boolean;
+  /** Names of columns. A thorough run has all of them. */
+  readonly columns: readonly string[];
 };
 
 /** The tests of one host: each attack without protection, with all of it, and with each layer missing. */
-export async function attackOn(suite: Suite, { eachLayer }: Options): Promise<void> {
+export async function attackOn(suite: Suite, options: Options): Promise<void> {
   if (!canBoot(t)) return;
   const host = await bootFor(t, { suite, name: `attacks-${suite}` });
   const scene = await setScene(host);
@@ -36,11 +36,16 @@ export async function attackOn(suite: Suite, { eachLayer }: Options): Promise<vo
   });
 
   for (const column of columns) {
-    if (!eachLayer && !thorough && column.name.startsWith("-")) continue;
+    if (!thorough && !options.columns.includes(column.name)) continue;
     await t.test(title(column), async (t) => {
-      await setLayers(scene, column.on);
+      await setLayers(scene, column);
       for (const entry of matrix) {
-        const trial = await attempt(scene, entry, column.on, column.name === "all" ? seconds : briefSeconds);
+        const trial = await attempt(
+          scene,
+          entry,
+          column.on,
+          column.name.startsWith("all") ? seconds : briefSeconds,
+        );
         note(results, column, trial);
         if (trial.expected) t.ok(trial.succeeded, `${entry.name}: succeeds`, shown(trial));
         else t.same(trial.loot, [], `${entry.name}: gets nothing`, shown(trial));
@@ -49,7 +54,7 @@ export async function attackOn(suite: Suite, { eachLayer }: Options): Promise<vo
   }
 
   await t.test("the victim is served through all of it", async (t) => {
-    await setLayers(scene, ["redirected", "host", "proof"]);
+    await setLayers(scene, allLayers);
     await scene.host.exec("ip neigh flush all; ip -6 neigh flush all", { check: false });
     await renewKept(scene.host, scene.docker);
     t.pass("a new connection of its own gets a token");
@@ -57,7 +62,7 @@ export async function attackOn(suite: Suite, { eachLayer }: Options): Promise<vo
 
   await t.test("what the port lock is for: attacks on a connection of the victim's own", async (t) => {
     for (const column of columns.filter(({ name }) => name === "none" || name === "all")) {
-      await setLayers(scene, column.on);
+      await setLayers(scene, column);
       for (const entry of onKeptConnections) {
         const trial = await attempt(scene, entry, column.on, briefSeconds);
         note(results, column, trial);
@@ -71,8 +76,8 @@ export async function attackOn(suite: Suite, { eachLayer }: Options): Promise<vo
 
 function title({ name, on }: Column): string {
   if (name === "none") return "without the protections each attack gets the victim's credentials";
-  if (name === "all")
-    return `with the protections no attack gets credentials, a token or a role name in ${seconds} s`;
+  if (on.length === allLayers.on.length)
+    return `with the protections (${name}) no attack gets credentials, a token or a role name in ${seconds} s`;
   const missing = Object.entries(layers).find(([layer]) => !on.some((one) => one === layer));
   return `without one layer the others stop what is theirs to stop; missing: ${missing?.[1]}`;
 }
@@ -92,7 +97,7 @@ function shown({ findings, loot }: Trial): Record<string, unknown> {
 function table(suite: string, results: ReadonlyMap<Entry, ReadonlyMap<string, boolean>>): readonly string[] {
   const names = columns.map(({ name }) => name);
   const row = (head: string, cells: readonly string[]) =>
-    `table ${head.padEnd(48)}${cells.map((cell) => cell.padEnd(13)).join("")}`.trimEnd();
+    `table ${head.padEnd(48)}${cells.map((cell) => cell.padEnd(15)).join("")}`.trimEnd();
   const cell = (succeeded: boolean | undefined) =>
     succeeded === undefined ? "" : succeeded ? "SUCCEEDED" : "failed";
   return [

@@ -84,18 +84,20 @@ export async function setScene(host: TestHost): Promise<Scene> {
   await addAttacker("straddler", "shared", "--ip", "172.31.0.22", "--ip6", "fd00:77::22");
   await docker.call("network", "connect", "other", "straddler");
 
+  const victimPid = await docker.pid("victim");
   const scene: Scene = {
     host,
     aws,
     docker,
     proxy,
     attack: async (attacker, order) => {
-      await forget(host, docker);
+      await forget(host, victimPid);
       if (order.attack === "port_reuse" || order.attack === "kept_injected") await renewKept(host, docker);
       const attacking = docker.inside(attacker, run("attacker.py", order), {
         timeoutMs: (order.seconds + 30) * 1000,
       });
-      if (order.attack === "impersonation") await reconnectUntilEnd(docker, attacking);
+      if (order.attack === "impersonation")
+        await reconnectUntilEnd(docker, order.victim === victim.ipv6 ? "USR1" : "HUP", attacking);
       const { stdout } = await attacking;
       return readFindings(stdout);
     },
@@ -108,14 +110,13 @@ export async function setScene(host: TestHost): Promise<Scene> {
   return scene;
 }
 
-/** What attacks before it have left behind: false neighbours, and ports that are taken for ten seconds after a reset. */
-async function forget(host: TestHost, docker: Engine): Promise<void> {
+/** What attacks before it have left behind: false neighbours, and ports that are taken for a while after a reset. */
+async function forget(host: TestHost, victimPid: number): Promise<void> {
   await host.exec(
-    `ip neigh flush all; ip -6 neigh flush all
-     for family in ipv4 ipv6; do for state in CLOSE TIME_WAIT SYN_RECV; do conntrack -D -f $family -p tcp --state $state; done; done`,
+    `ip neigh flush all; ip -6 neigh flush all; conntrack -F
+     nsenter --target ${victimPid} --net sh -c "ip neigh flush all; ip -6 neigh flush all"`,
     { check: false },
   );
-  await docker.inNetwork("victim", "ip neigh flush all; ip -6 neigh flush all", { check: false });
 }
 
 /** The victim keeps a new connection; resolves when it has one, so it has an address, a role and a token by then. */
@@ -130,7 +131,11 @@ export async function renewKept(host: TestHost, docker: Engine): Promise<void> {
 }
 
 /** A victim that connects anew now and then, as clients do. */
-async function reconnectUntilEnd(docker: Engine, attacking: Promise<unknown>): Promise<void> {
+async function reconnectUntilEnd(
+  docker: Engine,
+  signal: "HUP" | "USR1",
+  attacking: Promise<unknown>,
+): Promise<void> {
   let isOver = false;
   const end = () => {
     isOver = true;
@@ -138,6 +143,6 @@ async function reconnectUntilEnd(docker: Engine, attacking: Promise<unknown>): P
   attacking.then(end, end);
   while (!isOver) {
     await delay(500);
-    await docker.call("kill", "--signal=HUP", "victim");
+    await docker.call("kill", `--signal=${signal}`, "victim");
   }
 }

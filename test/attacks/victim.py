@@ -2,6 +2,7 @@
 
 Usage: victim.py CONFIG_JSON   {"port": listens for good, "once": listens, accepts one and closes its listener, again and again,
 "kept": the local port of the kept connection}. Prints one line of JSON for each event. SIGHUP: keeps a new connection.
+SIGUSR1: connects to the metadata service over IPv6, and says nothing.
 """
 import json
 import selectors
@@ -12,6 +13,7 @@ import sys
 import time
 
 METADATA = ("169.254.169.254", 80)
+METADATA6 = ("fd00:ec2::254", 80)
 HELD_SECONDS = 20.0
 
 
@@ -38,6 +40,7 @@ class Victim:
         self.serve(listener(config["port"]), self.accept)
         self.once = None
         signal.signal(signal.SIGHUP, lambda *_: self.renew())
+        signal.signal(signal.SIGUSR1, lambda *_: self.connect6())
 
     def serve(self, sock, callback):
         self.selector.register(sock, selectors.EVENT_READ, callback)
@@ -69,6 +72,12 @@ class Victim:
         if sock is self.kept:
             self.kept = None
         sock.close()
+
+    def connect6(self):
+        sock = socket.socket(socket.AF_INET6)
+        sock.setblocking(False)
+        sock.connect_ex(METADATA6)
+        self.hold(sock)
 
     def renew(self):
         if self.kept is not None:
