@@ -31,6 +31,9 @@ export const columns: readonly Column[] = [
   { name: "-proof", on: ["redirected", "host"] },
 ];
 
+/** The firewall learns from the installed configuration which ports there are to guard. */
+export const configPath = "/etc/ec2metaproxy/config.json";
+
 /** As in release 1.0.0: whoever is on a bridge reaches the ports. */
 const openPorts = `for chain in proxy_port credentials_port; do
   nft flush chain inet ec2metaproxy $chain && nft add rule inet ec2metaproxy $chain accept || exit
@@ -39,8 +42,7 @@ done`;
 /** Takes layers away as no operator can: the rules by hand, below the product. */
 export async function setLayers({ host, proxy }: Scene, { on, backend }: Column): Promise<void> {
   const settings = config(on.includes("proof") ? "socket" : "off");
-  // The firewall learns from the installed configuration which ports there are to guard.
-  await host.write("/etc/ec2metaproxy/config.json", JSON.stringify(settings));
+  await host.write(configPath, JSON.stringify(settings));
   await host.write("/etc/ec2metaproxy/firewall.d/50-test.conf", `BACKEND=${backend ?? "nftables"}\n`);
   const firewall = (action: string) => [node, `${repository}/src/main.ts`, "firewall", action];
   await host.exec(firewall("remove"));

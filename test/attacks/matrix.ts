@@ -58,6 +58,11 @@ const forgedAccepts: readonly Entry[] = [
     ...forged({ as: proxy, ask: proxy }, 1, ["redirected", "host", "proof"]),
   },
   {
+    // The tag takes its frames past the host's IP rules, and so past the connection tracking that would move the redirected port.
+    name: "forged accept as proxy, redirected, tagged, bridge-nf",
+    ...forged({ as: proxy, ask: metadata, tags: [[0x8100, 0]] }, 1, ["host", "proof"]),
+  },
+  {
     name: "forged accept as credentials port",
     ...forged({ as: credentials, ask: credentials, api: "ecs" }, 0, ["host", "proof"]),
   },
@@ -257,6 +262,16 @@ const thefts: readonly Entry[] = [
 ];
 
 export const matrix: readonly Entry[] = [...forgedAccepts, ...portReuses, ...thefts];
+
+/** From an address that the host has not had for long; its rules may not know it yet. */
+export const asLateAddress = (address: string, stoppedBy: readonly Layer[]): Entry => ({
+  name: "listens once, as credentials port at a new address",
+  ...forged(
+    { ...once, as: [address, credentialsPort], ask: [address, credentialsPort], api: "ecs" },
+    1,
+    stoppedBy,
+  ),
+});
 
 /** What only a lock on the bridge's ports stops: a connection that is the victim's own. */
 export const onKeptConnections: readonly Entry[] = [

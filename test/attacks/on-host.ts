@@ -1,9 +1,10 @@
 import t from "tap";
 import { bootFor } from "../host/boot.ts";
+import { installFirewall, startFirewall } from "../host/firewall-host.ts";
 import { canBoot } from "../host/requirements.ts";
 import type { Suite } from "../host/root.ts";
-import { allLayers, type Column, columns, layers, setLayers } from "./layers.ts";
-import { type Entry, matrix, onKeptConnections } from "./matrix.ts";
+import { allLayers, type Column, columns, configPath, layers, setLayers } from "./layers.ts";
+import { asLateAddress, type Entry, matrix, onKeptConnections } from "./matrix.ts";
 import { renewKept, setScene } from "./scene.ts";
 import { attempt, type Trial } from "./trial.ts";
 
@@ -71,6 +72,31 @@ export async function attackOn(suite: Suite, options: Options): Promise<void> {
     }
   });
 
+  await t.test(
+    "an address that the host gets later is spoken from by nobody else, once the timer has seen it",
+    async (t) => {
+      const address = "172.31.0.99";
+      await setLayers(scene, allLayers);
+      const bridge = `br-${(await scene.docker.call("network", "inspect", "--format={{.Id}}", "shared")).slice(0, 12)}`;
+      await host.exec(["ip", "addr", "add", `${address}/16`, "dev", bridge]);
+      const early = await attempt(scene, asLateAddress(address, []), allLayers.on, briefSeconds);
+      t.ok(early.succeeded, "the rules that were made before it do not know it", shown(early));
+      const settings = await host.read(configPath);
+      await installFirewall(host);
+      await host.write(configPath, settings);
+      await startFirewall(host);
+      await host.waitFor(
+        async () => (await host.exec("nft list table bridge ec2metaproxy")).stdout.includes("0xac1f0063"),
+        {
+          timeoutMs: 20_000,
+          what: "the rules to know the new address",
+        },
+      );
+      const late = await attempt(scene, asLateAddress(address, ["host"]), allLayers.on, briefSeconds);
+      t.same(late.loot, [], "the attack gets nothing", shown(late));
+    },
+  );
+
   for (const line of table(suite, results)) t.comment(line);
 }
 
@@ -97,7 +123,7 @@ function shown({ findings, loot }: Trial): Record<string, unknown> {
 function table(suite: string, results: ReadonlyMap<Entry, ReadonlyMap<string, boolean>>): readonly string[] {
   const names = columns.map(({ name }) => name);
   const row = (head: string, cells: readonly string[]) =>
-    `table ${head.padEnd(48)}${cells.map((cell) => cell.padEnd(15)).join("")}`.trimEnd();
+    `table ${head.padEnd(54)}${cells.map((cell) => cell.padEnd(15)).join("")}`.trimEnd();
   const cell = (succeeded: boolean | undefined) =>
     succeeded === undefined ? "" : succeeded ? "SUCCEEDED" : "failed";
   return [
