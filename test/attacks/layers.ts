@@ -47,9 +47,12 @@ export async function setLayers({ host, proxy }: Scene, { on, backend }: Column)
   const firewall = (action: string) => [node, `${repository}/src/main.ts`, "firewall", action];
   await host.exec(firewall("remove"));
   // A host without nft has ebtables for the frames.
-  if (backend === "iptables") await host.exec("mount --bind /bin/false /usr/sbin/nft");
-  await host.exec(firewall("apply"));
-  if (backend === "iptables") await host.exec("umount /usr/sbin/nft");
+  if (backend === "iptables") await host.exec("mv /usr/sbin/nft /usr/sbin/nft.away");
+  try {
+    await host.exec(firewall("apply"));
+  } finally {
+    if (backend === "iptables") await host.exec("mv /usr/sbin/nft.away /usr/sbin/nft");
+  }
   if (!on.includes("redirected")) await host.exec(openPorts);
   if (!on.includes("host")) await host.exec("nft delete table bridge ec2metaproxy");
   await proxy.writeConfig(settings);

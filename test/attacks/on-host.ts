@@ -44,7 +44,7 @@ export async function attackOn(suite: Suite, options: Options): Promise<void> {
         const trial = await attempt(
           scene,
           entry,
-          column.on,
+          column,
           column.name.startsWith("all") ? seconds : briefSeconds,
         );
         note(results, column, trial);
@@ -65,7 +65,7 @@ export async function attackOn(suite: Suite, options: Options): Promise<void> {
     for (const column of columns.filter(({ name }) => name === "none" || name === "all")) {
       await setLayers(scene, column);
       for (const entry of onKeptConnections) {
-        const trial = await attempt(scene, entry, column.on, briefSeconds);
+        const trial = await attempt(scene, entry, column, briefSeconds);
         note(results, column, trial);
         if (column.name === "none") t.ok(trial.succeeded, `${entry.name}: succeeds`, shown(trial));
       }
@@ -79,7 +79,7 @@ export async function attackOn(suite: Suite, options: Options): Promise<void> {
       await setLayers(scene, allLayers);
       const bridge = `br-${(await scene.docker.call("network", "inspect", "--format={{.Id}}", "shared")).slice(0, 12)}`;
       await host.exec(["ip", "addr", "add", `${address}/16`, "dev", bridge]);
-      const early = await attempt(scene, asLateAddress(address, []), allLayers.on, briefSeconds);
+      const early = await attempt(scene, asLateAddress(address, []), allLayers, briefSeconds);
       t.ok(early.succeeded, "the rules that were made before it do not know it", shown(early));
       const settings = await host.read(configPath);
       await installFirewall(host);
@@ -92,7 +92,7 @@ export async function attackOn(suite: Suite, options: Options): Promise<void> {
           what: "the rules to know the new address",
         },
       );
-      const late = await attempt(scene, asLateAddress(address, ["host"]), allLayers.on, briefSeconds);
+      const late = await attempt(scene, asLateAddress(address, ["host"]), allLayers, briefSeconds);
       t.same(late.loot, [], "the attack gets nothing", shown(late));
     },
   );
@@ -100,8 +100,10 @@ export async function attackOn(suite: Suite, options: Options): Promise<void> {
   for (const line of table(suite, results)) t.comment(line);
 }
 
-function title({ name, on }: Column): string {
+function title({ name, on, backend }: Column): string {
   if (name === "none") return "without the protections each attack gets the victim's credentials";
+  if (backend === "iptables")
+    return "with iptables and ebtables no attack gets anything but those that ebtables is said to let through";
   if (on.length === allLayers.on.length)
     return `with the protections (${name}) no attack gets credentials, a token or a role name in ${seconds} s`;
   const missing = Object.entries(layers).find(([layer]) => !on.some((one) => one === layer));

@@ -1,5 +1,5 @@
 import { leaksHostSecret } from "../support/aws/account.ts";
-import type { Layer } from "./layers.ts";
+import type { Column } from "./layers.ts";
 import { type Entry, succeeds } from "./matrix.ts";
 import type { Findings } from "./order.ts";
 import type { Scene } from "./scene.ts";
@@ -18,17 +18,12 @@ export type Trial = {
 const patienceSeconds = 25;
 
 /** @param seconds how long an attack that should fail goes on */
-export async function attempt(
-  scene: Scene,
-  entry: Entry,
-  on: readonly Layer[],
-  seconds: number,
-): Promise<Trial> {
+export async function attempt(scene: Scene, entry: Entry, column: Column, seconds: number): Promise<Trial> {
   const { bridgeNf } = entry;
   await scene.host.exec(
     `sysctl -q -w net.bridge.bridge-nf-call-iptables=${bridgeNf} net.bridge.bridge-nf-call-ip6tables=${bridgeNf}`,
   );
-  const expected = succeeds(entry, on);
+  const expected = succeeds(entry, column);
   // It counts from the end of its preparations.
   const atLeast = (entry.order.settle ?? 0) + seconds;
   const order = { ...entry.order, seconds: expected ? Math.max(patienceSeconds, atLeast) : atLeast };
