@@ -119,7 +119,8 @@ export function parse(argv: readonly string[]): Command {
   if (values.version) return { command: "version" };
   if (values.help || positionals[0] === "help") return { command: "help", topic: positionals[1] };
   const [command = "serve", ...operands] = positionals;
-  const allowed = optionsOf[command];
+  // `constructor` is no command, though every object has it.
+  const allowed = Object.hasOwn(optionsOf, command) ? optionsOf[command] : undefined;
   if (allowed === undefined) throw wrong(`there is no command "${command}"`);
   for (const option of Object.keys(values)) {
     if (option !== "config" && !(allowed as readonly string[]).includes(option)) {

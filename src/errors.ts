@@ -1,3 +1,5 @@
+import { printableLines } from "./text.ts";
+
 /** The process's exit codes. An interface: the units and the man page name them, a test holds them together. */
 export const exitCodes = {
   ok: 0,
@@ -63,12 +65,15 @@ export function problemLine(problem: Problem): string {
   return `${problem.where}: ${problem.message}.${problem.hint === "" ? "" : ` ${problem.hint}`}`;
 }
 
-/** What is printed for a failure that reached the top: message and causes, each problem, the hint. */
+/**
+ * What is printed for a failure that reached the top: message and causes, each problem, the hint. A message may quote a container's
+ * name or an engine's answer: only its line breaks are kept, and what follows them is set in further than our own lines.
+ */
 export function report(error: unknown): string {
-  const lines = [explain(error)];
+  const lines = [printableLines(explain(error), "      ")];
   if (error instanceof OperatorError) {
-    for (const problem of error.problems) lines.push(`  ${problemLine(problem)}`);
-    if (error.hint !== "") lines.push(error.hint);
+    for (const problem of error.problems) lines.push(`  ${printableLines(problemLine(problem), "      ")}`);
+    if (error.hint !== "") lines.push(printableLines(error.hint, "      "));
   }
   return lines.join("\n");
 }

@@ -3,6 +3,7 @@ import type { Config } from "../config/schema.ts";
 import { type ExitCode, exitCodes, explain, OperatorError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { decide, rolePolicy } from "../roles/grant.ts";
+import { jsonText, printable } from "../text.ts";
 import { hostClocks } from "./clocks.ts";
 import { configuration } from "./configuration.ts";
 import { linkNetworks, takeInventory } from "./inventory.ts";
@@ -48,7 +49,7 @@ export async function check(
   const config = await file.read();
   const findings: Finding[] = [configurationFinding(file.path, config)];
   if (!options.configOnly) findings.push(...(await hostFindings(config, environment, log, hostChecks)));
-  print(options.json ? JSON.stringify(findings, null, 2) : findings.map(line).join("\n"));
+  print(options.json ? jsonText(findings) : findings.map(line).join("\n"));
   return findings.some(({ ok }) => ok === false) ? exitCodes.failed : exitCodes.ok;
 }
 
@@ -159,5 +160,5 @@ async function asked(
 
 function line({ subject, ok, text, hint }: Finding): string {
   const mark = ok === undefined ? "note" : ok ? "ok  " : "FAIL";
-  return `${mark}  ${subject.padEnd(14)} ${text}${hint === "" ? "" : `. ${hint}`}`;
+  return printable(`${mark}  ${subject.padEnd(14)} ${text}${hint === "" ? "" : `. ${hint}`}`);
 }

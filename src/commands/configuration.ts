@@ -1,15 +1,31 @@
-import { readFile } from "node:fs/promises";
 import type { Overrides } from "../cli.ts";
-import { defaultConfigPath, loadConfig, parseConfig } from "../config/load.ts";
-import type { Conflict } from "../config/relations.ts";
+import {
+  configurationError,
+  defaultConfigPath,
+  isConfig,
+  loadConfig,
+  parseConfig,
+  readConfig,
+  readConfigText,
+} from "../config/load.ts";
+import type { Conflict, Written } from "../config/relations.ts";
 import type { Config } from "../config/schema.ts";
 import { parseDockerHost } from "../containers/endpoint.ts";
-import { exitCodes, explain, OperatorError } from "../errors.ts";
+import { exitCodes, explain, OperatorError, type Problem } from "../errors.ts";
 import { categoryProblem } from "../imds/policy.ts";
 import { templateProblem } from "../roles/template.ts";
 
 /** The alias that --default-iam-role makes. */
 const flagAlias = "default-iam-role";
+
+/** The flag that writes a key; of the two for metadataEndpoint the one that the usage names first. */
+const flagOf: ReadonlyMap<PropertyKey, string> = new Map([
+  ["listen", "--server"],
+  ["aliasToARN", "--default-iam-role"],
+  ["defaultPolicy", "--default-iam-policy"],
+  ["metadataEndpoint", "--metadata-url"],
+  ["dockerHost", "--docker-endpoint"],
+]);
 
 /** The configuration of a run: the file, overruled by the predecessors' flags. */
 export type Configuration = { readonly path: string; read(): Promise<Config> };
@@ -24,28 +40,54 @@ export function configuration(path: string | undefined, overrides: Overrides = {
     path: file,
     read: async () => {
       if (!flags) return loadConfig(file, checks);
-      const absent = path === undefined && (await isAbsent(file));
-      return overrule(absent ? {} : await rawOf(file), overrides);
+      const text = await readConfigText(file).catch((error: unknown) => {
+        if (path === undefined && isAbsence(error)) return "{}";
+        throw error;
+      });
+      return overruled(text, file, overrides);
     },
   };
 }
 
-async function isAbsent(file: string): Promise<boolean> {
-  return readFile(file).then(
-    () => false,
-    (error: NodeJS.ErrnoException) => error.code === "ENOENT",
-  );
+function isAbsence(error: unknown): boolean {
+  const cause = error instanceof Error ? error.cause : undefined;
+  return cause instanceof Error && "code" in cause && cause.code === "ENOENT";
 }
 
-/** The file as written, after it was found to be valid. */
-async function rawOf(file: string): Promise<Record<string, unknown>> {
-  await loadConfig(file, checks);
-  return JSON.parse(await readFile(file, "utf8")) as Record<string, unknown>; // it was just validated as an object
+/**
+ * @throws OperatorError with the problems of the file and of the flags together, and exit code 78 where the file has any, else 64.
+ */
+function overruled(text: string | Problem, file: string, overrides: Overrides): Config {
+  const own = typeof text === "string" ? parseConfig(text, file, checks) : [text];
+  const problems = isConfig(own) ? [] : own;
+  const flags = flagProblems(overrides);
+  if (problems.length > 0) throw configurationError(file, [...problems, ...flags]);
+  if (flags.length > 0) throw wrongFlags(flags);
+  const raw = JSON.parse(String(text).replace(/^\uFEFF/, "")) as Record<string, unknown>; // it was just validated as an object
+  const config = parseConfig(JSON.stringify(merge(raw, overrides)), `the flags with ${file}`, checks);
+  if (!isConfig(config)) throw wrongFlags(config);
+  return config;
 }
 
-function overrule(raw: Record<string, unknown>, overrides: Overrides): Config {
+function wrongFlags(problems: readonly Problem[]): OperatorError {
+  return new OperatorError("the flags have problems", { problems, exitCode: exitCodes.usage });
+}
+
+/** What is wrong with the flags whatever stands in the file. */
+function flagProblems(overrides: Overrides): readonly Problem[] {
+  const alone = readConfig(JSON.stringify(merge({}, overrides)), checks);
+  if (isConfig(alone)) return [];
+  return alone.map(({ path, message, hint }) => ({
+    where: flagOf.get(path?.[0] ?? "") ?? "the flags",
+    message,
+    hint,
+  }));
+}
+
+/** The file's keys with the flags' in their place. */
+function merge(raw: Record<string, unknown>, overrides: Overrides): Record<string, unknown> {
   const { defaultRoleArn, passthrough, ...plain } = overrides;
-  const merged = {
+  return {
     ...raw,
     ...plain,
     ...(defaultRoleArn !== undefined && {
@@ -56,42 +98,36 @@ function overrule(raw: Record<string, unknown>, overrides: Overrides): Config {
       passthrough: { ...(raw.passthrough as object | undefined), enabled: false },
     }), // validated below
   };
-  const config = parseConfig(JSON.stringify(merged), "the command line", checks);
-  if (!Array.isArray(config)) return config as Config; // Array.isArray does not narrow readonly arrays
-  throw new OperatorError("the flags have problems", { problems: config, exitCode: exitCodes.usage });
 }
 
 /** What the folders above config/ have to say about its values. */
-function checks(config: Config): readonly Conflict[] {
+function checks(file: Written): readonly Conflict[] {
   const conflicts: Conflict[] = [];
-  const add = (path: readonly string[], message: string | undefined, hint = "") => {
-    if (message !== undefined) conflicts.push({ path, message, hint });
-  };
-  const template = (path: readonly string[], text: string | undefined) =>
-    add(
-      path,
-      text === undefined ? undefined : templateProblem(text),
-      "ec2metaproxy.json(5) lists the placeholders.",
-    );
-  template(["sessionName"], config.sessionName);
-  for (const [name, alias] of Object.entries(config.aliases)) {
-    template(["aliases", name, "sessionName"], alias.sessionName);
-    template(["aliases", name, "sourceIdentity"], alias.sourceIdentity);
-    for (const [key, value] of Object.entries(alias.tags ?? {}))
-      template(["aliases", name, "tags", key], value);
-  }
-  for (const list of ["allow", "deny"] as const) {
-    for (const [index, category] of config.passthrough[list].entries()) {
-      add(["passthrough", list, String(index)], list === "allow" ? categoryProblem(category) : undefined);
+  const look = (pattern: readonly string[], problem: (text: string) => string | undefined, hint: string) => {
+    for (const { path, text } of file.written(...pattern)) {
+      const message = text === undefined ? undefined : problem(text);
+      if (message !== undefined) conflicts.push({ path, message, hint });
     }
+  };
+  for (const pattern of [
+    ["sessionName"],
+    ["aliases", "*", "sessionName"],
+    ["aliases", "*", "sourceIdentity"],
+    ["aliases", "*", "tags", "*"],
+  ]) {
+    look(pattern, templateProblem, "ec2metaproxy.json(5) lists the placeholders.");
   }
-  const hosts = config.dockerHosts ?? (config.dockerHost === undefined ? [] : [config.dockerHost]);
-  for (const host of hosts) {
-    const path = config.dockerHosts === undefined ? ["dockerHost"] : ["dockerHosts"];
-    try {
-      parseDockerHost(host, config.dockerTls !== undefined);
-    } catch (error) {
-      add(path, explain(error), error instanceof OperatorError ? error.hint : "");
+  look(["passthrough", "allow", "*"], categoryProblem, "");
+  const tls = file.written("dockerTls").length > 0;
+  for (const pattern of [["dockerHost"], ["dockerHosts", "*"]]) {
+    for (const { path, text } of file.written(...pattern)) {
+      try {
+        // The predecessor's files may hold an empty text where the key is not used.
+        if (text !== undefined && text !== "") parseDockerHost(text, tls);
+      } catch (error) {
+        const hint = error instanceof OperatorError ? error.hint : "";
+        conflicts.push({ path, message: explain(error), hint });
+      }
     }
   }
   return conflicts;

@@ -1,10 +1,10 @@
 import type { Config } from "../config/schema.ts";
 import type { Container } from "../containers/container.ts";
 import { type ExitCode, exitCodes, OperatorError } from "../errors.ts";
-import { printable, quote } from "../roles/denial.ts";
 import { decide } from "../roles/grant.ts";
 import { rolePolicy } from "../roles/policy.ts";
 import { shortId } from "../roles/template.ts";
+import { jsonText, printable, quote } from "../text.ts";
 import { type Explanation, explanationOf } from "./explanation.ts";
 
 export type ExplainOptions = {
@@ -51,16 +51,6 @@ function theOne(wanted: string, found: readonly Container[]): Container {
     });
   }
   return container;
-}
-
-/** JSON that a terminal can be shown too: what is no plain character is escaped, as JSON allows anywhere in a string. */
-function jsonText(explanation: Explanation): string {
-  return `${JSON.stringify(explanation, null, 2).replace(/[^\n\P{Cc}]|[\p{Cf}\p{Zl}\p{Zp}]/gu, (character) =>
-    character
-      .split("")
-      .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`)
-      .join(""),
-  )}`;
 }
 
 type Row = readonly [name: string, value: string | null];

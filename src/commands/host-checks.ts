@@ -3,6 +3,7 @@ import { openSts } from "../credentials/sts.ts";
 import { explain, OperatorError } from "../errors.ts";
 import { Upstream } from "../imds/upstream.ts";
 import type { Log } from "../log.ts";
+import { rolePolicy } from "../roles/grant.ts";
 import type { HostChecks } from "./check.ts";
 import { hostClocks } from "./clocks.ts";
 import { firewallHere } from "./firewall-here.ts";
@@ -40,8 +41,9 @@ export function hostChecks(environment: Environment, log: Log): HostChecks {
       }
     },
     role: async (config, alias) => {
-      const settings = config.aliases[alias];
-      const roleArn = settings?.roleArn ?? config.aliasToARN[alias] ?? "";
+      // From the Map that the containers' requests are looked up in: `config.aliases.constructor` is there in every object.
+      const settings = rolePolicy(config).aliases.get(alias);
+      const roleArn = settings?.roleArn ?? "";
       const sts = openSts(stsSettings(config, environment, log, hostClocks()));
       const request = {
         roleArn,

@@ -1,8 +1,9 @@
 import { join } from "node:path";
 import type { Environment } from "../config/load.ts";
-import { type ExitCode, exitCodes } from "../errors.ts";
+import { type ExitCode, exitCodes, OperatorError } from "../errors.ts";
 import { adminSocketName, askAdmin } from "../observability/admin.ts";
 import { shortId } from "../roles/template.ts";
+import { jsonText, printable } from "../text.ts";
 import type { Status } from "./serve-status.ts";
 
 /** systemd's RuntimeDirectory= of the packaged service. */
@@ -15,11 +16,30 @@ export async function status(
   print: (text: string) => void,
 ): Promise<ExitCode> {
   const directory = environment.runtimeDirectory ?? packagedRuntimeDirectory;
-  const now = (await askAdmin(join(directory, adminSocketName))) as Status; // the same program answers, of the same package
-  print(options.json ? JSON.stringify(now, null, 2) : text(now));
+  const now = statusAnswer(await askAdmin(join(directory, adminSocketName)));
+  print(options.json ? jsonText(now) : text(now));
   return now.healthy ? exitCodes.ok : exitCodes.failed;
 }
 
+/**
+ * The same program answers, of the same package, and so in our form.
+ * @throws OperatorError where it does not: after an upgrade the process of the package before may still run.
+ */
+function statusAnswer(answer: unknown): Status {
+  const lists = ["engines", "containers"].every(
+    (key) =>
+      typeof answer === "object" &&
+      answer !== null &&
+      Array.isArray((answer as Record<string, unknown>)[key]), // an object
+  );
+  if (lists) return answer as Status; // whatever else it lacks is shown as undefined
+  throw new OperatorError("the proxy's answer is not in the form that this program knows", {
+    exitCode: exitCodes.unavailable,
+    hint: "Is another version of it running? systemctl restart ec2metaproxy",
+  });
+}
+
+/** Every line is made printable as a whole: names, engines' errors and roles were written by others. */
 function text(now: Status): string {
   const lines = [
     `${now.summary}`,
@@ -38,5 +58,5 @@ function text(now: Status): string {
         `${container.name.padEnd(28)} ${shortId(container.id).padEnd(18)} ${container.role ?? `no role: ${container.reason ?? ""}`}`,
     ),
   ];
-  return lines.join("\n");
+  return lines.map(printable).join("\n");
 }

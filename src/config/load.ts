@@ -1,33 +1,50 @@
-import { readFile } from "node:fs/promises";
 import { exitCodes, OperatorError, type Problem } from "../errors.ts";
-import { parseJson } from "./json.ts";
-import { problemsOf } from "./problems.ts";
-import { type Conflict, relations } from "./relations.ts";
+import { parseJson, type TextProblem } from "./json.ts";
+import { pathText, problemsOf } from "./problems.ts";
+import { readText } from "./read-text.ts";
+import { type Conflict, relations, type Written } from "./relations.ts";
 import { type Config, configSchema } from "./schema.ts";
 
 /** Where the packages put it. */
 export const defaultConfigPath = "/etc/ec2metaproxy/config.json";
 
-/** What others than the schema have to say about a configuration that it accepts. */
-export type Check = (config: Config) => readonly Conflict[];
+/** What others than the schema have to say about what is written; asked although the schema rejects a part of it. */
+export type Check = (file: Written) => readonly Conflict[];
 
 /**
  * Reads and validates config.json.
  * @throws OperatorError with exit code 78 and every problem at once; nothing is guessed or ignored.
  */
 export async function loadConfig(path: string, more: Check = () => []): Promise<Config> {
-  const text = await readFile(path, "utf8").catch((error: unknown) => {
+  const text = await readConfigText(path);
+  const config = typeof text === "string" ? parseConfig(text, path, more) : [text];
+  if (isConfig(config)) return config;
+  throw configurationError(path, config);
+}
+
+/**
+ * The text of a configuration file, or why it is no text.
+ * @throws OperatorError with exit code 78 where it cannot be read.
+ */
+export async function readConfigText(path: string): Promise<string | Problem> {
+  return readText(path).catch((error: unknown) => {
     throw new OperatorError(`reading ${path}`, {
       hint: readHint(error, path),
       exitCode: exitCodes.configuration,
       cause: error,
     });
   });
-  const config = parseConfig(text, path, more);
-  if (!Array.isArray(config)) return config as Config; // the other arm of the union; Array.isArray does not narrow readonly arrays
-  const count = config.length === 1 ? "1 problem" : `${config.length} problems`;
-  throw new OperatorError(`${path} has ${count}`, {
-    problems: config,
+}
+
+/** More than these nobody reads. */
+const problemsShown = 100;
+
+export function configurationError(path: string, problems: readonly Problem[]): OperatorError {
+  const count = problems.length === 1 ? "1 problem" : `${problems.length} problems`;
+  const shown =
+    problems.length > problemsShown ? `${count}; these are the first ${problemsShown} of them` : count;
+  return new OperatorError(`${path} has ${shown}`, {
+    problems: problems.slice(0, problemsShown),
     exitCode: exitCodes.configuration,
     hint: `Edit ${path}.`,
   });
@@ -35,25 +52,44 @@ export async function loadConfig(path: string, more: Check = () => []): Promise<
 
 /** A configuration, or everything that is wrong with it. `file` is how the text is called in problems. */
 export function parseConfig(text: string, file: string, more: Check = () => []): Config | readonly Problem[] {
+  const config = readConfig(text, more);
+  if (isConfig(config)) return config;
+  return config.map(({ line, path, message, hint }) => ({
+    where: `${file}:${line}${path === undefined ? "" : `: ${pathText(path)}`}`,
+    message,
+    hint,
+  }));
+}
+
+/** `Array.isArray` does not narrow readonly arrays. */
+export function isConfig<Problems>(result: Config | readonly Problems[]): result is Config {
+  return !Array.isArray(result);
+}
+
+/** The same with each problem's place as data, in the order of the lines. */
+export function readConfig(text: string, more: Check): Config | readonly TextProblem[] {
   if (text.trim() === "") {
     return [
       {
-        where: file,
+        line: 1,
+        path: undefined,
         message: "the file is empty",
         hint: 'Write at least {} ("serve nobody a role"); ec2metaproxy.json(5) shows more.',
       },
     ];
   }
-  const json = parseJson(text.replace(/^\uFEFF/, ""), file);
+  const json = parseJson(text.replace(/^\uFEFF/, ""));
   if (!("value" in json)) return json;
   const parsed = configSchema.safeParse(json.value);
-  if (!parsed.success) return problemsOf(parsed.error, json, file);
-  const problems = [...relations(parsed.data), ...more(parsed.data)].map(({ path, message, hint }) => ({
-    where: `${file}:${json.line(path)}: ${path.join(".")}`,
-    message,
-    hint,
-  }));
-  return problems.length > 0 ? problems : parsed.data;
+  const rejected = parsed.success ? [] : problemsOf(parsed.error, json);
+  const own = [...json.problems, ...rejected];
+  const places = new Set(own.map(({ path }) => JSON.stringify(path)));
+  const conflicts = [...relations(json), ...more(json)]
+    // Of a value that the schema rejects, whatever else follows from it would be said twice.
+    .filter(({ path, ofKey }) => ofKey === true || !places.has(JSON.stringify(path)))
+    .map(({ path, message, hint }) => ({ line: json.line(path), path, message, hint }));
+  const problems = [...own, ...conflicts].toSorted((a, b) => a.line - b.line);
+  return parsed.success && problems.length === 0 ? parsed.data : problems;
 }
 
 function readHint(error: unknown, path: string): string {

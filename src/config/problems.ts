@@ -1,18 +1,17 @@
 import type * as z from "zod";
-import type { Problem } from "../errors.ts";
-import type { JsonText } from "./json.ts";
-import { configJsonSchema } from "./schema.ts";
+import type { JsonText, TextProblem } from "./json.ts";
+import { configJsonSchema, recordValues } from "./schema.ts";
 import { didYouMean } from "./suggest.ts";
 
 /** A schema's issues as problems: one for each mistake, with where it stands, the value found and what to do. */
-export function problemsOf(error: z.ZodError, json: JsonText, file: string): readonly Problem[] {
-  const issues = error.issues.toSorted((a, b) => json.line(a.path) - json.line(b.path));
-  return issues.flatMap((issue): Problem[] => {
-    const where = (path: readonly PropertyKey[]) => `${file}:${json.line(path)}: ${pathText(path)}`;
+export function problemsOf(error: z.ZodError, json: JsonText): readonly TextProblem[] {
+  const { keysAt, purpose } = meanings();
+  return withValues(error.issues, json.value).flatMap((issue): TextProblem[] => {
+    const where = (path: readonly PropertyKey[]) => ({ line: json.line(path), path });
     switch (issue.code) {
       case "unrecognized_keys":
         return issue.keys.map((key) => ({
-          where: where([...issue.path, key]),
+          ...where([...issue.path, key]),
           message: "no such key",
           hint: didYouMean(key, keysAt(issue.path)) || "Delete it; ec2metaproxy.json(5) lists the keys.",
         }));
@@ -20,7 +19,7 @@ export function problemsOf(error: z.ZodError, json: JsonText, file: string): rea
         const detail = issue.issues[0]?.message ?? "expected another key";
         return [
           {
-            where: where(issue.path),
+            ...where(issue.path),
             message: `${detail}, got "${String(issue.path.at(-1))}"`,
             hint: purpose(issue.path),
           },
@@ -31,7 +30,7 @@ export function problemsOf(error: z.ZodError, json: JsonText, file: string): rea
         const got = valueAt(json.value, issue.path);
         return [
           {
-            where: where(issue.path),
+            ...where(issue.path),
             message: `expected ${values.map((value) => `"${value}"`).join(" or ")}, got ${quote(got)}`,
             hint: (typeof got === "string" ? didYouMean(got, values) : "") || purpose(issue.path),
           },
@@ -45,7 +44,7 @@ export function problemsOf(error: z.ZodError, json: JsonText, file: string): rea
           : (detail?.message ?? issue.message);
         return [
           {
-            where: where(issue.path),
+            ...where(issue.path),
             message: got(lower(message), json, issue.path),
             hint: purpose(issue.path),
           },
@@ -54,12 +53,24 @@ export function problemsOf(error: z.ZodError, json: JsonText, file: string): rea
       default:
         return [
           {
-            where: where(issue.path),
+            ...where(issue.path),
             message: got(lower(issue.message), json, issue.path),
             hint: purpose(issue.path),
           },
         ];
     }
+  });
+}
+
+/** The schema does not look at the value of a key that it rejects; what is wrong there would come up only in the next round. */
+function withValues(issues: readonly z.core.$ZodIssue[], value: unknown): readonly z.core.$ZodIssue[] {
+  return issues.flatMap((issue) => {
+    const [section, key, ...deeper] = issue.path;
+    const type = Object.entries(recordValues).find(([name]) => name === section)?.[1];
+    if (issue.code !== "invalid_key" || type === undefined || deeper.length > 0) return [issue];
+    const members = (value as Record<PropertyKey, Record<PropertyKey, unknown>>)[section as string]; // the schema found the key in it
+    const more = type.safeParse(members?.[key as string]).error?.issues ?? []; // an own key of it
+    return [issue, ...more.map((each) => ({ ...each, path: [...issue.path, ...each.path] }))];
   });
 }
 
@@ -81,7 +92,8 @@ function quote(value: unknown): string {
   return text.length > 80 ? `${text.slice(0, 77)}…` : text;
 }
 
-function pathText(path: readonly PropertyKey[]): string {
+/** How a problem names its place: `aliases.db.roleArn`. */
+export function pathText(path: readonly PropertyKey[]): string {
   return path.length === 0 ? "(whole file)" : path.map(String).join(".");
 }
 
@@ -94,25 +106,28 @@ function valueAt(value: unknown, path: readonly PropertyKey[]): unknown {
   return at;
 }
 
-/** The keys that the schema knows at a path, for suggestions. */
-function keysAt(path: readonly PropertyKey[]): readonly string[] {
-  return Object.keys(schemaAt(path)?.properties ?? {});
+/** What the JSON Schema, which has all this as plain data, says about places; made once for all problems of a file. */
+function meanings() {
+  const root = configJsonSchema() as JsonSchema; // the three members that are walked here
+  const at = (path: readonly PropertyKey[]): JsonSchema | undefined => {
+    let schema: JsonSchema | undefined = root;
+    for (const segment of path) schema = memberOf(schema, String(segment)) ?? schema?.additionalProperties;
+    return schema;
+  };
+  return {
+    /** The keys that the schema knows at a path, for suggestions. */
+    keysAt: (path: readonly PropertyKey[]): readonly string[] => Object.keys(at(path)?.properties ?? {}),
+    /** What a key is for, in the schema's words: the hint where the mistake itself suggests none. */
+    purpose: (path: readonly PropertyKey[]): string => {
+      const description = at(path)?.description ?? at(path.slice(0, 1))?.description;
+      return path.length === 0 || description === undefined ? "" : `Meaning: ${description}`;
+    },
+  };
 }
 
-/** What a key is for, in the schema's words: the hint where the mistake itself suggests none. */
-function purpose(path: readonly PropertyKey[]): string {
-  const description = schemaAt(path)?.description ?? schemaAt(path.slice(0, 1))?.description;
-  return path.length === 0 || description === undefined ? "" : `Meaning: ${description}`;
-}
-
-/** The part of the JSON Schema, which has all this as plain data, at a path. */
-function schemaAt(path: readonly PropertyKey[]): JsonSchema | undefined {
-  let schema: JsonSchema | undefined = configJsonSchema() as JsonSchema; // the two members that are walked here
-  for (const segment of path) {
-    const of: JsonSchema | undefined = schema?.properties?.[String(segment)] ?? schema?.additionalProperties;
-    schema = of;
-  }
-  return schema;
+function memberOf(schema: JsonSchema | undefined, key: string): JsonSchema | undefined {
+  const { properties } = schema ?? {};
+  return properties !== undefined && Object.hasOwn(properties, key) ? properties[key] : undefined;
 }
 
 type JsonSchema = {

@@ -3,6 +3,7 @@ import * as z from "zod";
 import {
   aliasName,
   arnGlob,
+  callerAddress,
   hostPort,
   metadataCategory,
   name,
@@ -39,7 +40,7 @@ const externalId = z
   .max(1224)
   .regex(/^[\w+=,.@:/-]*$/, "expected letters, digits and _+=,.@:/-");
 
-/** STS's rules for session tags: at most 50, keys alike but for case are one key, `aws:` is AWS's own. */
+/** STS's rules for session tags; `aws:` is AWS's own. How many, and that they differ in more than case, is for relations.ts. */
 const tagKey = z
   .string()
   .max(128)
@@ -47,13 +48,7 @@ const tagKey = z
     /^(?!aws:)[\p{L}\p{Z}\p{N}_.:/=+\-@]+$/iu,
     "expected a tag key of letters, digits, spaces and _.:/=+-@, not beginning with aws:",
   );
-const tags = z
-  .record(tagKey, z.string().max(256))
-  .refine((all) => Object.keys(all).length <= 50, "expected at most 50 tags")
-  .refine(
-    (all) => new Set(Object.keys(all).map((key) => key.toLowerCase())).size === Object.keys(all).length,
-    "expected tag keys that differ in more than case",
-  );
+const tags = z.record(tagKey, z.string().max(256));
 
 const allow = z
   .strictObject({
@@ -119,6 +114,14 @@ const alias = z
       .describe("Overrides the global `httpTokens` for this alias's containers."),
   })
   .describe("A role under a name, with what belongs to it.");
+
+const staticContainer = z.strictObject({
+  name: name.describe("Its name in logs and session names."),
+  alias: z.string().min(1).optional().describe("Its alias; default: defaultAlias."),
+});
+
+/** What stands under the keys that operators choose. */
+export const recordValues = { aliasToARN: roleArn, aliases: alias, staticContainers: staticContainer };
 
 export const risks = [
   "privileged",
@@ -259,15 +262,11 @@ export const configSchema = z
       .describe("How a caller is proven to be the container that its address names."),
     prefetch: z.boolean().default(true).describe("Fetch credentials when a container starts."),
     staticContainers: z
-      .record(
-        z.union([z.ipv4(), z.ipv6()], "expected an IP address"),
-        z.strictObject({
-          name: name.describe("Its name in logs and session names."),
-          alias: z.string().min(1).optional().describe("Its alias; default: defaultAlias."),
-        }),
-      )
+      .record(callerAddress, staticContainer)
       .default({})
-      .describe("Addresses that no engine knows: VMs, LXC. Their callers are believed by address alone."),
+      .describe(
+        "Addresses that no engine knows: VMs, LXC; each once, in any spelling. Their callers are believed by address alone.",
+      ),
     limits: z
       .strictObject({
         requestsPerSecond: z.int().min(1).default(100_000).describe("Requests a second from one container."),

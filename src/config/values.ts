@@ -1,6 +1,7 @@
 import { isIP } from "node:net";
 // As a namespace: the named export drags every locale into the executable.
 import * as z from "zod";
+import { addressBytes, canonicalAddress } from "./address.ts";
 
 // Each schema is used once, at the start: compiling it to a function first costs more than it saves, and needs code made from strings.
 z.config({ jitless: true });
@@ -55,6 +56,39 @@ export const aliasName = z
 export const name = z
   .string()
   .regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$/, "expected a name of letters, digits and _.-");
+
+/** The IMDS's own addresses, as the AWS documentation gives them. */
+const metadataAddresses = ["169.254.169.254", "fd00:ec2::254"];
+
+/** Why no caller can have this address, or undefined where one can. Ends the sentence `expected …`, as below. */
+export function callerAddressProblem(text: string): string | undefined {
+  if (/^[^/]*\/\d+$/.test(text)) return "expected one IP address, without a prefix length";
+  if (text.includes("%")) return "expected an IP address without a zone";
+  const address = canonicalAddress(text);
+  if (address === undefined)
+    return /^\d+(\.\d+){3}$/.test(text)
+      ? "expected an IP address: four numbers from 0 to 255 without leading zeros"
+      : "expected an IP address";
+  const [first = 0] = addressBytes(address);
+  const is = (what: string) => `expected the IP address of a caller; this is ${what}`;
+  if (metadataAddresses.includes(address)) return is("the metadata service's own");
+  if (address === "255.255.255.255") return is("the broadcast address");
+  if (address.includes(":")) {
+    if (address === "::") return is("no address");
+    return first === 0xff ? is("a multicast address") : undefined;
+  }
+  if (first === 0) return is("no address");
+  return first >= 224 && first <= 239 ? is("a multicast address") : undefined;
+}
+
+/** An address as a key: `0:0:0:0:0:0:0:1` would never be found, since callers' addresses are compared in their canonical form. */
+export const callerAddress = z
+  .string()
+  .superRefine((value, context) => {
+    const problem = callerAddressProblem(value);
+    if (problem !== undefined) context.addIssue({ code: "custom", message: problem });
+  })
+  .overwrite((value) => canonicalAddress(value) ?? value);
 
 /** `:PORT`, `ADDRESS:PORT` or `[IPV6]:PORT`. */
 export const hostPort = z.string().superRefine((value, context) => {

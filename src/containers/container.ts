@@ -1,4 +1,4 @@
-import { canonicalAddress } from "./address.ts";
+import { canonicalAddress } from "../config/address.ts";
 
 /** A thing about a container that gives it more of the host than others have; a role policy may refuse it. */
 export type Risk =

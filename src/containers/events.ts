@@ -54,7 +54,8 @@ export function readEvent(line: string): EngineEvent | undefined {
   const actor = object(event.Actor ?? {}, "an event's Actor");
   const attributes = object(actor.Attributes ?? {}, "an event's Actor.Attributes");
   if (event.Type === "container") {
-    const kind = typeof event.Action === "string" ? containerKinds[event.Action] : undefined;
+    const known = typeof event.Action === "string" && Object.hasOwn(containerKinds, event.Action);
+    const kind = known ? containerKinds[event.Action as string] : undefined; // a string, as was just seen
     if (kind === undefined) return undefined;
     return { kind, id: string(actor.ID, "an event's Actor.ID"), network: undefined, at: eventTime(event) };
   }

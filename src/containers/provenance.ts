@@ -1,5 +1,5 @@
+import { canonicalAddress } from "../config/address.ts";
 import { explain } from "../errors.ts";
-import { canonicalAddress } from "./address.ts";
 import type { Container } from "./container.ts";
 import { openSocketTable, processStartedAt } from "./proc.ts";
 import { type End, type Found, findSockets, type Sought, sought } from "./socket-table.ts";

@@ -1,7 +1,7 @@
 import { read } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
 import { endianness } from "node:os";
-import { addressBytes } from "./address.ts";
+import { addressBytes } from "../config/address.ts";
 
 /** An end of a connection; the address is canonical. */
 export type End = { readonly address: string; readonly port: number };

@@ -1,5 +1,5 @@
 import type { Socket } from "node:net";
-import { canonicalAddress } from "../containers/address.ts";
+import { canonicalAddress } from "../config/address.ts";
 import type { Lookup } from "../containers/directory.ts";
 
 /** What is remembered about one client connection, so that a kept-alive one pays for its proof and its token once. */

@@ -1,4 +1,4 @@
-import { canonicalAddress } from "../containers/address.ts";
+import { canonicalAddress } from "../config/address.ts";
 import type { Connection } from "./connection.ts";
 
 /** The names under which EC2 itself serves metadata. */

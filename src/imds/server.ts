@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { createServer as createAcceptor, type Server, Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import { canonicalAddress } from "../containers/address.ts";
+import { canonicalAddress } from "../config/address.ts";
 import type { Door } from "./door.ts";
 import type { Answer } from "./errors.ts";
 import { endsEmpty, framingOf } from "./framing.ts";

@@ -5,6 +5,11 @@ import { exitCodes, OperatorError } from "../errors.ts";
 /** The unix socket, below the runtime directory, on which the running proxy tells about itself. */
 export const adminSocketName = "admin.sock";
 
+/** So long may asking take as a whole, so that the command ends within 5 s, its own start included. */
+const answerMs = 4_000;
+/** So long may a client take for its request, or leave an answer unread. */
+const clientMs = 30_000;
+
 /** Opens the admin socket. `GET /status` answers what `status()` returns, as JSON; nothing here can change anything. */
 export async function openAdmin(path: string, status: () => unknown): Promise<Server> {
   // A socket file left by a process that was killed would make bind fail; nobody else writes into this directory.
@@ -18,6 +23,8 @@ export async function openAdmin(path: string, status: () => unknown): Promise<Se
     });
     response.end(body);
   });
+  server.requestTimeout = clientMs;
+  server.setTimeout(clientMs);
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen(path, resolve);
@@ -27,13 +34,37 @@ export async function openAdmin(path: string, status: () => unknown): Promise<Se
   return server;
 }
 
+/** Some 100,000 containers' worth; what answers with more is not our proxy. */
+const answerBytes = 64 * 1024 * 1024;
+
 /**
  * Asks a running proxy.
+ * @param timeoutMs for connecting, asking and reading together
  * @throws OperatorError with exit code 69 where none answers.
  */
-export function askAdmin(path: string): Promise<unknown> {
+export function askAdmin(path: string, timeoutMs = answerMs): Promise<unknown> {
   return new Promise((resolve, reject) => {
-    const failed = (cause: unknown) =>
+    const request = get({ socketPath: path, path: "/status", agent: false }, (response) => {
+      const chunks: Buffer[] = [];
+      let bytes = 0;
+      response.on("data", (chunk: Buffer) => {
+        bytes += chunk.length;
+        if (bytes > answerBytes) failed(new Error(`the answer has more than ${answerBytes} bytes`));
+        else chunks.push(chunk);
+      });
+      response.on("error", failed);
+      response.on("end", () => {
+        clearTimeout(timer);
+        try {
+          if (response.statusCode !== 200) throw new Error(`the answer is HTTP ${response.statusCode}`);
+          resolve(JSON.parse(Buffer.concat(chunks).toString("utf8")));
+        } catch (error) {
+          failed(error);
+        }
+      });
+    });
+    const failed = (cause: unknown) => {
+      clearTimeout(timer);
       reject(
         new OperatorError(`asking the proxy on ${path}`, {
           exitCode: exitCodes.unavailable,
@@ -41,20 +72,11 @@ export function askAdmin(path: string): Promise<unknown> {
           cause,
         }),
       );
-    const request = get({ socketPath: path, path: "/status", timeout: 5_000 }, (response) => {
-      const chunks: Buffer[] = [];
-      response.on("data", (chunk: Buffer) => chunks.push(chunk));
-      response.on("error", failed);
-      response.on("end", () => {
-        try {
-          resolve(JSON.parse(Buffer.concat(chunks).toString("utf8")));
-        } catch (error) {
-          failed(error);
-        }
-      });
-    });
+      request.destroy();
+    };
+    // One for all of it: a socket's own time-out begins anew with each byte that a sick process lets go.
+    const timer = setTimeout(() => failed(new Error(`no answer within ${timeoutMs / 1000} s`)), timeoutMs);
     request.on("error", failed);
-    request.on("timeout", () => request.destroy(new Error("no answer within 5 s")));
   });
 }
 

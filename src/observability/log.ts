@@ -1,5 +1,6 @@
 import { type DestinationStream, pino } from "pino";
 import type { Log } from "../log.ts";
+import { printable } from "../text.ts";
 
 type LogSettings = {
   /** `debug` shows every request. */
@@ -48,15 +49,12 @@ function layOut(line: string, priorities: boolean): string {
   const prefix = priorities ? `<${priorityOf[Number(level)] ?? 6}>` : "";
   const cause = typeof err === "object" && err !== null && "message" in err ? { error: err.message } : {};
   const pairs = Object.entries({ ...fields, ...cause }).map(([key, value]) => ` ${key}=${fieldText(value)}`);
-  return `${prefix}${oneLine(String(msg ?? ""))}${pairs.join("")}`;
+  return `${prefix}${printable(String(msg ?? ""))}${pairs.join("")}`;
 }
 
 function fieldText(value: unknown): string {
   const text = typeof value === "string" ? value : JSON.stringify(value);
-  return /^[^\s"=\p{Cc}]+$/u.test(text) ? text : oneLine(JSON.stringify(text));
-}
-
-/** A message may hold a container's words; they must not be able to begin a line of their own. */
-function oneLine(text: string): string {
-  return text.replace(/\p{Cc}/gu, (control) => `\\x${control.charCodeAt(0).toString(16).padStart(2, "0")}`);
+  // A container's words must be able neither to begin a line or a field of their own nor to move a terminal's cursor.
+  const plain = /^[^\s"=]+$/u.test(text) && printable(text) === text;
+  return plain ? text : printable(JSON.stringify(text));
 }

@@ -1,5 +1,6 @@
 import { createServer, type Server } from "node:http";
 import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
+import { printable } from "../text.ts";
 
 /** A figure with its labels, as of now. */
 export type Sample = { readonly labels?: Readonly<Record<string, string>>; readonly value: number };
@@ -26,7 +27,7 @@ export function metricsServer(metrics: readonly Metric[]): Server {
       registers: [registry],
       collect() {
         this.reset();
-        for (const { labels: of = {}, value } of read()) this.inc({ ...of }, value);
+        for (const { labels: of = {}, value } of read()) this.inc(labelsOf(of), value);
       },
     });
   }
@@ -40,4 +41,9 @@ export function metricsServer(metrics: readonly Metric[]): Server {
       (error: unknown) => response.writeHead(500, { "Content-Type": "text/plain" }).end(`${String(error)}\n`),
     );
   });
+}
+
+/** Label values are shown in terminals and dashboards; the text format itself escapes only quotes, backslashes and line feeds. */
+function labelsOf(labels: Readonly<Record<string, string>>): Record<string, string> {
+  return Object.fromEntries(Object.entries(labels).map(([name, value]) => [name, printable(value)]));
 }

@@ -1,6 +1,6 @@
 import type { AllowConfig } from "../config/schema.ts";
 import type { Container } from "../containers/container.ts";
-import { printable, quote } from "./denial.ts";
+import { printable, quote } from "../text.ts";
 import { type Glob, glob } from "./glob.ts";
 import { composeProject, composeService, label } from "./request.ts";
 

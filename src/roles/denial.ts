@@ -36,16 +36,3 @@ export const riskWords: Readonly<Record<Risk, string>> = {
   "net-admin": "may set up its network (NET_ADMIN)",
   "net-raw-added": "was given NET_RAW, so it can spoof addresses on its bridge",
 };
-
-/** A text that a container or an operator wrote, quoted, escaped and cut, so that it can do nothing in a log or a terminal. */
-export function quote(text: string): string {
-  return printable(JSON.stringify(text.length > 100 ? `${text.slice(0, 99)}…` : text));
-}
-
-/** Control, format and line-breaking characters as `\u{…}`: a terminal obeys some of them. */
-export function printable(text: string): string {
-  return text.replace(
-    /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu,
-    (character) => `\\u{${(character.codePointAt(0) ?? 0).toString(16)}}`,
-  );
-}

@@ -1,5 +1,6 @@
 import type { Container } from "../containers/container.ts";
-import { quote, type Refusal, riskWords } from "./denial.ts";
+import { quote } from "../text.ts";
+import { type Refusal, riskWords } from "./denial.ts";
 import type { RolePolicy, RoleSettings } from "./policy.ts";
 import { type Asked, type RequestSource, rolesAsked } from "./request.ts";
 import { resolve } from "./resolve.ts";

@@ -1,9 +1,10 @@
 import { didYouMean } from "../config/suggest.ts";
 import { whyNoRoleArn } from "../config/values.ts";
 import type { Container } from "../containers/container.ts";
+import { printable, quote } from "../text.ts";
 import { admit } from "./allow.ts";
 import { parseRoleArn, roleIdentity } from "./arn.ts";
-import { printable, quote, type Refusal } from "./denial.ts";
+import type { Refusal } from "./denial.ts";
 import type { RolePolicy, RoleSettings } from "./policy.ts";
 import type { Asked, RequestSource } from "./request.ts";
 

@@ -1,6 +1,7 @@
 import { sessionPolicyProblem } from "../config/values.ts";
 import type { Container } from "../containers/container.ts";
-import { printable, quote, type Refusal } from "./denial.ts";
+import { printable, quote } from "../text.ts";
+import type { Refusal } from "./denial.ts";
 import type { RoleSettings } from "./policy.ts";
 import { type BroughtPolicySource, policiesAsked } from "./request.ts";
 

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { isSea } from "node:sea";
 import { exitCodes, OperatorError } from "../errors.ts";
+import { printable } from "../text.ts";
 
 /** What the service tells systemd about itself (sd_notify(3)). Without systemd each of them does nothing. */
 export type Notifier = {
@@ -43,11 +44,24 @@ export function notifier(settings: NotifierSettings): Notifier {
     ready: () => addon.ready(process.pid),
     reloading: () => addon.sendState("RELOADING=1"),
     stopping: () => addon.stopping(process.pid),
-    // A second line would be another assignment, MAINPID= for instance; and a text may hold a container's words.
-    status: (text) => addon.sendState(`STATUS=${text.replace(/\p{Cc}+/gu, " ")}`),
+    status: (text) => addon.sendState(`STATUS=${statusText(text)}`),
     watchdogIntervalMs: addon.watchdogInterval(),
     watchdog: () => addon.watchdog(),
   };
+}
+
+/** systemd drops a message of more than 4096 bytes (PIPE_BUF), and with it the whole line. */
+const statusBytes = 3_000;
+
+/** A second line would be another assignment, MAINPID= for instance; and an engine's error or a container's name may hold one. */
+function statusText(text: string): string {
+  const line = printable(text.replace(/\s+/gu, " "));
+  if (Buffer.byteLength(line) <= statusBytes) return line;
+  // What is cut in the middle of a character must not end in half of it: systemd takes UTF-8 only.
+  return `${Buffer.from(line)
+    .subarray(0, statusBytes)
+    .toString("utf8")
+    .replace(/\uFFFD$/, "")}…`;
 }
 
 const nothing = () => {};

@@ -151,6 +151,28 @@ for (const filter of filters) {
   });
 }
 
+t.test("a kernel that knows no kinds of ports: by their names", { timeout: 300_000, skip }, async (t) => {
+  await using world = await World.make();
+  const modern = world.hostRun((name) => name);
+  const stderr = "Error: Could not process rule: Operation not supported";
+  const run: Run = async (name, args, input = "") =>
+    name === "nft" && input.includes("iifkind")
+      ? { kind: "ran", exitCode: 1, stdout: "", stderr }
+      : modern(name, args, input);
+  const settings = t.testdir({});
+  world.addBridge(docker);
+  world.addContainer(docker, "attacker", 3);
+  await world.tell("victim", { do: "listen", protocol: "tcp", address: "::", port: 7000, banner: "victim" });
+  world.sysctl("victim", "net.ipv4.neigh.eth0.locktime=0");
+  using forger = new Forger(world);
+  // There is no other bridge here.
+  const lies = forged(await bridgeLinkLocal(world)).filter(({ source }) => source !== hostOn(2).ipv4);
+  const { text } = await command(run, "apply", settings);
+  t.match(text, "layer 2: table bridge ec2metaproxy, BUT ports that are not called veth* pass");
+  t.match(await command(run, "status", settings), { code: 0 });
+  await believes(t, world, forger, "by name", honest, lies);
+});
+
 t.test(
   "ebtables: where nft knows no bridge family, as far as it goes",
   { timeout: 300_000, skip },
@@ -274,7 +296,11 @@ async function believes(
     [refused, false],
   ] as const) {
     for (const frame of frames) {
-      const seen = await victimBelieves(world, forger, frame);
+      let seen = await victimBelieves(world, forger, frame);
+      // The kernel ignores an ARP reply that comes too soon after another one (locktime), and a busy machine is late to look. What a
+      // victim refuses once is refused by the rules; what it is to believe may be said again.
+      for (let again = 0; expected && !seen && again < 3; again++)
+        seen = await victimBelieves(world, forger, frame);
       if (seen !== expected) wrong.push(`${frame.what}: ${seen ? "believed" : "not believed"}`);
     }
   }

@@ -10,7 +10,8 @@ const root = join(import.meta.dirname, "../../src");
 
 /** From the bottom up; a folder may import itself and what stands before it. */
 const floors = [
-  ["errors.ts", "log.ts", "version.ts"],
+  ["text.ts"],
+  ["errors.ts", "log.ts", "output.ts", "version.ts"],
   ["config"],
   ["containers"],
   ["roles"],

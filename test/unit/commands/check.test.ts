@@ -3,6 +3,7 @@ import t, { type Test } from "tap";
 import { check, type Finding, type HostChecks } from "../../../src/commands/check.ts";
 import { OperatorError } from "../../../src/errors.ts";
 import { EngineStandIn, idOf } from "../../support/engine/engine.ts";
+import { hostileTexts, unsafe } from "../../support/hostile-texts.ts";
 
 const silent = {
   debug: () => undefined,
@@ -113,3 +114,37 @@ t.test("with --config-only nothing else is looked at", async (t) => {
   t.equal(code, 0);
   t.match(printed, /^ok {4}configuration .* is valid: 1 alias, default web$/);
 });
+
+t.test(
+  "no container, network or AWS answer can write to the operator's terminal, or a line of its own",
+  async (t) => {
+    for (const hostile of hostileTexts) {
+      await using engine = await EngineStandIn.listen();
+      const labels = { "ec2metaproxy.RoleAlias": hostile };
+      engine.run({ id: idOf("db"), name: hostile, networks: { [hostile]: { ipv4: "172.17.0.3" } }, labels });
+      engine.networks = [{ Name: hostile, Driver: "macvlan" }];
+      engine.version = { ...engine.version, Version: hostile };
+      const host: HostChecks = {
+        metadata: async () => hostile,
+        sts: async () => {
+          throw new Error(hostile);
+        },
+        role: async () => {
+          throw new OperatorError(hostile, { hint: hostile, exitCode: 69, cause: new Error(hostile) });
+        },
+        firewall: async () => ({ ok: false, text: hostile, hint: hostile }),
+      };
+      const { printed } = await checked(t, engine.socketPath, { host });
+      t.notMatch(printed, unsafe);
+      const marks = printed.split("\n").map((line) => line.slice(0, 6));
+      t.same(
+        marks.filter((mark) => !["ok    ", "note  ", "FAIL  "].includes(mark)),
+        [],
+      );
+      t.equal(marks.length, 8);
+      const { printed: json } = await checked(t, engine.socketPath, { host, json: true });
+      t.notMatch(json, unsafe);
+      t.equal((JSON.parse(json) as readonly Finding[]).length, 8);
+    }
+  },
+);

@@ -2,6 +2,7 @@ import t from "tap";
 import { type ExplainOptions, explain } from "../../../src/commands/explain.ts";
 import type { Container } from "../../../src/containers/container.ts";
 import { OperatorError, report } from "../../../src/errors.ts";
+import { hostileTexts, unsafe } from "../../support/hostile-texts.ts";
 import { account, asks, configWith, containerWith, narrow } from "../roles/cases.ts";
 
 const config = configWith({
@@ -204,4 +205,50 @@ t.test("an engine that does not answer is the engine's error, not a refusal", as
     ),
     down,
   );
+});
+
+t.test("no text that a container or its engine chose can write to the operator's terminal", async (t) => {
+  for (const hostile of hostileTexts) {
+    const container = containerWith({
+      name: hostile,
+      image: hostile,
+      imageId: hostile,
+      user: hostile,
+      labels: {
+        "com.docker.compose.project": hostile,
+        "com.docker.compose.service": hostile,
+        "ec2metaproxy.RoleAlias": hostile,
+        "ec2metaproxy.Policy": hostile,
+      },
+      env: { IAM_ROLE: hostile, IAM_POLICY: hostile },
+      attachments: [{ network: hostile, ipv4: "172.17.0.2", ipv6: undefined }],
+    });
+    for (const [labels, code] of [
+      [container.labels, 1],
+      [{ ...container.labels, "ec2metaproxy.RoleAlias": "full", "ec2metaproxy.Policy": "" }, 0],
+    ] as const) {
+      const one = { ...container, labels, ...(code === 0 && { env: {} }) };
+      const { text, exitCode } = await explained(one);
+      t.equal(exitCode, code);
+      t.notMatch(text, unsafe);
+      const own =
+        /^(|\S.* gets (no role \([a-z-]+\)|the role full)\.|Who it is|What it asks for|What it gets|Why it is refused| {2}\S.*)$/;
+      t.same(
+        text.split("\n").filter((line) => !own.test(line)),
+        [],
+      );
+      const { text: json } = await explained(one, { json: true });
+      t.notMatch(json, unsafe);
+      t.match(JSON.parse(json), { container: { image: hostile } });
+    }
+    const two = explain(
+      { container: hostile, json: false, configPath: hostile },
+      config,
+      async () => [container, container],
+      () => undefined,
+    );
+    const error: unknown = await two.catch((error: unknown) => error);
+    t.notMatch(report(error), unsafe);
+    t.equal(report(error).split("\n").length, 2);
+  }
 });

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { mkdir, readdir, writeFile } from "node:fs/promises";
 import { connect, createServer, type Socket } from "node:net";
 import t from "tap";
-import { canonicalAddress } from "../../../src/containers/address.ts";
+import { canonicalAddress } from "../../../src/config/address.ts";
 import type { Container } from "../../../src/containers/container.ts";
 import { staticContainer } from "../../../src/containers/directory.ts";
 import { processStartedAt } from "../../../src/containers/proc.ts";

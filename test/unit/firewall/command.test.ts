@@ -127,7 +127,13 @@ t.test("iptables is taken where nft does not work, and the log says why", async 
     [/^ip6?tables --version/, says("iptables v1.8.4 (legacy)")],
   ]);
   const said = await command(run, { settingsDirectory: t.testdir({}), json: true });
-  t.match(JSON.parse(said.printed), { backend: "iptables", reason: "nft: command not found", changed: true });
+  t.match(JSON.parse(said.printed), {
+    backend: "iptables",
+    reason: "nft: command not found",
+    changed: true,
+    summary: "LAYER 2 OPEN: a neighbour with NET_RAW can speak as the host",
+  });
+  t.match(said.logged.join("\n"), "no rules for layer 2 on this host");
 });
 
 t.test(

@@ -72,7 +72,7 @@ t.test("what Prometheus reads", async (t) => {
       "ec2metaproxy_credentials_first_expiry_seconds 90.5",
       "ec2metaproxy_config_valid 0",
       'ec2metaproxy_engine_connected{host="unix:///a.sock"} 1',
-      'ec2metaproxy_engine_connected{host="unix:///\\"b\\n\\".sock"} 0',
+      'ec2metaproxy_engine_connected{host="unix:///\\"b\\\\u{a}\\".sock"} 0',
     ])
       t.ok(text.split("\n").includes(line), `${line}, at the ${round} time`);
     t.match(text, /^process_resident_memory_bytes \d/m, "the process's own figures are there too");

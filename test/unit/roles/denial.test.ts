@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import t from "tap";
-import { denialCodes, printable, quote } from "../../../src/roles/denial.ts";
+import { denialCodes } from "../../../src/roles/denial.ts";
+import { printable, quote } from "../../../src/text.ts";
 
 const read = (path: string) => readFile(new URL(`../../../${path}`, import.meta.url), "utf8");
 

@@ -40,6 +40,7 @@ t.test("systemd gets each message as it expects it", { skip: missing ?? false },
     const unit = notifier({ notifySocket: process.env.NOTIFY_SOCKET });
     unit.ready();
     unit.status("2 containers\\nMAINPID=1");
+    unit.status("\\u001b[2J\\u0085\\u202e".repeat(2000));
     unit.reloading();
     unit.watchdog();
     unit.stopping();
@@ -50,7 +51,13 @@ t.test("systemd gets each message as it expects it", { skip: missing ?? false },
   });
   t.equal(service.stderr, "");
   t.equal(service.stdout, "20000\n");
-  while (received.length < 6) await once(lines, "line");
+  while (received.length < 7) await once(lines, "line");
+  const [long = ""] = received.splice(3, 1);
+  t.ok(
+    long.length > 2_000 && long.length < 4_096,
+    `systemd drops what has more than 4096 bytes: ${long.length}`,
+  );
+  t.match(long, /^'STATUS=[ -~]*…'$/);
   t.same(received, [
     "bound",
     "'READY=1'",

@@ -1,5 +1,5 @@
 import t from "tap";
-import { addressBytes, canonicalAddress } from "../../../src/containers/address.ts";
+import { addressBytes, canonicalAddress } from "../../../src/config/address.ts";
 
 const forms = [
   ["172.17.0.2", "172.17.0.2"],

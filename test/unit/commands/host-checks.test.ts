@@ -1,0 +1,31 @@
+import t from "tap";
+import { hostChecks } from "../../../src/commands/host-checks.ts";
+import { isConfig, parseConfig, readEnvironment } from "../../../src/config/load.ts";
+
+const nothing = () => undefined;
+const log = { debug: nothing, info: nothing, warn: nothing, error: nothing };
+
+t.test("an alias called like a member of every object is tried with its own role", async (t) => {
+  const arn = (name: string) => `arn:aws:iam::123456789012:role/${name}`;
+  const config = parseConfig(
+    JSON.stringify({
+      aliases: { constructor: { roleArn: arn("full"), externalId: "external" } },
+      aliasToARN: { toString: arn("short"), hasOwnProperty: arn("own") },
+      sts: { region: "eu-west-1", endpoint: "http://127.0.0.1:1" },
+    }),
+    "config.json",
+  );
+  if (!isConfig(config)) throw new Error(JSON.stringify(config));
+  const environment = readEnvironment({
+    AWS_ACCESS_KEY_ID: "AKIAIOSFODNN7EXAMPLE",
+    AWS_SECRET_ACCESS_KEY: "x",
+  });
+  const { role } = hostChecks(environment, log);
+  for (const [alias, name] of [
+    ["constructor", "full"],
+    ["toString", "short"],
+    ["hasOwnProperty", "own"],
+  ] as const) {
+    await t.rejects(role(config, alias), { message: `${alias}: assuming ${arn(name)}` });
+  }
+});

@@ -1,0 +1,140 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import t from "tap";
+import { openAdmin } from "../../../src/observability/admin.ts";
+import { EngineStandIn, idOf } from "../../support/engine/engine.ts";
+
+const main = new URL("../../../src/main.ts", import.meta.url).pathname;
+const slowReader = new URL("../../support/slow-reader.py", import.meta.url).pathname;
+
+// Not in t.testdir(): a socket's path has room for 107 bytes.
+const folder = mkdtempSync(join(tmpdir(), "output-"));
+t.teardown(() => rmSync(folder, { recursive: true }));
+
+const status = {
+  healthy: true,
+  summary: "Serving",
+  engines: [],
+  credentials: {},
+  containers: Array.from({ length: 20_000 }, (_, index) => ({ id: `${index}`, name: `container-${index}` })),
+};
+const admin = await openAdmin(join(folder, "admin.sock"), () => status);
+t.teardown(() => admin.close());
+
+const engine = await EngineStandIn.listen();
+t.teardown(() => engine[Symbol.asyncDispose]());
+for (let index = 0; index < 200; index++) {
+  const labels = {
+    "ec2metaproxy.RoleAlias": "nobody",
+    "ec2metaproxy.Policy": `{"Statement":"${"x".repeat(300)}"}`,
+  };
+  engine.run({
+    id: idOf(`c${index}`),
+    name: `c${index}`,
+    networks: { bridge: { ipv4: `172.17.1.${index}` } },
+    labels,
+  });
+}
+const configPath = join(
+  t.testdir({
+    "config.json": JSON.stringify({
+      dockerHost: engine.socketPath,
+      metadataEndpoint: "http://127.0.0.1:1",
+      aliasToARN: { web: "arn:aws:iam::123456789012:role/web" },
+    }),
+    "bad.json": JSON.stringify(
+      Object.fromEntries(Array.from({ length: 90 }, (_, index) => [`key${index}`, 1])),
+    ),
+  }),
+  "config.json",
+);
+const bad = configPath.replace("config.json", "bad.json");
+
+/** Runs a program; its standard output and exit code. */
+async function run(program: string, args: readonly string[]) {
+  const env = {
+    PATH: process.env.PATH,
+    RUNTIME_DIRECTORY: folder,
+    AWS_REGION: "eu-west-1",
+    AWS_ENDPOINT_URL_STS: "http://127.0.0.1:1",
+    AWS_ACCESS_KEY_ID: "AKIAIOSFODNN7EXAMPLE",
+    AWS_SECRET_ACCESS_KEY: "x",
+  };
+  const child = spawn(program, args, { env, stdio: ["ignore", "pipe", "pipe"] });
+  const [out, err, [code]] = await Promise.all([
+    text(child.stdout),
+    text(child.stderr),
+    once(child, "close"),
+  ]);
+  return { out, err, code: code as number }; // null only where a signal ended it
+}
+
+const commands: readonly [
+  name: string,
+  stream: "stdout" | "stderr",
+  args: readonly string[],
+  code: number,
+  atLeast: number,
+][] = [
+  ["status --json", "stdout", ["status", "--json"], 0, 1_000_000],
+  ["status", "stdout", ["status"], 0, 500_000],
+  ["check --json", "stdout", ["check", "--json", "-c", configPath], 1, 30_000],
+  ["check of a bad file", "stderr", ["check", "-c", bad], 78, 8_000],
+  ["explain", "stdout", ["explain", "c7", "--json", "-c", configPath], 1, 500],
+  ["firewall render", "stdout", ["firewall", "render", "--backend", "nftables", "-c", configPath], 0, 1_000],
+  ["--help", "stdout", ["--help"], 0, 1_500],
+  ["--version", "stdout", ["--version"], 0, 10],
+  ["wrong usage", "stderr", ["nothing"], 64, 50],
+];
+
+// Most of the time is spent waiting for readers.
+t.jobs = 4;
+
+for (const [name, stream, args, expected, atLeast] of commands) {
+  t.test(`${name} is whole for a reader that is late and slow`, { buffered: true }, async (t) => {
+    const quick = await run(process.execPath, [main, ...args]);
+    const slow = await run("python3", [slowReader, stream, process.execPath, main, ...args]);
+    t.equal(quick.code, expected, quick.err);
+    t.equal(slow.code, expected);
+    const whole = stream === "stdout" ? quick.out : quick.err;
+    t.ok(whole.length >= atLeast, `${whole.length} characters`);
+    t.equal(slow.out.length, whole.length);
+    t.ok(slow.out.endsWith(whole.slice(-100)));
+  });
+
+  t.test(`${name} ends quietly when its reader goes away`, { buffered: true }, async (t) => {
+    const redirect = stream === "stdout" ? "" : "2>&1 >/dev/null";
+    for (const reader of name === "status" ? ["head -n 1 >/dev/null", "true"] : ["true"]) {
+      const script = `"$@" ${redirect} | ${reader}; exit \${PIPESTATUS[0]}`;
+      const { err, code } = await run("bash", ["-c", script, "bash", process.execPath, main, ...args]);
+      t.equal(code, expected);
+      t.notMatch(err, /EPIPE|\bat /, `nothing is said of it to ${reader}`);
+    }
+  });
+}
+
+t.test("output that cannot be written is a failure that says so", async (t) => {
+  const { err, code } = await run("bash", [
+    "-c",
+    '"$@" >/dev/full',
+    "bash",
+    process.execPath,
+    main,
+    "--help",
+  ]);
+  t.equal(code, 69);
+  t.match(err, /writing to standard output: .*ENOSPC.*part of the output is missing/);
+  t.notMatch(err, /\bat /);
+});
+
+t.test("a command named like a member of every object is no command", async (t) => {
+  for (const name of ["constructor", "toString", "__proto__"]) {
+    const { err, code } = await run(process.execPath, [main, name, "--json"]);
+    t.equal(code, 64, err);
+    t.match(err, `there is no command "${name}"`);
+  }
+});

@@ -1,0 +1,39 @@
+import t from "tap";
+import { OperatorError, report } from "../../src/errors.ts";
+import { jsonText, printable, printableLines, shown } from "../../src/text.ts";
+import { hostileTexts, unsafe } from "../support/hostile-texts.ts";
+
+for (const text of hostileTexts) {
+  // A test's name is shown to a terminal as well.
+  t.test(`${text.replace(/[^ -~]/g, "?")} can do nothing in a terminal, and stays readable`, (t) => {
+    t.notMatch(printable(text), unsafe);
+    t.notMatch(printable(text), /\n/);
+    t.notMatch(shown(text), unsafe);
+    t.notMatch(jsonText({ [text]: text }), unsafe);
+    t.same(JSON.parse(jsonText({ [text]: text })), { [text]: text });
+    t.same(JSON.parse(shown(JSON.stringify([text]))), [text], "JSON says the same after it");
+    t.end();
+  });
+}
+
+t.test("a report of a failure has our own lines at the margin, and nothing else there", (t) => {
+  const text = report(
+    new OperatorError("asking web\naliasToARN.db: gone\u001b[2J", {
+      exitCode: 69,
+      hint: "Ask\u0085again\nMAINPID=1",
+      problems: [{ where: "web\n  listen", message: "is\u202e wrong", hint: "" }],
+      cause: new Error("the engine says\r\nhello\u2028there"),
+    }),
+  );
+  t.notMatch(text, unsafe);
+  t.same(
+    text.split("\n").map((line) => line.slice(0, 6)),
+    ["asking", "      ", "      ", "  web", "      ", "Ask\\u{", "      "],
+  );
+  t.end();
+});
+
+t.test("several lines keep their breaks and are set in", (t) => {
+  t.equal(printableLines("a\n\tb\u001b\n", "  "), "a\n      b\\u{1b}");
+  t.end();
+});
