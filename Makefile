@@ -37,6 +37,11 @@ test-netns: ## the firewall and the proof of identity with real packets in netwo
 	@scripts/setup
 	@scripts/test netns
 
+.PHONY: test-attacks
+test-attacks: ## a hostile container against the booted hosts, with and without each protection (root); ATTACK_SECONDS=60
+	@scripts/setup
+	@scripts/test attacks
+
 .PHONY: test-host
 test-host: ## the booted systemd hosts with Docker and Podman (root)
 	@scripts/setup --packaging

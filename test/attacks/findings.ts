@@ -1,0 +1,17 @@
+import { z } from "zod";
+import type { Findings } from "./order.ts";
+
+const findings = z.object({
+  capabilities: z.string(),
+  rounds: z.number(),
+  opened: z.number(),
+  answers: z.record(z.string(), z.number()),
+  tokens: z.array(z.string()),
+  roles: z.array(z.string()),
+  credentials: z.array(z.string()),
+  bytes: z.number(),
+  notes: z.array(z.string()),
+  text: z.string(),
+});
+
+export const readFindings = (output: string): Findings => findings.parse(JSON.parse(output));

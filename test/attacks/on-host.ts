@@ -1,0 +1,142 @@
+import t from "tap";
+import { bootFor } from "../host/boot.ts";
+import { installFirewall, startFirewall } from "../host/firewall-host.ts";
+import { canBoot } from "../host/requirements.ts";
+import type { Suite } from "../host/root.ts";
+import { allLayers, type Column, columns, configPath, layers, setLayers } from "./layers.ts";
+import { asLateAddress, type Entry, matrix, onKeptConnections } from "./matrix.ts";
+import { renewKept, setScene } from "./scene.ts";
+import { attempt, type Trial } from "./trial.ts";
+
+/** How long an attack goes on that should fail. `make proof` gives each of them a minute. */
+const thorough = process.env.ATTACK_SECONDS !== undefined;
+const seconds = Number(process.env.ATTACK_SECONDS ?? 1);
+/** With a layer missing it is only looked at which of the others stops what. */
+const briefSeconds = Math.min(seconds, 0.5);
+
+/** Docker's own default: moby's oci/caps/defaults.go. CAP_NET_RAW is in it, CAP_NET_ADMIN is not. */
+const defaultCapabilities = "00000000a80425fb";
+
+type Options = {
+  /** Names of columns. A thorough run has all of them. */
+  readonly columns: readonly string[];
+};
+
+/** The tests of one host: each attack without protection, with all of it, and with each layer missing. */
+export async function attackOn(suite: Suite, options: Options): Promise<void> {
+  if (!canBoot(t)) return;
+  const host = await bootFor(t, { suite, name: `attacks-${suite}` });
+  const scene = await setScene(host);
+  const results = new Map<Entry, Map<string, boolean>>();
+
+  await t.test("the attackers have Docker's default capabilities and no more", async (t) => {
+    for (const attacker of ["neighbour", "straddler", "stranger"]) {
+      const { stdout } = await scene.docker.inside(attacker, ["grep", "CapEff", "/proc/self/status"]);
+      t.equal(stdout.trim().split("\t")[1], defaultCapabilities, attacker);
+    }
+  });
+
+  for (const column of columns) {
+    if (!thorough && !options.columns.includes(column.name)) continue;
+    await t.test(title(column), async (t) => {
+      await setLayers(scene, column);
+      for (const entry of matrix) {
+        const trial = await attempt(
+          scene,
+          entry,
+          column,
+          column.name.startsWith("all") ? seconds : briefSeconds,
+        );
+        note(results, column, trial);
+        if (trial.expected) t.ok(trial.succeeded, `${entry.name}: succeeds`, shown(trial));
+        else t.same(trial.loot, [], `${entry.name}: gets nothing`, shown(trial));
+      }
+    });
+  }
+
+  await t.test("the victim is served through all of it", async (t) => {
+    await setLayers(scene, allLayers);
+    await scene.host.exec("ip neigh flush all; ip -6 neigh flush all", { check: false });
+    await renewKept(scene.host, scene.docker);
+    t.pass("a new connection of its own gets a token");
+  });
+
+  await t.test("what the port lock is for: attacks on a connection of the victim's own", async (t) => {
+    for (const column of columns.filter(({ name }) => name === "none" || name === "all")) {
+      await setLayers(scene, column);
+      for (const entry of onKeptConnections) {
+        const trial = await attempt(scene, entry, column, briefSeconds);
+        note(results, column, trial);
+        if (column.name === "none") t.ok(trial.succeeded, `${entry.name}: succeeds`, shown(trial));
+      }
+    }
+  });
+
+  await t.test(
+    "an address that the host gets later is spoken from by nobody else, once the timer has seen it",
+    async (t) => {
+      await setLayers(scene, allLayers);
+      const network = await scene.docker.call("network", "inspect", "--format={{.Id}}", "shared");
+      const add = (address: string) =>
+        host.exec(["ip", "addr", "add", `${address}/16`, "dev", `br-${network.slice(0, 12)}`]);
+      await add("172.31.0.99");
+      const unseen = await attempt(scene, asLateAddress("172.31.0.99", []), allLayers, briefSeconds);
+      t.ok(unseen.succeeded, "without the timer the rules do not know it", shown(unseen));
+
+      const settings = await host.read(configPath);
+      await installFirewall(host);
+      await host.write(configPath, settings);
+      await startFirewall(host);
+      await add("172.31.0.98");
+      await host.waitFor(
+        async () => (await host.exec("nft list table bridge ec2metaproxy")).stdout.includes("0xac1f0062"),
+        { timeoutMs: 20_000, what: "the rules to know the new address" },
+      );
+      for (const address of ["172.31.0.99", "172.31.0.98"]) {
+        const seen = await attempt(scene, asLateAddress(address, ["host"]), allLayers, briefSeconds);
+        t.same(seen.loot, [], `as ${address} the attack gets nothing`, shown(seen));
+      }
+    },
+  );
+
+  for (const line of table(suite, results)) t.comment(line);
+}
+
+function title({ name, on, backend }: Column): string {
+  if (name === "none") return "without the protections each attack gets the victim's credentials";
+  if (backend === "iptables")
+    return "with iptables and ebtables no attack gets anything but those that ebtables is said to let through";
+  if (on.length === allLayers.on.length)
+    return `with the protections (${name}) no attack gets credentials, a token or a role name in ${seconds} s`;
+  const missing = Object.entries(layers).find(([layer]) => !on.some((one) => one === layer));
+  return `without one layer the others stop what is theirs to stop; missing: ${missing?.[1]}`;
+}
+
+function note(results: Map<Entry, Map<string, boolean>>, column: Column, trial: Trial): void {
+  const row = results.get(trial.entry) ?? new Map<string, boolean>();
+  row.set(column.name, trial.loot.length > 0);
+  results.set(trial.entry, row);
+}
+
+/** What tells why, in a failed test's output; without the secrets. */
+function shown({ findings, loot }: Trial): Record<string, unknown> {
+  const { rounds, opened, answers, notes } = findings;
+  return { rounds, opened, answers, notes, loot: [...new Set(loot)] };
+}
+
+function table(suite: string, results: ReadonlyMap<Entry, ReadonlyMap<string, boolean>>): readonly string[] {
+  const names = columns.map(({ name }) => name);
+  const row = (head: string, cells: readonly string[]) =>
+    `table ${head.padEnd(54)}${cells.map((cell) => cell.padEnd(15)).join("")}`.trimEnd();
+  const cell = (succeeded: boolean | undefined) =>
+    succeeded === undefined ? "" : succeeded ? "SUCCEEDED" : "failed";
+  return [
+    row(`attacks on ${suite}, by the layers in force`, names),
+    ...[...results].map(([{ name }, cells]) =>
+      row(
+        name,
+        names.map((column) => cell(cells.get(column))),
+      ),
+    ),
+  ];
+}
