@@ -46,7 +46,7 @@ export function ebtables(run: Run): FrameFilter {
   };
   return {
     place: "ebtables chain EC2METAPROXY",
-    open: "forged neighbour advertisements pass, frames with another VLAN tag than 802.1Q's 0, and ports that are not called veth*",
+    open: "forged neighbour advertisements pass, and ports that are not called veth*",
     render: (sources) =>
       rulesOf(sources)
         .map((rule) => `ebtables -t nat -A ${chainNames[0]} ${rule}\n`)
@@ -108,8 +108,25 @@ function rulesOf(sources: HostSources): readonly string[] {
       ? [`-p ARP --arp-ip-src ${address} -j DROP`, `-p IPv4 --ip-src ${address} -j DROP`]
       : [`-p IPv6 --ip6-src ${address} -j DROP`],
   );
-  // Linux takes a frame with this tag for an untagged one, and nothing behind the tag can be looked at.
-  return ["-p 802_1Q --vlan-id 0 -j DROP", ...rules];
+  // Linux takes a frame with such a tag for an untagged one, and nothing behind the tag can be looked at. Of the provider's tag (802.1ad)
+  // ebtables reads no id, and no container needs it.
+  return ["-p 802_1Q --vlan-id 0 -j DROP", `-p ${providerTag} -j DROP`, ...rules];
+}
+
+const providerTag = "0x88a8";
+
+/** ebtables prints a protocol by its name in /etc/ethertypes, which differ, and by its number where there is no such file. */
+const protocolNames: Readonly<Record<string, string>> = {
+  "0x806": "ARP",
+  "0x800": "IPv4",
+  "0x86dd": "IPv6",
+  "0x8100": "802_1Q",
+  "s-tag": providerTag,
+  "802_1ad": providerTag,
+};
+
+function protocolName(printed: string): string {
+  return protocolNames[printed.toLowerCase().replace(/^0x0+/, "0x")] ?? printed;
 }
 
 function rulesIn(listing: Outcome): readonly string[] {
@@ -117,5 +134,10 @@ function rulesIn(listing: Outcome): readonly string[] {
   return listing.stdout
     .split("\n")
     .filter((line) => line.startsWith("-"))
-    .map((line) => line.trim().replace(/(--ip6-src \S+?)\/(?:128|ffff:\S+)/, "$1"));
+    .map((line) =>
+      line
+        .trim()
+        .replace(/(--ip6-src \S+?)\/(?:128|ffff:\S+)/, "$1")
+        .replace(/^-p (\S+)/, (_, printed: string) => `-p ${protocolName(printed)}`),
+    );
 }

@@ -10,8 +10,6 @@ export type Entry = {
   /** net.bridge.bridge-nf-call-iptables and -ip6tables: whether frames between containers pass the host's IP rules. */
   readonly bridgeNf: 0 | 1;
   readonly stoppedBy: readonly Layer[];
-  /** ebtables, where nft is not there, lets these frames through; `firewall status` and `check` say so. */
-  readonly passesEbtables?: boolean;
   /** What it cannot do without, where no layer is needed to stop it. */
   readonly never?: string;
 };
@@ -116,12 +114,10 @@ const forgedAccepts: readonly Entry[] = [
   },
   {
     name: "listens once, 802.1ad tag",
-    passesEbtables: true,
     ...forged({ ...once, as: metadata, ask: metadata, tags: [[0x88a8, 0]] }, 0, ["host"]),
   },
   {
     name: "listens once, two tags",
-    passesEbtables: true,
     ...forged(
       {
         ...once,
@@ -303,10 +299,5 @@ export const onKeptConnections: readonly Entry[] = [
 ];
 
 /** Whether it gets credentials. */
-export const succeeds = (entry: Entry, { on, backend }: Column): boolean => {
-  const open = backend === "iptables" && entry.passesEbtables === true;
-  return (
-    entry.never === undefined &&
-    !entry.stoppedBy.some((layer) => on.includes(layer) && !(open && layer === "host"))
-  );
-};
+export const succeeds = (entry: Entry, { on }: Column): boolean =>
+  entry.never === undefined && !entry.stoppedBy.some((layer) => on.includes(layer));
