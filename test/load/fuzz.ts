@@ -15,8 +15,13 @@ export type Findings = {
   /** Connections on which neither an answer nor an end came within the proxy's own time limits: the texts that were sent. */
   readonly hung: readonly string[];
   readonly leaked: readonly string[];
-  /** Resident memory: warmed up, at its highest, and after a rest; the first and the last after a collection. */
-  readonly megabytes: { readonly before: number; readonly most: number; readonly after: number };
+  /** Resident memory: warmed up, at its highest, and after a rest; the first and the last after a collection, and what JavaScript uses of it then. */
+  readonly megabytes: {
+    readonly before: number;
+    readonly most: number;
+    readonly after: number;
+    readonly inUse: { readonly before: number; readonly after: number };
+  };
   /** A well-behaved container meanwhile. */
   readonly other: Experience;
   readonly log: string;
@@ -27,8 +32,8 @@ export type Findings = {
 /** Each is a container of its own, so that one that is made to wait does not make the others wait. */
 const lanes = 96;
 const laneAddress = (nth: number) => `127.0.1.${nth + 1}`;
-/** The proxy gives up a request after 5 s, and looks each second; who pipelined too much is not read from for 10 s before that. */
-const patienceMs = 18_000;
+/** The proxy gives up a request after 5 s, and looks each second; an address that sent what nobody wants is not read from for 10 s before that, or twice 10 s. */
+const patienceMs = 30_000;
 
 export async function fuzz(seed: number, ms: number): Promise<Findings> {
   const containers = Array.from({ length: lanes }, (_, nth) => [laneAddress(nth), { name: `lane-${nth}` }]);
@@ -76,8 +81,8 @@ export async function fuzz(seed: number, ms: number): Promise<Findings> {
     Promise.all(Array.from({ length: lanes }, (_, nth) => lane(nth, Date.now() + forMs)));
 
   await run(Math.min(3_000, ms / 4)); // so that what is compared is a process at work, not one that has just started
-  const before = await given.megabytesCollected();
-  let most = before;
+  const before = await given.memoryCollected();
+  let most = before.resident;
   const watching = setInterval(async () => {
     most = Math.max(most, await residentMegabytes(given.proxy.configPath).catch(() => 0));
   }, 500);
@@ -89,13 +94,18 @@ export async function fuzz(seed: number, ms: number): Promise<Findings> {
     ({ status }) => status === 200,
     () => false,
   );
-  const after = await given.megabytesCollected();
+  const after = await given.memoryCollected();
   return {
     connections,
     statuses,
     hung,
     leaked,
-    megabytes: { before, most, after },
+    megabytes: {
+      before: before.resident,
+      most,
+      after: after.resident,
+      inUse: { before: before.inUse, after: after.inUse },
+    },
     other: await other,
     log: given.proxy.log(),
     served,
@@ -107,16 +117,17 @@ if (import.meta.main) {
   const seed = Number(process.argv[3] ?? 1);
   const found = await fuzz(seed, seconds * 1_000);
   process.stdout.write(`${reportOf(found, seed, seconds)}\n`);
+  for (const text of [...found.hung, ...found.leaked]) process.stdout.write(`${JSON.stringify(text)}\n`);
   if (!found.served || found.hung.length > 0 || found.leaked.length > 0) process.exitCode = 1;
 }
 
 export function reportOf(found: Findings, seed: number, seconds: number): string {
-  const { before, most, after } = found.megabytes;
+  const { before, most, after, inUse } = found.megabytes;
   const statuses = [...found.statuses].sort().map(([status, count]) => `${status}: ${count}`);
   return [
     `seed ${seed}, ${seconds} s: ${found.connections} connections, answers ${statuses.join(", ")}`,
     `${found.hung.length} hung, ${found.leaked.length} leaked, ${found.served ? "served to the end" : "DEAD"}`,
-    `memory ${before} MB before, ${most} MB at most, ${after} MB after`,
+    `memory ${before} MB before, ${most} MB at most, ${after} MB after; in use ${inUse.before} and ${inUse.after} MB`,
     `another container: ${found.other.asked} asked, ${found.other.failed.length} failed, p99 ${found.other.p99.toFixed(0)} ms, worst ${found.other.worst.toFixed(0)} ms`,
   ].join("; ");
 }

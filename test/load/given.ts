@@ -1,9 +1,10 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { startProxy } from "../../scripts/demo/proxy.ts";
 import { account } from "../support/aws/account.ts";
 import { startAws } from "../support/aws/aws.ts";
 import { ask } from "../support/raw-http.ts";
-import { residentMegabytes } from "./process.ts";
 
 export const noisy = { address: "127.0.0.1", name: "noisy" };
 export const quiet = { address: "127.0.0.2", name: "quiet" };
@@ -40,13 +41,16 @@ export async function givenProxy(config: Readonly<Record<string, unknown>> = {})
     proxy,
     port,
     tokenLines,
-    /** Resident memory of the proxy after its collector has run. */
-    async megabytesCollected(): Promise<number> {
+    /** Megabytes of the proxy after its collector has run: resident, and in use by JavaScript with its buffers. */
+    async memoryCollected(): Promise<{ readonly resident: number; readonly inUse: number }> {
       for (let round = 0; round < 3; round++) {
         process.kill(proxy.pid, "SIGUSR2");
-        await sleep(300);
+        await sleep(500);
       }
-      return residentMegabytes(proxy.configPath);
+      const text = await readFile(join(proxy.directory, "memory.json"), "utf8");
+      const memory = JSON.parse(text) as NodeJS.MemoryUsage; // collect-on-signal.ts wrote it
+      const megabytes = (bytes: number) => Math.round(bytes / 1e6);
+      return { resident: megabytes(memory.rss), inUse: megabytes(memory.heapUsed + memory.external) };
     },
     async [Symbol.asyncDispose]() {
       await proxy[Symbol.asyncDispose]();
