@@ -60,6 +60,11 @@ fuzz: ## odd requests without end for FUZZ_SECONDS (default 600); FUZZ_SEED repe
 	@scripts/setup
 	@node test/load/fuzz.ts $(or $(FUZZ_SECONDS),600) $(or $(FUZZ_SEED),$$RANDOM)
 
+.PHONY: proof
+proof: ## each attack for a minute, with every set of layers, on both booted hosts: hours (root)
+	@scripts/setup
+	@ATTACK_SECONDS=$(or $(ATTACK_SECONDS),60) scripts/test attacks
+
 .PHONY: test-sdks
 test-sdks: ## the full matrix of AWS SDKs, on a machine that has their toolchains; writes docs/conformance.md
 	@scripts/setup
