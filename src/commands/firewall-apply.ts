@@ -54,7 +54,8 @@ export async function apply(
   }
   const { backend, reason } = choice;
   const keep = layer2.kind === "filtered" ? layer2.filter.place : undefined;
-  if (keep === undefined || changed) changed = (await removeFrameFilters(run, keep)) || changed;
+  if (settings.layer2 === "off" || (keep !== undefined && changed))
+    changed = (await removeFrameFilters(run, keep)) || changed;
   if (!before.present) {
     log.info({ backend: backend.name, reason }, "firewall backend chosen");
     await removeOthers(run, backend);

@@ -29,8 +29,8 @@ export type Backend = {
 export type Obstacle = {
   readonly reason: string;
   readonly error: Error;
-  /** The user may not ask, so the answer says nothing about the host. */
-  readonly permission: boolean;
+  /** It says nothing about the host, since the user may not ask or the host has nothing to spare: no reason to take another filter. */
+  readonly decides: boolean;
 };
 
 export function inPlace(comparison: Comparison): boolean {

@@ -15,16 +15,18 @@ const priorities: Priorities = { dstnat: -300, filter: -200 };
 /** How a container's port is told from others. */
 export type PortMatch = "by kind" | "by name";
 
-const portMatches: Readonly<Record<PortMatch, string>> = {
+const portMatches: Readonly<Record<PortMatch, readonly string[]>> = {
   // An engine may call a port as it likes; and a network card that is itself on a bridge is none of these, so the real
-  // metadata service's answers come in by it.
-  "by kind": `meta iifkind { "tun", "veth" }`,
+  // metadata service's answers come in by it. The tunnels: anybody may send a packet to one that ends on this host.
+  "by kind": ["veth", "tun", "vxlan", "geneve", "gretap", "ip6gretap", "erspan", "ip6erspan"].map(
+    (kind) => `meta iifkind "${kind}"`,
+  ),
   // For kernels before 5.1: what Docker and netavark call their ports.
-  "by name": `iifname "veth*"`,
+  "by name": [`iifname "veth*"`],
 };
 
 type Line = string | ((values: Values) => string);
-type Values = { readonly ipv4: string; readonly ipv6: string; readonly port: string };
+type Values = { readonly ipv4: string; readonly ipv6: string };
 
 /**
  * Everything about a frame is read by its offset, in chains of their own behind `meta protocol`, and none of it by name:
@@ -40,6 +42,9 @@ const chains: readonly (readonly [name: string, lines: readonly Line[]])[] = [
     [
       ({ ipv6 }) =>
         `@th,0,8 0x88 @th,64,128 ${ipv6} counter drop comment "advertises an address of the host"`,
+      // The host is the router of its containers' networks.
+      `@th,0,8 0x86 counter drop comment "advertises a router"`,
+      `@th,0,8 0x89 counter drop comment "redirects"`,
       // Duplicate address detection: it would make the host give up an address that it is about to use.
       ({ ipv6 }) =>
         `@nh,64,128 0x0 @th,0,8 0x87 @th,64,128 ${ipv6} counter drop comment "claims an address of the host"`,
@@ -82,7 +87,7 @@ const chains: readonly (readonly [name: string, lines: readonly Line[]])[] = [
     "prerouting",
     [
       "type filter hook prerouting priority -300; policy accept;",
-      ({ port }) => `${port} goto from_container`,
+      // And a line for each kind of port.
     ],
   ],
 ];
@@ -102,10 +107,13 @@ function linesOf(sources: HostSources, ports: PortMatch): readonly (readonly [st
   // With the metadata address there are always two: nft prints a set of one as a plain value.
   const ipv4 = setOf([...sources.filter(isIPv4), "127.0.0.1"].map(hex));
   const ipv6 = setOf([...sources.filter((address) => !isIPv4(address)), "::1"].map(hex));
-  const values = { ipv4, ipv6, port: portMatches[ports] };
+  const values = { ipv4, ipv6 };
   return chains.map(([name, lines]) => [
     name,
-    lines.map((line) => (typeof line === "string" ? line : line(values))),
+    [
+      ...lines.map((line) => (typeof line === "string" ? line : line(values))),
+      ...(name === "prerouting" ? portMatches[ports].map((port) => `${port} goto from_container`) : []),
+    ],
   ]);
 }
 

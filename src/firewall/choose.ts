@@ -21,8 +21,7 @@ export async function chooseBackend(
       if (wanted !== "auto") return { backend, reason: `BACKEND=${wanted}` };
       return { backend, reason: reasons.join("; ") || `this host takes ${backend.name} rules` };
     }
-    // Without the permission, the next backend says nothing about the host.
-    if (wanted !== "auto" || obstacle.permission) throw obstacle.error;
+    if (wanted !== "auto" || obstacle.decides) throw obstacle.error;
     reasons.push(obstacle.reason);
   }
   throw new OperatorError(`no packet filter of this host takes the rules: ${reasons.join("; ")}`, {

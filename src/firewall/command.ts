@@ -78,6 +78,19 @@ function hintFor(command: string, outcome: Outcome): string {
   return `Where the kernel lacks a part, load it (modprobe -a ${modules}) or set ${other}.`;
 }
 
+/**
+ * A failure that says nothing about the host: it has no memory, process or time to spare at the moment, which a container can bring about.
+ * What protects the host must not be given up for it.
+ */
+export function isPassing(outcome: Outcome): boolean {
+  return (
+    outcome.kind === "ran" &&
+    /cannot allocate|out of memory|no buffer space|temporarily unavailable|resource busy|device or resource busy|interrupted|timed out|too many open files|no space left|\bE(?:AGAIN|NOMEM|MFILE|NFILE|BUSY|INTR|NOBUFS)\b|was killed/i.test(
+      outcome.stderr,
+    )
+  );
+}
+
 export function isPermission(outcome: Outcome): boolean {
   return (
     outcome.kind === "ran" && /operation not permitted|permission denied|must be root/i.test(outcome.stderr)

@@ -1,6 +1,6 @@
 import { isIPv4 } from "node:net";
 import type { HostSources } from "./bridge-table.ts";
-import { failure, type Outcome, type Run, whyNot } from "./command.ts";
+import { failure, isPassing, type Outcome, type Run, whyNot } from "./command.ts";
 import type { FrameFilter } from "./frame-filter.ts";
 
 /** Two names, so that the new rules are whole before the former ones go. */
@@ -53,7 +53,9 @@ export function ebtables(run: Run): FrameFilter {
         .join(""),
     async obstacle() {
       const outcome = await nat("-L", "PREROUTING");
-      return outcome.kind === "ran" && outcome.exitCode === 0 ? undefined : whyNot("ebtables", outcome);
+      if (outcome.kind === "ran" && outcome.exitCode === 0) return undefined;
+      if (isPassing(outcome)) throw failure("reading the rules for frames", "ebtables", outcome);
+      return whyNot("ebtables", outcome);
     },
     async compare(sources) {
       const { jumps, first, chains } = await live();

@@ -8,7 +8,10 @@ export type FrameFilter = {
   /** What it cannot refuse; empty where it refuses all. */
   readonly open: string;
   render(sources: HostSources): string;
-  /** Why this host cannot take the rules; undefined where it can. Changes nothing. */
+  /**
+   * Why this host cannot take the rules; undefined where it can. Changes nothing.
+   * @throws OperatorError 69 for a failure that says nothing about the host
+   */
   obstacle(sources: HostSources): Promise<string | undefined>;
   compare(sources: HostSources): Promise<Comparison>;
   /** All or nothing. @returns what brings the former rules back */

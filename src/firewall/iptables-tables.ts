@@ -24,6 +24,7 @@ const chainNameOf: Readonly<Record<ChainName, string>> = {
   redirect_metadata: `${prefix}REDIRECT`,
   guard_input: `${prefix}INPUT`,
   guard_forward: `${prefix}FORWARD`,
+  guard_masquerade: `${prefix}MASQUERADE`,
   guard_output: `${prefix}OUTPUT`,
   proxy_port: `${prefix}PROXY`,
   credentials_port: `${prefix}CREDS`,
@@ -47,7 +48,7 @@ const hookOf: Readonly<Partial<Record<ChainName, string>>> = {
  */
 export function tablesOf(rules: Ruleset, family: Family): Tables {
   const rejects = rules.chains.some((chain) => chain.rules.some(({ verdict }) => verdict.kind === "reject"));
-  const guards = rules.chains.filter(({ name }) => name !== "redirect_metadata");
+  const guards = withoutMasquerade(rules.chains.filter(({ name }) => name !== "redirect_metadata"));
   const redirects = rules.chains.filter(({ name }) => name === "redirect_metadata");
   const admitted = acceptChain(rules, family);
   const tables = new Map<TableName, Table>();
@@ -61,6 +62,19 @@ export function tablesOf(rules: Ruleset, family: Family): Tables {
   const nat = tableOf(redirects, family, "DROP");
   if (nat.chains.size > 0) tables.set("nat", nat);
   return tables;
+}
+
+/**
+ * iptables has no chain behind the translation of sources, so what nftables refuses there is refused before it, by the port that the
+ * source has then. What is left: a translation that finds the port taken, and happens upon this one.
+ */
+function withoutMasquerade(chains: readonly Chain[]): readonly Chain[] {
+  const early = chains.find(({ name }) => name === "guard_masquerade")?.rules ?? [];
+  return chains
+    .filter(({ name }) => name !== "guard_masquerade")
+    .map((chain) =>
+      chain.name === "guard_forward" ? { ...chain, rules: [...early, ...chain.rules] } : chain,
+    );
 }
 
 function tableOf(chains: readonly Chain[], family: Family, reject: "REJECT" | "DROP"): Table {
@@ -115,17 +129,20 @@ function ruleText(rule: Rule, family: Family, reject: "REJECT" | "DROP"): string
  */
 function matches(rule: Rule, family: Family, direct: boolean): string {
   const parts: string[] = [];
+  if (rule.source !== undefined) parts.push(`-s ${rule.source}/${family === "ipv4" ? 32 : 128}`);
   if (rule.to !== undefined) parts.push(`-d ${rule.to}/${family === "ipv4" ? 32 : 128}`);
   if (rule.from !== undefined) parts.push(`-i ${wildcard(rule.from)}`);
-  if (rule.tcpPort !== undefined) parts.push("-p tcp");
+  if (rule.out !== undefined) parts.push(`-o ${wildcard(rule.out)}`);
+  if (rule.tcpPort !== undefined || rule.masqueradedPort !== undefined) parts.push("-p tcp");
   const connection: string[] = [];
   if (rule.translated !== undefined) connection.push("--ctstate DNAT");
   if (direct) connection.push("! --ctstate DNAT");
   if (rule.sentTo !== undefined) connection.push(`--ctorigdst ${rule.sentTo}`);
   if (typeof rule.translated === "number") connection.push(`--ctorigdstport ${rule.translated}`);
-  if (rule.sentTo !== undefined) connection.push("--ctdir ORIGINAL");
+  if (rule.sentTo !== undefined || rule.masqueradedPort !== undefined) connection.push("--ctdir ORIGINAL");
   if (connection.length > 0) parts.push(`-m conntrack ${connection.join(" ")}`);
   if (rule.tcpPort !== undefined) parts.push(`-m tcp --dport ${rule.tcpPort}`);
+  if (rule.masqueradedPort !== undefined) parts.push(`-m tcp --sport ${rule.masqueradedPort}`);
   if (rule.uid !== undefined) {
     parts.push(rule.uid === "any" ? "-m owner --socket-exists" : `-m owner --uid-owner ${rule.uid}`);
   }

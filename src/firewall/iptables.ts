@@ -1,6 +1,6 @@
 import { exitCodes, explain, OperatorError } from "../errors.ts";
 import type { Backend } from "./backend.ts";
-import { failure, isPermission, mustRun, type Outcome, type Run, whyNot } from "./command.ts";
+import { failure, isPassing, isPermission, mustRun, type Outcome, type Run, whyNot } from "./command.ts";
 import { differences, hasOurs, type LiveTables, parseSave } from "./iptables-live.ts";
 import { anyNew, leavesAny, leftBehind, marked, type PresentChains, parseChains } from "./iptables-made.ts";
 import { type Tables, tablesOf, transition } from "./iptables-tables.ts";
@@ -34,7 +34,8 @@ export function iptables(run: Run, hasIpv6: () => Promise<boolean>, variant: Var
         const outcome = await tool.restore(transition(new Map(), tablesOf(rules, tool.family)), "--test");
         if (outcome.kind === "ran" && outcome.exitCode === 0) continue;
         const error = failure("checking the iptables rules", `${tool.name}-restore`, outcome);
-        return { reason: whyNot(`${tool.name}-restore`, outcome), error, permission: isPermission(outcome) };
+        const decides = isPermission(outcome) || isPassing(outcome);
+        return { reason: whyNot(`${tool.name}-restore`, outcome), error, decides };
       }
       return undefined;
     },

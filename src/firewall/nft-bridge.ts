@@ -1,5 +1,5 @@
 import { bridgeTable, compareBridgeTable, type PortMatch, renderBridgeTable } from "./bridge-table.ts";
-import { failure, mustRun, type Run, whyNot } from "./command.ts";
+import { failure, isPassing, mustRun, type Run, whyNot } from "./command.ts";
 import type { FrameFilter } from "./frame-filter.ts";
 
 /**
@@ -28,7 +28,9 @@ export function nftBridge(run: Run, ports: PortMatch): FrameFilter {
     render: (sources) => renderBridgeTable(sources, ports),
     async obstacle(sources) {
       const outcome = await run("nft", ["-c", "-f", "-"], renderBridgeTable(sources, ports));
-      return outcome.kind === "ran" && outcome.exitCode === 0 ? undefined : whyNot("nft", outcome);
+      if (outcome.kind === "ran" && outcome.exitCode === 0) return undefined;
+      if (isPassing(outcome)) throw failure(`checking table ${bridgeTable}`, "nft", outcome);
+      return whyNot("nft", outcome);
     },
     compare: async (sources) => compareBridgeTable(sources, ports, await list()),
     async apply(sources) {

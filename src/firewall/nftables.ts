@@ -1,6 +1,6 @@
 import { isIPv4 } from "node:net";
 import type { Backend, Comparison } from "./backend.ts";
-import { failure, isPermission, mustRun, type Run, whyNot } from "./command.ts";
+import { failure, isPassing, isPermission, mustRun, type Run, whyNot } from "./command.ts";
 import { chainsOf, normal, type Priorities } from "./nft-listing.ts";
 import type { Chain, ChainName, Rule, Ruleset, Verdict } from "./ruleset.ts";
 
@@ -17,6 +17,8 @@ const hooks: Readonly<Partial<Record<ChainName, string>>> = {
   redirect_metadata: "type nat hook prerouting priority -101; policy accept;",
   guard_input: "type filter hook input priority -1; policy accept;",
   guard_forward: "type filter hook forward priority -1; policy accept;",
+  // After the translation of sources at srcnat (100).
+  guard_masquerade: "type filter hook postrouting priority 101; policy accept;",
   guard_output: "type filter hook output priority -1; policy accept;",
 };
 
@@ -30,7 +32,8 @@ export function nftables(run: Run): Backend {
       const outcome = await run("nft", ["-c", "-f", "-"], render(rules));
       if (outcome.kind === "ran" && outcome.exitCode === 0) return undefined;
       const error = failure("checking the nftables rules", "nft", outcome);
-      return { reason: whyNot("nft", outcome), error, permission: isPermission(outcome) };
+      const decides = isPermission(outcome) || isPassing(outcome);
+      return { reason: whyNot("nft", outcome), error, decides };
     },
     async compare(rules) {
       const listing = await list(run);
@@ -76,7 +79,11 @@ function linesOf(chain: Chain): readonly string[] {
 function line(rule: Rule): string {
   const parts: string[] = [];
   if (rule.from !== undefined) parts.push(`iifname "${rule.from}"`);
+  if (rule.out !== undefined) parts.push(`oifname "${rule.out}"`);
+  if (rule.source !== undefined) parts.push(`${keyword(rule.source)} saddr ${rule.source}`);
   if (rule.to !== undefined) parts.push(`${keyword(rule.to)} daddr ${rule.to}`);
+  if (rule.masqueradedPort !== undefined)
+    parts.push(`ct direction original ct status snat tcp sport ${rule.masqueradedPort}`);
   if (rule.sentTo !== undefined) {
     parts.push(`ct direction original ct original ${keyword(rule.sentTo)} daddr ${rule.sentTo}`);
   }

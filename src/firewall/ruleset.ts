@@ -2,11 +2,12 @@ import type { Settings } from "./settings.ts";
 
 export type Family = "ipv4" | "ipv6";
 
-/** The chains, by what they do. The first four hang on a hook of the kernel, the others are gone to from those. */
+/** The chains, by what they do. The first five hang on a hook of the kernel, the others are gone to from those. */
 export const chainNames = [
   "redirect_metadata",
   "guard_input",
   "guard_forward",
+  "guard_masquerade",
   "guard_output",
   "proxy_port",
   "credentials_port",
@@ -29,11 +30,17 @@ export type Rule = {
   readonly family?: Family;
   /** Incoming interface: a name, or its beginning and `*`. */
   readonly from?: string;
+  /** Outgoing interface, likewise. */
+  readonly out?: string;
+  /** The packet's source. */
+  readonly source?: string;
   /** The packet's destination. */
   readonly to?: string;
   /** The destination of the connection's first packet, before any translation; matches only packets in that direction. */
   readonly sentTo?: string;
   readonly tcpPort?: number;
+  /** The first packets' direction only, and where the filter can tell, only those whose source the host has replaced. */
+  readonly masqueradedPort?: number;
   /** Only connections whose destination was translated; with a number, those that were first sent to that port. */
   readonly translated?: number | "from any port";
   /** The user whose socket sends it; `any` matches every packet that has a socket. */
@@ -103,10 +110,18 @@ export function ruleset(settings: Settings, hostUids: readonly number[] | undefi
     }
   }
 
+  if (settings.forwarded === "drop") {
+    // A tunnel that ends on this host, or a route that goes wrong, could bring packets in the service's name to a container: an
+    // answered one would stand in its socket table as a connection to the service.
+    for (const { family, address } of metadata)
+      forward.push({ family, source: address, verdict: { kind: "drop" }, why: "nobody is the service" });
+  }
+
   const chains: Chain[] = [
     { name: "redirect_metadata", rules: redirect },
     { name: "guard_input", rules: input },
     { name: "guard_forward", rules: forward },
+    ...masqueradeChain(settings),
     ...ports.map(({ name, rules }): Chain => ({ name, rules })),
     {
       name: "refuse_containers",
@@ -127,6 +142,19 @@ export function ruleset(settings: Settings, hostUids: readonly number[] | undefi
   const addresses = metadata.map(({ address }) => address);
   const action = settings.rejectInsteadOfDrop ? "prohibit" : "blackhole";
   return { chains, guarded: settings.forwarded === "drop" ? { addresses, action } : undefined };
+}
+
+/**
+ * What the host masquerades keeps its source port where that is free. A connection from the port of `containerCredentials` to a container's
+ * own would then stand in that container's socket table as one to that port of the host, as its client's do.
+ */
+function masqueradeChain({ credentialsPort, interfaces }: Settings): readonly Chain[] {
+  if (credentialsPort === undefined) return [];
+  const verdict: Verdict = { kind: "drop" };
+  const rules = interfaces.map(
+    (out): Rule => ({ out, masqueradedPort: credentialsPort, verdict, why: "not in the host's name" }),
+  );
+  return [{ name: "guard_masquerade", rules }];
 }
 
 type PortChain = Chain & { readonly port: number };
