@@ -5,6 +5,8 @@ import type { DoorLimits } from "../imds/door.ts";
 const ownDescriptors = 512;
 /** On a system with a small limit it is shared in halves instead. */
 const leastShare = 0.5;
+/** Connections that are kept for a moment after they were told that there is no room. */
+const turnedAway = { total: 1_024, perShare: 256 };
 /** Connections of all who are nobody's together, and of one such address: a container that starts this moment opens a few. */
 const strangers = { total: 1_024, perAddress: 64 };
 
@@ -24,8 +26,10 @@ export function connectionLimits(perContainer: number, openFiles: number): DoorL
   const forClients = Math.max(openFiles - ownDescriptors, Math.floor(openFiles * leastShare));
   // Strangers have an eighth at most: a container that is known always finds room.
   const total = Math.min(strangers.total, Math.floor(forClients / 8));
+  const away = Math.min(turnedAway.total, Math.floor(forClients / 16));
   return {
-    containers: { perAddress: perContainer, total: forClients - total },
+    containers: { perAddress: perContainer, total: forClients - total - away },
     strangers: { total, perAddress: Math.min(strangers.perAddress, Math.ceil(total / 4)) },
+    turnedAway: { total: away, perShare: Math.min(turnedAway.perShare, Math.ceil(away / 4)) },
   };
 }

@@ -2,11 +2,14 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { failureDocuments } from "../credentials/document.ts";
 import { admitted, noteGrant } from "./callers.ts";
 import { Connections } from "./connection.ts";
-import { type Answer, retryAfterSeconds, sendAnswer } from "./errors.ts";
+import { type Answer, sendAnswer } from "./errors.ts";
 import type { ImdsDependencies } from "./handler.ts";
 import { hostIsOurs } from "./host.ts";
 import { askerOf, isStale } from "./identity.ts";
 import type { TurnedAway } from "./turn-away.ts";
+
+/** What HTTP proxies add. */
+const forwardedBy = ["x-forwarded-for", "via", "forwarded"] as const;
 
 /** Where ECS and EKS serve credentials, beside the address that we were asked at. */
 const namesOfEcs = ["169.254.170.2", "169.254.170.23", "[fd00:ec2::23]", "localhost"];
@@ -42,7 +45,6 @@ export function containerCredentialsHandler(
       caller?: ReturnType<typeof the.callers.of>,
     ) => {
       the.refused({ status, code, reason, address: connection.address ?? "", caller, path });
-      if (status === 503) response.setHeader("Retry-After", retryAfterSeconds);
       sendAnswer(
         response,
         json(status, failureDocuments({ code, message: reason }, the.now(), status).container),
@@ -56,6 +58,13 @@ export function containerCredentialsHandler(
     if (!(bare !== undefined && namesOfEcs.includes(bare)) && !hostIsOurs(host, connection)) {
       return refuse(403, "host", "the Host header names another host than this service");
     }
+    // There is no token that a client must have asked for before, so this is all that keeps others from asking through a proxy of the container's.
+    if (forwardedBy.some((name) => request.headers[name] !== undefined))
+      return refuse(
+        403,
+        "forwarded",
+        "credentials were asked for through a proxy (X-Forwarded-For, Via or Forwarded)",
+      );
     const asker = await askerOf(the, connection, {
       starting: true,
       prove: the.settings().identityProof !== "off",

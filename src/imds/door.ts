@@ -2,7 +2,7 @@ import { FairShare, type ShareLimits } from "./fair-share.ts";
 import type { Refusal } from "./handler.ts";
 import { type IdentityDependencies, wordOf } from "./identity.ts";
 import { type StrangerLimits, Strangers } from "./strangers.ts";
-import { TurnAway, type TurnedAway } from "./turn-away.ts";
+import { TurnAway, type TurnAwayLimits, type TurnedAway } from "./turn-away.ts";
 
 /** Who may come in. The servers of the process share one, so that a container has one share, whichever it asks. Addresses are canonical. */
 export type Door = {
@@ -17,10 +17,17 @@ export type Door = {
   turnedAway(address: string, refused: TurnedAway): void;
 };
 
-export type DoorLimits = { readonly containers: ShareLimits; readonly strangers: StrangerLimits };
+export type DoorLimits = {
+  readonly containers: ShareLimits;
+  readonly strangers: StrangerLimits;
+  readonly turnedAway: TurnAwayLimits;
+};
 
 export function openDoor(
-  the: IdentityDependencies & { readonly refused: (refusal: Refusal) => void },
+  the: IdentityDependencies & {
+    readonly refused: (refusal: Refusal) => void;
+    readonly now: () => number;
+  },
   limits: DoorLimits,
 ): Door {
   // Before the engines' first lists are in, everybody is a stranger: each waits in the handler, with a share by address.
@@ -30,8 +37,8 @@ export function openDoor(
   });
   return {
     fair: new FairShare(limits.containers),
-    strangers: new Strangers(limits.strangers),
-    turnAway: new TurnAway(),
+    strangers: new Strangers(limits.strangers, the.now),
+    turnAway: new TurnAway(limits.turnedAway),
     shareOf: (address) => {
       const lookup = the.directory.at(address);
       // By its id, not by its address: it may have several.

@@ -75,6 +75,8 @@ export function answer200(contentType: string, body: string, more: readonly stri
  * @param tokenSecondsLeft what is left of the session token that the client sent; the service says it in each answer to a token's bearer
  */
 export function sendAnswer(response: ServerResponse, ready: Answer, tokenSecondsLeft?: number): void {
+  if ((ready.status === 503 || ready.status === 429) && !response.hasHeader("Retry-After"))
+    response.setHeader("Retry-After", retryAfterSeconds);
   const headers =
     tokenSecondsLeft === undefined
       ? (ready.headers as string[]) // writeHead's type wants a mutable array; it only reads it

@@ -4,14 +4,7 @@ import type { CacheAnswer, CredentialCache } from "../credentials/cache.ts";
 import { explain } from "../errors.ts";
 import { admitted, type Caller, noteGrant } from "./callers.ts";
 import { type Connection, Connections } from "./connection.ts";
-import {
-  answer200,
-  errorAnswers,
-  retryAfterSeconds,
-  sendAnswer,
-  tokenMethodAnswer,
-  ttlHeader,
-} from "./errors.ts";
+import { answer200, errorAnswers, sendAnswer, tokenMethodAnswer, ttlHeader } from "./errors.ts";
 import { hostIsOurs } from "./host.ts";
 import { askerOf, type IdentityDependencies, isStale } from "./identity.ts";
 import { type Classified, classify } from "./paths.ts";
@@ -83,8 +76,7 @@ export function imdsHandler(
       reason: string,
       caller?: Caller,
     ) => {
-      the.refused({ status, code, reason, address, caller, path: rawPath });
-      if (status === 503) response.setHeader("Retry-After", retryAfterSeconds);
+      the.refused({ status, code, reason, address, caller: caller ?? callerAt(address), path: rawPath });
       sendAnswer(response, code === "token-method" ? tokenMethodAnswer : errorAnswers[status]);
     };
 
@@ -260,6 +252,12 @@ export function imdsHandler(
       }
     }
   };
+
+  /** Whose address it is, for the log: what is refused by its path alone is refused before anybody was identified. */
+  function callerAt(address: string): Caller | undefined {
+    const lookup = the.directory.at(address);
+    return lookup.kind === "container" ? the.callers.of(lookup.container) : undefined;
+  }
 
   function documentAnswer(
     asked: Classified,

@@ -125,7 +125,8 @@ function asker(the: IdentityDependencies, lookup: Lookup): Asker {
       const names = lookup.containers.map(({ name }) => name).join(", ");
       return {
         known: false,
-        status: 403,
+        // While an engine cannot be asked, the one of them may be gone already.
+        status: the.complete() ? 403 : 503,
         code: "address-conflict",
         reason: `several running containers have this address: ${names}`,
         caller: undefined,
@@ -165,7 +166,8 @@ function unproven(
   proof: Extract<Proof, { proven: false }>,
 ): NotKnown {
   const { code, reason } = proof;
-  // Of these two the engine has more to say in a moment: about the container that has the address now, or the process of this one.
-  const status = code === "container-gone" || code === "no-pid" ? 503 : 403;
+  // Of two of these the engine has more to say in a moment: about the container that has the address now, or the process of this one. And a
+  // table that cannot be read now, since there is no descriptor or memory to spare, can be read later.
+  const status = code === "no-such-socket" || code === "port-listening" ? 403 : 503;
   return { known: false, status, code, reason, caller: the.callers.of(lookup.container) };
 }

@@ -57,40 +57,56 @@ export function imdsServer(
       maxHeaderSize: maxHeaderBytes,
       connectionsCheckingInterval: 1_000,
       highWaterMark: answersAhead,
+      // Else Node answers such a request by itself, past the listener below and whatever it counts.
+      requireHostHeader: false,
     },
     (request, response) => {
       const { socket } = request;
       // The client learns that it is to connect again, to the process that comes after this one.
       if (draining) response.shouldKeepAlive = false;
       if (!fair.take(socket)) return;
+      if (request.httpVersion === "1.1" && request.headers.host === undefined) {
+        refuseBody(socket);
+        return;
+      }
       switch (framingOf(request)) {
         case "none":
-          handle(request, response);
-          break;
+          answer(request, response);
+          return;
         case "empty chunks to come":
           void endsEmpty(request, emptyBodyMs).then((isEmpty) => {
-            if (isEmpty) handle(request, response);
-            // It counts as pending itself.
-            else refuseBody(socket, fair.pendingOf(socket) > 1);
+            if (isEmpty) answer(request, response);
+            else refuseBody(socket);
           });
-          break;
+          return;
         case "body":
-          refuseBody(socket, fair.pendingOf(socket) > 0);
+          refuseBody(socket);
           return;
       }
-      if (!response.writableEnded) fair.pending(socket, response);
     },
   );
   http.timeout = stalledMs;
-  /** Ends the connection before its parser takes apart what follows. With a request before it unanswered, this answer would be taken for that one's. */
-  const refuseBody = (socket: Socket, afterAnother: boolean) => {
-    if (afterAnother) socket.destroy();
+  const answer = (request: IncomingMessage, response: ServerResponse) => {
+    handle(request, response);
+    if (!response.writableEnded) fair.pending(request.socket, response);
+  };
+  /** Says 400 and ends the connection. With a request before it unanswered, that would be taken for the answer to that one. */
+  const endWith400 = (socket: Socket) => {
+    if (fair.pendingOf(socket) > 0) socket.destroy();
     else turnAway.answerAndDestroy(socket, sayTo(noRequest));
+  };
+  /** Before the parser takes apart what follows. */
+  const refuseBody = (socket: Socket) => {
+    endWith400(socket);
     fair.penalise(socket);
   };
   const refuse = (socket: Duplex) => {
-    if (socket instanceof Socket) fair.malformed(socket);
-    turnAway.answerAndDestroy(socket, sayTo(noRequest));
+    if (!(socket instanceof Socket)) {
+      socket.destroy();
+      return;
+    }
+    fair.malformed(socket);
+    endWith400(socket);
   };
   const reject = (socket: Socket, address: string, share: string, refused: TurnedAway) => {
     door.turnedAway(address, refused);
@@ -138,10 +154,14 @@ export function imdsServer(
       },
     );
   });
-  // A tunnel or another protocol through a metadata service is never wanted; without these listeners Node would hand the socket over or hang.
+  // A tunnel through a metadata service is never wanted. An upgrade to another protocol is not answered either, but is no reason to refuse the
+  // request (RFC 9110, 7.8): some clients offer HTTP/2 with each, and without a listener Node takes it for an ordinary one.
   http.on("connect", (_request, socket) => refuse(socket));
-  http.on("upgrade", (_request, socket) => refuse(socket));
   http.on("clientError", (_error, socket) => refuse(socket));
+  // What Node would answer 417 by itself, without an end of the connection, and read the body of.
+  http.on("checkExpectation", ({ socket }: IncomingMessage) => {
+    if (fair.take(socket)) refuseBody(socket);
+  });
   return {
     server,
     connections: () => open.size,

@@ -1,6 +1,9 @@
 import type { Socket } from "node:net";
 import type { TurnedAway } from "./turn-away.ts";
 
+/** Who has waited so long is hardly a container any more that starts: the engine names those within 0.3 s. */
+const longMs = 500;
+
 type Settle = (refused: TurnedAway | undefined) => void;
 
 export type StrangerLimits = {
@@ -17,11 +20,15 @@ export type StrangerLimits = {
  */
 export class Strangers {
   readonly #limits: StrangerLimits;
+  readonly #now: () => number;
   readonly #waiting = new Map<string, Map<Socket, Settle>>();
+  /** In the order in which they came, with when that was (ms). */
+  readonly #inOrder = new Map<Settle, number>();
   #count = 0;
 
-  constructor(limits: StrangerLimits) {
+  constructor(limits: StrangerLimits, now: () => number) {
     this.#limits = limits;
+    this.#now = now;
   }
 
   get count(): number {
@@ -40,25 +47,32 @@ export class Strangers {
       return;
     }
     const settle: Settle = (refused) => {
+      this.#inOrder.delete(settle);
       if (!this.#remove(socket, address)) return;
       socket.off("close", gone);
       settled(refused);
     };
-    const gone = () => void this.#remove(socket, address);
+    const gone = () => {
+      this.#inOrder.delete(settle);
+      this.#remove(socket, address);
+    };
     socket.once("close", gone);
     const mine = this.#waiting.get(address) ?? new Map<Socket, Settle>();
     this.#waiting.set(address, mine.set(socket, settle));
+    this.#inOrder.set(settle, this.#now());
     this.#count += 1;
     void word().then(settle);
   }
 
-  /** The address with the most connections, if that is more than the newcomer's will have, gives its newest up. */
+  /** The address with the most connections, if that is more than the newcomer's will have, gives its newest up; else who has waited long. */
   #makeRoom(has: number): boolean {
     let most: Map<Socket, Settle> | undefined;
     for (const waiting of this.#waiting.values()) if (waiting.size > (most?.size ?? has + 1)) most = waiting;
     const newest = most === undefined ? undefined : [...most.values()].at(-1);
-    newest?.(full);
-    return newest !== undefined;
+    const [first] = this.#inOrder;
+    const leaver = newest ?? (first !== undefined && this.#now() - first[1] >= longMs ? first[0] : undefined);
+    leaver?.(full);
+    return leaver !== undefined;
   }
 
   #remove(socket: Socket, address: string): boolean {

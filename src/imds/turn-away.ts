@@ -13,24 +13,31 @@ export type TurnedAway = {
 const lingerMs = 250;
 /** Before it is told that there is no room: who is told at once comes back at once. SDKs wait a second. */
 const fullAfterMs = 300;
-/** So many of one share at a time; who comes beyond them is told nothing. */
-const mostOfOne = 256;
-/** And of all together. */
-const most = 1_024;
+export type TurnAwayLimits = {
+  /** Connections of all together that may be kept until they have read why. Who comes beyond them is told, and not waited for. */
+  readonly total: number;
+  /** Of one share. */
+  readonly perShare: number;
+};
 
 /**
  * Answers connections without a handler, and closes them: what is no request, what there is no room for, and what is nobody's.
  * Nothing more is read from them.
  */
 export class TurnAway {
+  readonly #limits: TurnAwayLimits;
   readonly #byShare = new Map<string, number>();
   #count = 0;
+
+  constructor(limits: TurnAwayLimits) {
+    this.#limits = limits;
+  }
 
   /** Whether the client reads it and closes too or not. `share`: by whose the time counts in which that may happen. */
   answer(socket: Duplex, answer: Answer, share: string): void {
     const own = this.#byShare.get(share) ?? 0;
-    if (!socket.writable || this.#count >= most || own >= mostOfOne) {
-      socket.destroy();
+    if (!socket.writable || this.#count >= this.#limits.total || own >= this.#limits.perShare) {
+      this.answerAndDestroy(socket, answer);
       return;
     }
     this.#count += 1;

@@ -1,6 +1,6 @@
 import type { ServerResponse } from "node:http";
 import { explain } from "../errors.ts";
-import { type Answer, errorAnswers, retryAfterSeconds, sendAnswer } from "./errors.ts";
+import { type Answer, errorAnswers, sendAnswer } from "./errors.ts";
 import { classify } from "./paths.ts";
 import { instead, isPassed, readBody, UpstreamBusy, UpstreamError, whole } from "./upstream-answer.ts";
 import { sharing, UpstreamCache } from "./upstream-cache.ts";
@@ -120,7 +120,6 @@ export class Upstream {
       // With headers out, a broken connection is the only way to say that the body is not whole.
       if (response.headersSent) response.destroy();
       else {
-        if (status === 503) response.setHeader("Retry-After", retryAfterSeconds);
         sendAnswer(response, errorAnswers[status], request.tokenSecondsLeft);
       }
       return { status, bytes: 0, from: "nowhere", problem: explain(error), code: upstreamCode(error) };

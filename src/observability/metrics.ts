@@ -31,7 +31,7 @@ export function metricsServer(metrics: readonly Metric[]): Server {
       },
     });
   }
-  return createServer((request, response) => {
+  const server = createServer({ headersTimeout: 5_000, requestTimeout: 5_000 }, (request, response) => {
     if (request.method !== "GET" || request.url?.split("?", 1)[0] !== "/metrics") {
       response.writeHead(404, { "Content-Type": "text/plain" }).end("the metrics are at /metrics\n");
       return;
@@ -41,6 +41,9 @@ export function metricsServer(metrics: readonly Metric[]): Server {
       (error: unknown) => response.writeHead(500, { "Content-Type": "text/plain" }).end(`${String(error)}\n`),
     );
   });
+  // Where the address lets containers in, they must not take descriptors that others need.
+  server.maxConnections = 16;
+  return server;
 }
 
 /** Label values are shown in terminals and dashboards; the text format itself escapes only quotes, backslashes and line feeds. */

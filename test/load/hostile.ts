@@ -25,6 +25,16 @@ export const kinds = {
       Array.from({ length: 1_500 }, () => "a:"),
     ),
   },
+  // Both of these Node answers by itself, if it is let.
+  expectations: {
+    text: "",
+    more: requestText("GET", "/latest/meta-data/", ["Expect: something"]).repeat(300),
+  },
+  "expectations with bodies": {
+    text: requestText("GET", "/latest/meta-data/", ["Expect: something", "Transfer-Encoding: chunked"]),
+    more: "1\r\nx\r\n".repeat(10_000),
+  },
+  "requests without Host": { text: "", more: "GET / HTTP/1.1\r\n\r\n".repeat(2_000) },
   "headers without an end": {
     text: "GET / HTTP/1.1\r\nHost: 169.254.169.254\r\n",
     more: "a:\r\n".repeat(20),

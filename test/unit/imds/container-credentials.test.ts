@@ -44,6 +44,9 @@ t.test("the container credentials endpoint refuses whom the metadata service ref
     code: string,
   ][] = [
     ["a container without a role", none.address, ["Host: 127.0.0.1"], 404, "no-role-requested"],
+    ["through a proxy", web.address, ["Host: 127.0.0.1", "X-Forwarded-For: 172.17.0.3"], 403, "forwarded"],
+    ["through another proxy", web.address, ["Host: 127.0.0.1", "Via: 1.1 squid"], 403, "forwarded"],
+    ["through a third", web.address, ["Host: 127.0.0.1", "Forwarded: for=172.17.0.3"], 403, "forwarded"],
     ["a stranger", stranger, ["Host: 127.0.0.1"], 403, "unknown-caller"],
     ["a page under a rebound name", web.address, ["Host: evil.example"], 403, "host"],
     ["a role that IAM refuses", admin.address, ["Host: localhost"], 403, "AssumeRoleUnauthorizedAccess"],

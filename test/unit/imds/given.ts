@@ -53,6 +53,7 @@ export type Given = {
   /** Descriptors for clients; default: plenty. */
   readonly descriptors?: number;
   readonly strangers?: { readonly total: number; readonly perAddress: number };
+  readonly turnedAway?: { readonly total: number; readonly perShare: number };
   /** The engines' first lists; default: in. */
   readonly listed?: Promise<void>;
 };
@@ -131,6 +132,7 @@ export async function givenProxy(t: Test, given: Given = {}) {
       penaltyMs: 300,
     },
     strangers: given.strangers ?? { total: 1_024, perAddress: 64 },
+    turnedAway: given.turnedAway ?? { total: 1_024, perShare: 256 },
   });
   const serving = (handle: ReturnType<typeof imdsHandler>, sayTo: (refused: TurnedAway) => Answer) =>
     imdsServer(

@@ -509,7 +509,7 @@ t.test("a connection that is not the container's own gets neither token nor cred
 for (const [code, status] of [
   ["no-such-socket", 403],
   ["port-listening", 403],
-  ["unreadable", 403],
+  ["unreadable", 503],
   ["container-gone", 503],
   ["no-pid", 503],
 ] as const)

@@ -52,13 +52,14 @@ t.test(
       ["CONNECT", "CONNECT 169.254.169.254:80 HTTP/1.1\r\nHost: x\r\n\r\n", /^HTTP\/1.1 400 /],
       [
         "an upgrade to WebSocket",
-        `${ok.slice(0, -2)}Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n`,
-        /^HTTP\/1.1 400 /,
+        `${ok.slice(0, -2)}Connection: Upgrade, close\r\nUpgrade: websocket\r\n\r\n`,
+        // The request is answered as if it had not offered that.
+        /^HTTP\/1.1 200 /,
       ],
       [
         "an upgrade to HTTP/2",
-        `${ok.slice(0, -2)}Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n\r\n`,
-        /^HTTP\/1.1 400 /,
+        `${ok.slice(0, -2)}Connection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n\r\n`,
+        /^HTTP\/1.1 200 /,
       ],
       ["HTTP/2 with prior knowledge", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", /^HTTP\/1.1 400 /],
       ["HTTP/0.9, which the parser takes", "GET /latest/meta-data/\r\n\r\n", /^HTTP\/1.1 200 /],
@@ -171,6 +172,50 @@ t.test(
 );
 
 t.test(
+  "nothing is answered past the limits: what Node would answer by itself ends its connection too",
+  async (t) => {
+    const proxy = await givenProxy(t, open);
+    const expecting = requestText("GET", listPath, ["Expect: something"]);
+    const cases: readonly [what: string, bytes: string][] = [
+      ["an unknown expectation", expecting],
+      ["many of them", expecting.repeat(1_000)],
+      ["one with a body", `${requestText("GET", listPath, ["Expect: x", "Content-Length: 5"])}hello`],
+      [
+        "one with chunks",
+        `${requestText("PUT", tokenPath, ["Expect: x", "Transfer-Encoding: chunked"])}1\r\nx\r\n`,
+      ],
+      ["no Host", "GET / HTTP/1.1\r\n\r\n"],
+      ["many without Host", "GET / HTTP/1.1\r\n\r\n".repeat(3_000)],
+      ["no Host and chunks", "GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"],
+    ];
+    for (const [what, bytes] of cases) {
+      using one = wire(proxy.port);
+      one.write(bytes);
+      const said = await one.closed();
+      t.match(said, /^HTTP\/1.1 400 /, what);
+      t.equal(said.split("HTTP/1.1 ").length, 2, `${what}: one answer, and the end`);
+    }
+  },
+);
+
+t.test("an answer that has no request is not written where another request's is awaited", async (t) => {
+  const proxy = await givenProxy(t, open);
+  proxy.aws.sts.faults.set({ latencyMs: 300 });
+  const awaited = requestText("GET", `${listPath}Database`);
+  for (const [what, bytes] of [
+    ["a tunnel", "CONNECT 169.254.169.254:80 HTTP/1.1\r\nHost: x\r\n\r\n"],
+    ["garbage", "\0\x01\x02\xff\r\n\r\n"],
+    ["an unknown expectation", requestText("GET", listPath, ["Expect: something"])],
+    ["no Host", "GET / HTTP/1.1\r\n\r\n"],
+  ] as const) {
+    using one = wire(proxy.port, db.address);
+    one.write(`${awaited}${bytes}`);
+    t.equal(await one.closed(), "", what);
+    proxy.credentials.release(`static:${db.address}`);
+  }
+});
+
+t.test(
   "an address that sends bodies is not read from for a time in proportion, and others are",
   async (t) => {
     const proxy = await givenProxy(t, open);
@@ -248,17 +293,40 @@ t.test(
     const wait = (from: string) => wire(proxy.port, from);
     const first = [wait("127.0.2.1"), wait("127.0.2.1")];
     await until(() => proxy.imds.connections() === 2);
-    t.match(
-      await wait("127.0.2.1").closed(),
-      /^HTTP\/1.1 503 [\s\S]*Retry-After: 1/,
-      "a third of one address",
-    );
+    const third = wait("127.0.2.1").closed();
     const others = [wait("127.0.2.2"), wait("127.0.2.3")];
-    await until(() => proxy.imds.connections() >= 4);
+    await until(() => proxy.imds.connections() === 5);
     const made = wait("127.0.2.4");
+    await until(() => proxy.imds.connections() === 6);
+    const none = wait("127.0.2.5").closed();
+    t.match(await third, /^HTTP\/1.1 503 [\s\S]*Retry-After: 1/, "a third of one address");
     t.match(await first[1]?.closed(), /^HTTP\/1.1 503 /, "who has two makes room for who has none");
-    t.match(await wait("127.0.2.5").closed(), /^HTTP\/1.1 503 /, "where each has one, the newcomer has none");
+    t.match(await none, /^HTTP\/1.1 503 /, "where each has one, the newcomer has none");
     for (const one of [first[0], ...others, made]) t.match(await one?.closed(), /^HTTP\/1.1 403 /);
+  },
+);
+
+t.test(
+  "where strangers fill every place with an address each, who has waited long makes room, and all are told",
+  async (t) => {
+    const late = engineContainer("11", "127.0.3.3", { labels: { "ec2metaproxy.RoleAlias": "web" } });
+    const proxy = await givenProxy(t, {
+      ...open,
+      provenance: { check: async () => ({ proven: true }) },
+      strangers: { total: 20, perAddress: 5 },
+      turnedAway: { total: 4, perShare: 2 },
+    });
+    const strangers = Array.from({ length: 20 }, (_, nth) => wire(proxy.port, `127.0.2.${1 + nth}`));
+    await until(() => proxy.imds.connections() === 20);
+    const early = await Promise.all(
+      [40, 41, 42, 43, 44].map((last) => wire(proxy.port, `127.0.2.${last}`).closed()),
+    );
+    for (const said of early) t.match(said, /^HTTP\/1.1 503 /, "each is told, though few are waited for");
+    await sleep(600);
+    const asked = ask({ port: proxy.port, from: "127.0.3.3" }, "GET", listPath);
+    setTimeout(() => proxy.directory.upsert("engine", late), 300);
+    t.same([(await asked).status, (await asked).body], [200, "Web"], "a container finds a place");
+    for (const one of strangers) one.socket.destroy();
   },
 );
 

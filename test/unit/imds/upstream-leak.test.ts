@@ -76,6 +76,7 @@ async function givenProxy(t: Test, passthrough: object) {
     openDoor(the, {
       containers: { perAddress: 100, total: 1_000 },
       strangers: { total: 10, perAddress: 10 },
+      turnedAway: { total: 10, perShare: 10 },
     }),
     ({ status }) => errorAnswers[status],
   );
