@@ -93,7 +93,12 @@ function lower(message: string): string {
 
 function quote(value: unknown): string {
   if (value === undefined) return "nothing";
-  return shortened(JSON.stringify(value));
+  // JSON has no word for a number out of range within, and would show null.
+  return shortened(
+    JSON.stringify(value, (_, part: unknown) =>
+      part === Infinity || part === -Infinity ? String(part) : part,
+    ),
+  );
 }
 
 function shortened(text: string): string {

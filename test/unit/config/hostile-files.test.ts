@@ -58,6 +58,7 @@ const files: readonly [string, string | Uint8Array, RegExp][] = [
     '{"limits":{"connections":1e400}}',
     /limits\.connections: .*, got 1e400, which is out of range/,
   ],
+  ["one within", '{"defaultPolicy":{"Statement":[1e400]}}', /got \{"Statement":\["Infinity"\]\}/],
   ["one below", '{"sts":{"callsPerSecond":-1e400}}', /got -1e400, which is out of range/],
   [
     "half a surrogate pair in a name",
