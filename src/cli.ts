@@ -128,6 +128,8 @@ export function parse(argv: readonly string[]): Command {
     }
   }
   const configPath = values.config;
+  if (configPath === "") throw wrong("--config needs a file's path, and got an empty text");
+  if (values.settings === "") throw wrong("--settings needs a directory's path, and got an empty text");
   switch (command) {
     case "serve":
       none(command, operands);

@@ -60,7 +60,8 @@ export async function serve(options: ServeOptions, environment: Environment, hos
   const clocks = hostClocks();
   const { now } = clocks;
   const file = configuration(options.configPath, options.overrides);
-  let config = await file.read();
+  const started = await file.read();
+  let config = started;
   const log = openLog({
     level: config.verbose ? "debug" : "info",
     priorities: environment.journalStream !== undefined,
@@ -225,8 +226,8 @@ export async function serve(options: ServeOptions, environment: Environment, hos
     unit.reloading();
     try {
       const next = await file.read();
-      for (const key of needsRestart(config, next))
-        log.warn({ key }, "this key changed; it takes effect at the next restart");
+      for (const key of needsRestart(started, next))
+        log.warn({ key }, "this key has changed since the start; it takes effect at the next restart");
       config = next;
       settings = settingsOf(config);
       callers.replace(rolePolicy(config), callers.instanceId);

@@ -15,6 +15,7 @@ export type WrittenValue = {
   readonly kind: "object" | "array" | "string" | "other";
   /** Of a string; undefined for the others. */
   readonly text: string | undefined;
+  readonly isTrue: boolean;
 };
 
 /** A JSON text that was read, and where in it each value stands. */
@@ -24,6 +25,8 @@ export type JsonText = {
   readonly problems: readonly TextProblem[];
   /** The line of the value at a path, or of the nearest value around it. */
   line(path: readonly PropertyKey[]): number;
+  /** The characters of the value at a path, as they stand in the text; undefined where there is none. */
+  source(path: readonly PropertyKey[]): string | undefined;
   /** Every value whose path fits; `*` stands for any key or index. Of a key that stands twice, both. */
   written(...pattern: readonly string[]): readonly WrittenValue[];
 };
@@ -93,7 +96,11 @@ export function parseJson(text: string): JsonText | readonly TextProblem[] {
   return {
     value,
     problems,
-    line: (path) => lineAt(nearest(tree, path, children).offset),
+    line: (path) => lineAt(nearest(tree, path, children).node.offset),
+    source: (path) => {
+      const { node, isExact } = nearest(tree, path, children);
+      return isExact ? text.slice(node.offset, node.offset + node.length) : undefined;
+    },
     written: (...pattern) => [...matching(tree, pattern, [])],
   };
 }
@@ -159,8 +166,8 @@ function look(
   children: Map<Node, Map<unknown, Node>>,
   add: (node: Node, path: readonly string[], message: string, hint: string) => void,
 ): void {
-  if (typeof node.value === "string" && node.value.includes("\0"))
-    add(node, path, "there is a NUL character in the text", "Delete it.");
+  const textProblem = typeof node.value === "string" ? characterProblem(node.value) : undefined;
+  if (textProblem !== undefined) add(node, path, `${textProblem} in the text`, "Delete it.");
   const members = new Map<unknown, Node>();
   for (const [index, child] of (node.children ?? []).entries()) {
     if (node.type !== "object") {
@@ -176,22 +183,33 @@ function look(
       add(key, here, `the key "${name}" stands twice in one object`, "Keep one of them.");
     if (name === forbiddenKey)
       add(key, here, "a key cannot be called __proto__", "Give it another name, or delete it.");
-    if (name.includes("\0")) add(key, here, "there is a NUL character in the key", "Delete it.");
+    const keyProblem = characterProblem(name);
+    if (keyProblem !== undefined) add(key, here, `${keyProblem} in the key`, "Delete it.");
     members.set(name, value);
     look(value, here, children, add);
   }
   children.set(node, members);
 }
 
+/** JSON can write both by an escape. Half a surrogate pair is no character: written out as UTF-8 it becomes another one, and names would no longer agree. */
+function characterProblem(text: string): string | undefined {
+  if (text.includes("\0")) return "there is a NUL character";
+  return text.isWellFormed() ? undefined : "there is half a surrogate pair";
+}
+
 /** The last one of a key that stands twice, as `JSON.parse` reads it. */
-function nearest(tree: Node, path: readonly PropertyKey[], children: Map<Node, Map<unknown, Node>>): Node {
+function nearest(
+  tree: Node,
+  path: readonly PropertyKey[],
+  children: Map<Node, Map<unknown, Node>>,
+): { readonly node: Node; readonly isExact: boolean } {
   let node = tree;
   for (const segment of path) {
     const next = children.get(node)?.get(node.type === "array" ? Number(segment) : segment);
-    if (next === undefined) return node;
+    if (next === undefined) return { node, isExact: false };
     node = next;
   }
-  return node;
+  return { node, isExact: true };
 }
 
 function* matching(node: Node, pattern: readonly string[], path: readonly string[]): Generator<WrittenValue> {
@@ -199,7 +217,12 @@ function* matching(node: Node, pattern: readonly string[], path: readonly string
   if (segment === undefined) {
     const { type } = node;
     const kind = type === "object" || type === "array" || type === "string" ? type : "other";
-    yield { path, kind, text: kind === "string" ? String(node.value) : undefined };
+    yield {
+      path,
+      kind,
+      text: kind === "string" ? String(node.value) : undefined,
+      isTrue: node.value === true,
+    };
     return;
   }
   for (const [index, child] of (node.children ?? []).entries()) {

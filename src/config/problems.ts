@@ -76,7 +76,12 @@ function withValues(issues: readonly z.core.$ZodIssue[], value: unknown): readon
 
 function got(message: string, json: JsonText, path: readonly PropertyKey[]): string {
   // zod's own sentence for a wrong type ends in ", received x"; the value itself says more.
-  return `${message.replace(/, received \w+$/, "")}, got ${quote(valueAt(json.value, path))}`;
+  const value = valueAt(json.value, path);
+  const found =
+    typeof value === "number" && !Number.isFinite(value)
+      ? `${shortened(json.source(path) ?? String(value))}, which is out of range`
+      : quote(value);
+  return `${message.replace(/, received \w+$/, "")}, got ${found}`;
 }
 
 function lower(message: string): string {
@@ -88,7 +93,15 @@ function lower(message: string): string {
 
 function quote(value: unknown): string {
   if (value === undefined) return "nothing";
-  const text = JSON.stringify(value);
+  // JSON has no word for a number out of range within, and would show null.
+  return shortened(
+    JSON.stringify(value, (_, part: unknown) =>
+      part === Infinity || part === -Infinity ? String(part) : part,
+    ),
+  );
+}
+
+function shortened(text: string): string {
   return text.length > 80 ? `${text.slice(0, 77)}…` : text;
 }
 

@@ -2,7 +2,7 @@ import { canonicalAddress } from "./address.ts";
 import type { JsonText } from "./json.ts";
 import { configSchema } from "./schema.ts";
 import { didYouMean } from "./suggest.ts";
-import { callerAddressProblem } from "./values.ts";
+import { callerAddressProblem, type HostPort, parseHostPort } from "./values.ts";
 
 /** What is wrong between keys that are each right by themselves. */
 export type Conflict = {
@@ -18,6 +18,8 @@ export type Written = Pick<JsonText, "written">;
 
 /** More than these help nobody, and a file may have thousands. */
 const namesListed = 20;
+/** Every suggestion is a comparison with every alias. Of so many problems the rest is not shown. */
+const suggestionsMade = 100;
 
 /** Every contradiction in a configuration; pure. An alias counts as defined when it is written, also with a wrong ARN. */
 export function relations(file: Written): readonly Conflict[] {
@@ -26,6 +28,8 @@ export function relations(file: Written): readonly Conflict[] {
     ...addressConflicts(file),
     ...tagConflicts(file),
     ...engineConflicts(file),
+    ...stsConflicts(file),
+    ...portConflicts(file),
   ];
 }
 
@@ -50,17 +54,15 @@ function aliasConflicts(file: Written): readonly Conflict[] {
   const aliases = [...new Set([...short, ...full])];
   const known = new Set([...aliases, ...misspelt(file)]);
   const uses = [...file.written("defaultAlias"), ...file.written("staticContainers", "*", "alias")];
+  const listed = aliases.slice(0, namesListed).join(", ");
+  const more = aliases.length > namesListed ? ` and ${aliases.length - namesListed} more` : "";
+  const others = aliases.length === 0 ? "Define it in aliasToARN." : `There are: ${listed}${more}.`;
+  let suggestions = 0;
   for (const { path, text } of uses) {
     if (text === undefined || text === "" || known.has(text)) continue;
-    const listed = aliases.slice(0, namesListed).join(", ");
-    const more = aliases.length > namesListed ? ` and ${aliases.length - namesListed} more` : "";
-    conflicts.push({
-      path,
-      message: `expected an alias of aliasToARN or aliases, got "${text}"`,
-      hint:
-        didYouMean(text, aliases) ||
-        (aliases.length === 0 ? "Define it in aliasToARN." : `There are: ${listed}${more}.`),
-    });
+    const suggestion = suggestions++ < suggestionsMade ? didYouMean(text, aliases) : "";
+    const message = `expected an alias of aliasToARN or aliases, got "${text}"`;
+    conflicts.push({ path, message, hint: suggestion || others });
   }
   return conflicts;
 }
@@ -96,14 +98,26 @@ function addressConflicts(file: Written): readonly Conflict[] {
 
 /** STS's rules for session tags: at most 50, and keys alike but for case are one key. */
 function tagConflicts(file: Written): readonly Conflict[] {
+  const keysOf = new Map<string, Set<string>>();
+  for (const { path } of file.written("aliases", "*", "tags", "*")) {
+    const [, alias = "", , key = ""] = path;
+    const keys = keysOf.get(alias);
+    if (keys === undefined) keysOf.set(alias, new Set([key]));
+    else keys.add(key);
+  }
+  const tooMany = new Map<string, number>();
+  const alike = new Set<string>();
+  for (const [alias, keys] of keysOf) {
+    if (keys.size > 50) tooMany.set(alias, keys.size);
+    if (new Set([...keys].map((key) => key.toLowerCase())).size < keys.size) alike.add(alias);
+  }
   return file.written("aliases", "*", "tags").flatMap(({ path }): Conflict[] => {
     const [, alias = ""] = path;
-    const keys = new Set(file.written("aliases", alias, "tags", "*").map(({ path }) => path[3] ?? ""));
-    const different = new Set([...keys].map((key) => key.toLowerCase()));
     const conflicts: Conflict[] = [];
-    if (keys.size > 50)
-      conflicts.push({ path, message: `expected at most 50 tags, got ${keys.size}`, hint: "", ofKey: true });
-    if (different.size < keys.size)
+    const count = tooMany.get(alias);
+    if (count !== undefined)
+      conflicts.push({ path, message: `expected at most 50 tags, got ${count}`, hint: "", ofKey: true });
+    if (alike.has(alias))
       conflicts.push({
         path,
         message: "expected tag keys that differ in more than case",
@@ -126,4 +140,49 @@ function engineConflicts(file: Written): readonly Conflict[] {
       ofKey: true,
     },
   ];
+}
+
+/** The same two that openSts refuses. */
+function stsConflicts(file: Written): readonly Conflict[] {
+  if (file.written("sts", "endpoint").length === 0) return [];
+  return ["useFips", "useDualstack"].flatMap((key): Conflict[] =>
+    file.written("sts", key).some(({ isTrue }) => isTrue)
+      ? [
+          {
+            path: ["sts", key],
+            message: "it chooses an AWS endpoint, and sts.endpoint names one already",
+            hint: "Write the FIPS or dual-stack address itself as sts.endpoint, or leave sts.endpoint out.",
+          },
+        ]
+      : [],
+  );
+}
+
+/** Two services cannot listen on one port, unless at different addresses. */
+function portConflicts(file: Written): readonly Conflict[] {
+  const services = [["listen"], ["containerCredentials", "listen"], ["metricsListen"]] as const;
+  const taken: { readonly key: string; readonly text: string; readonly at: HostPort }[] = [];
+  return services.flatMap((path): Conflict[] => {
+    const key = path.join(".");
+    const written = file.written(...path).at(-1);
+    const text = written === undefined && key === "listen" ? defaultListen : written?.text;
+    const at = parseHostPort(text ?? "");
+    if (text === undefined || at === undefined) return [];
+    const other = taken.find((each) => collide(each.at, at));
+    taken.push({ key, text, at });
+    if (other === undefined) return [];
+    const message = `expected a port of its own, got "${text}", where ${other.key} is "${other.text}"`;
+    return [{ path, message, hint: "Choose a port that nothing else has." }];
+  });
+}
+
+const defaultListen = configSchema.shape.listen.parse(undefined);
+
+/** Whether the second of them would find its address in use: an unnamed or unspecified host is every address. */
+function collide(a: HostPort, b: HostPort): boolean {
+  if (a.port !== b.port) return false;
+  const [one, two] = [a, b].map(({ host }) => (host === undefined ? "::" : canonicalAddress(host)));
+  if (one === two || one === "::" || two === "::") return true;
+  const areV4 = [one, two].every((host) => host?.includes(":") === false);
+  return areV4 && (one === "0.0.0.0" || two === "0.0.0.0");
 }

@@ -100,6 +100,28 @@ const notAboutTheRole: ReadonlySet<string> = new Set([
   "UnsupportedOperation",
 ]);
 
+/** What STS says of a role, a session or what was asked for. */
+const refusalCodes: ReadonlySet<string> = new Set([
+  "AccessDenied",
+  "AccessDeniedException",
+  "InvalidParameterCombination",
+  "InvalidParameterValue",
+  "MalformedPolicyDocument",
+  "MalformedPolicyDocumentException",
+  "MissingParameter",
+  "PackedPolicyTooLarge",
+  "PackedPolicyTooLargeException",
+  "RegionDisabledException",
+  "ValidationError",
+]);
+
+/** Whether the code is one that STS is known to give. Others count only in a document that is certainly STS's. */
+export function isKnownCode(code: string): boolean {
+  return [refusalCodes, throttlingCodes, hostCredentialCodes, notAboutTheRole].some((codes) =>
+    codes.has(code),
+  );
+}
+
 export function isHostCredentialCode(code: string): boolean {
   return hostCredentialCodes.has(code);
 }

@@ -1,4 +1,4 @@
-import { AssumeRoleError } from "./assume-role.ts";
+import { AssumeRoleError, isKnownCode } from "./assume-role.ts";
 
 /** More than the longest answer of STS: a session token has a few kilobytes. */
 const longestAnswer = 65_536;
@@ -48,24 +48,38 @@ export function answeredAt(headers: RawAnswer["headers"]): number | undefined {
   return Number.isNaN(at) || headers.age !== undefined ? undefined : at;
 }
 
+/** The whole of what stands in the root's tag where STS itself wrote the document, in every partition. */
+const ownNamespace = /^\s+xmlns\s*=\s*(["'])https:\/\/sts\.amazonaws\.com\/doc\/2011-06-15\/\1\s*$/;
+/** What AWS's front ends write for all services, before STS has seen the call. */
+const faultNamespace = /^http:\/\/webservices\.amazon\.com\/AWSFault\//;
+
 /**
- * Whether a text is what STS says with this status: a result, or `ErrorResponse` with a code. The namespace is compared only where there is
- * one: the services that stand in for STS (LocalStack, MinIO) do not all write it.
+ * Whether a text is what STS says with this status: a result, or `ErrorResponse` with a code. The services that stand in for STS
+ * (LocalStack, MinIO) do not all write a namespace, and other services and WAFs write an `ErrorResponse` as well: without STS's own
+ * namespace, an error counts only with a code that STS is known to give.
  */
 export function judgeDocument(status: number, text: string): "ok" | "cut" | "foreign" {
   const start = /^\uFEFF?\s*(?:<\?xml[^>]{0,200}\?>\s*)?<([A-Za-z]{1,64})((?:\s[^<>]{0,512})?)>/.exec(text);
   if (start === null) return "foreign";
   const [, root = "", attributes = ""] = start;
+  const isOwn = ownNamespace.test(attributes);
   const namespace = /\sxmlns\s*=\s*["']([^"']*)["']/.exec(attributes)?.[1];
-  if (namespace !== undefined && !/^https?:\/\/(sts\.|webservices\.amazon\.com\/AWSFault\/)/.test(namespace))
-    return "foreign";
+  if (!isOwn && namespace !== undefined && !faultNamespace.test(namespace)) return "foreign";
   const isError = status >= 400 && status <= 599 && root === "ErrorResponse";
   const isResult = status === 200 && /^(AssumeRole|GetCallerIdentity)Response$/.test(root);
   if (!isError && !isResult) return "foreign";
   if (!text.trimEnd().endsWith(`</${root}>`)) return "cut";
+  if (isResult) return "ok";
+  const code = errorCode(text);
+  return code !== undefined && (isOwn || isKnownCode(code)) ? "ok" : "foreign";
+}
+
+/** The code of an error document. Undefined where the SDK, which parses the whole, could find another one in it: STS writes neither a second code nor comments. */
+function errorCode(text: string): string | undefined {
+  if (text.includes("<!") || text.match(/<Code[\s>/]/g)?.length !== 1) return undefined;
   const from = text.indexOf("<Error>");
   const error = from === -1 ? "" : text.slice(from, text.indexOf("</Error>", from));
-  return isResult || /<Code>\s*[A-Za-z][\w.]{0,127}\s*<\/Code>/.test(error) ? "ok" : "foreign";
+  return /<Code>\s*([A-Za-z][\w.]{0,127})\s*<\/Code>/.exec(error)?.[1];
 }
 
 class BodyError extends Error {}

@@ -76,15 +76,17 @@ export class StsClient implements StsConnection {
       );
     // Missing or unreadable, it is no number, and the answer is of no use.
     const expiresAt = wire.Expiration?.getTime() ?? Number.NaN;
-    const lifetimeMs = expiresAt - (told?.at ?? this.#settings.wallNow() + this.#clockOffsetMs);
-    mustBeUsable({ lifetimeMs, assumedRoleArn: role.Arn }, request);
+    const answeredAtMs = told?.at ?? this.#settings.wallNow() + this.#clockOffsetMs;
+    mustBeUsable({ lifetimeMs: expiresAt - answeredAtMs, assumedRoleArn: role.Arn }, request);
+    // What lives longer than it was asked to is renewed as if it did not, and a client is told the same: else it would keep it past our renewals.
+    const lifetimeMs = Math.min(expiresAt - answeredAtMs, request.durationSeconds * 1000);
     return {
       accessKeyId: wire.AccessKeyId,
       secretAccessKey: wire.SecretAccessKey,
       sessionToken: wire.SessionToken,
-      expiresAt,
+      expiresAt: answeredAtMs + lifetimeMs,
       fetchedAt: told?.arrivedAt ?? this.#settings.now(),
-      lifetimeMs: Math.min(lifetimeMs, request.durationSeconds * 1000),
+      lifetimeMs,
       accountId: role.Arn.split(":")[4] ?? "",
       assumedRoleArn: role.Arn,
       assumedRoleId: role.AssumedRoleId ?? "",

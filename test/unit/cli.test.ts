@@ -78,6 +78,9 @@ const refused: readonly [readonly string[], RegExp][] = [
   [["firewall", "apply", "--backend", "pf"], /nftables or iptables, not "pf"/],
   [["serve", "x.json"], /takes no operand/],
   [["-c"], /config/],
+  [["-c", ""], /--config needs a file's path/],
+  [["check", "--config="], /--config needs a file's path/],
+  [["firewall", "apply", "--settings", ""], /--settings needs a directory's path/],
 ];
 
 for (const [argv, expected] of refused) {

@@ -58,6 +58,16 @@ export const foreignAnswers: Readonly<Record<string, ForeignAnswer>> = {
       "http://queue.amazonaws.com/doc/2012-11-05/",
     ),
   ),
+  "waf-403": xml(403, "<ErrorResponse><Error><Code>RequestBlocked</Code></Error></ErrorResponse>"),
+  "fault-403": xml(
+    403,
+    refusal
+      .replace(
+        "https://sts.amazonaws.com/doc/2011-06-15/",
+        "http://webservices.amazon.com/AWSFault/2005-15-09",
+      )
+      .replace("AccessDenied", "AuthorizationError"),
+  ),
   "no-code-403": xml(403, refusal.replace("<Code>AccessDenied</Code>", "")),
   "refusal-200": xml(200, refusal),
   "refusal-302": xml(302, refusal),

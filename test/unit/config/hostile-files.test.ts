@@ -53,6 +53,19 @@ const files: readonly [string, string | Uint8Array, RegExp][] = [
   ["UTF-16 without a mark", Buffer.from("{}", "utf16le"), /NUL byte. Is the file UTF-16/],
   ["more than 1 MiB", `{"listen":"${"x".repeat(1024 * 1024)}"}`, /has more than 1 MiB/],
   ["a number that JSON has not", '{"limits":{"connections":01}}', /expected JSON/],
+  [
+    "a number out of range",
+    '{"limits":{"connections":1e400}}',
+    /limits\.connections: .*, got 1e400, which is out of range/,
+  ],
+  ["one within", '{"defaultPolicy":{"Statement":[1e400]}}', /got \{"Statement":\["Infinity"\]\}/],
+  ["one below", '{"sts":{"callsPerSecond":-1e400}}', /got -1e400, which is out of range/],
+  [
+    "half a surrogate pair in a name",
+    `{"aliasToARN":{"a\\ud800":"${role}"}}`,
+    /half a surrogate pair in the key/,
+  ],
+  ["half a surrogate pair in a text", '{"$schema":"\\udc00"}', /half a surrogate pair in the text/],
   ["a bare word", "NaN", /expected JSON/],
   ["a no-break space", "\u00a0{}", /expected JSON/],
 ];

@@ -93,7 +93,33 @@ const cases: readonly [string, unknown, readonly string[]][] = [
     },
     [],
   ],
+  [
+    "an endpoint of STS beside what chooses another",
+    { sts: { endpoint: "https://sts.example", useFips: true, useDualstack: true } },
+    ["sts.useDualstack", "sts.useFips"],
+  ],
+  [
+    "an endpoint of STS alone, and a choice alone",
+    { sts: { endpoint: "https://sts.example", useFips: false } },
+    [],
+  ],
+  ["all services on one port", on(":1", ":1", ":1"), ["containerCredentials.listen", "metricsListen"]],
+  ["the default port, which is not written", on(undefined, ":18000"), ["containerCredentials.listen"]],
+  [
+    "one address in two spellings",
+    on("127.0.0.1:1", "[::ffff:127.0.0.1]:1"),
+    ["containerCredentials.listen"],
+  ],
+  ["an address and all of its family", on("0.0.0.0:1", ":2", "127.0.0.1:1"), ["metricsListen"]],
+  ["an address and all of both families", on("127.0.0.1:1", ":2", "[::]:1"), ["metricsListen"]],
+  ["one port at different addresses", on("10.0.0.1:1", "127.0.0.1:1", "[::1]:1"), []],
+  ["all of IPv4 and an address of IPv6", on("0.0.0.0:1", "[::1]:1"), []],
+  ["different ports", on(undefined, ":1", ":2"), []],
 ];
+
+function on(listen: string | undefined, credentials: string, metricsListen?: string) {
+  return { listen, containerCredentials: { listen: credentials }, metricsListen };
+}
 
 for (const [name, value, expected] of cases) {
   t.test(name, (t) => {
@@ -174,3 +200,40 @@ const flagLines = [
   /--metadata-url: expected an http/,
   /--docker-endpoint: expected unix/,
 ];
+
+function record<Value>(length: number, member: (index: number) => readonly [string, Value]) {
+  return Object.fromEntries(Array.from({ length }, (_, index) => member(index)));
+}
+
+const large: readonly [string, unknown, number][] = [
+  ["tags", { aliases: record(16_000, (i) => [`a${i}`, { roleArn: role, tags: {} }]) }, 0],
+  [
+    "tags with keys alike",
+    { aliases: record(8_000, (i) => [`a${i}`, { roleArn: role, tags: { k: "", K: "" } }]) },
+    8_000,
+  ],
+  [
+    "static addresses of unknown aliases",
+    {
+      aliasToARN: record(7_000, (i) => [`al${i}`, role]),
+      staticContainers: record(12_000, (i) => [`10.0.${i >> 8}.${i & 255}`, { name: "n", alias: `zz${i}` }]),
+    },
+    12_000,
+  ],
+  [
+    "two long names that are nearly one",
+    { aliasToARN: { [`a${"x".repeat(300_000)}`]: role }, defaultAlias: `b${"x".repeat(299_999)}c` },
+    2,
+  ],
+];
+for (const [name, value, problems] of large) {
+  t.test(`a file of 1 MiB is checked in seconds: ${name}`, (t) => {
+    const text = JSON.stringify(value);
+    const started = performance.now();
+    const found = parseConfig(text, "f");
+    const seconds = (performance.now() - started) / 1000;
+    t.equal(Array.isArray(found) ? found.length : 0, problems);
+    t.ok(seconds < 10, `${seconds.toFixed(1)} s`);
+    t.end();
+  });
+}

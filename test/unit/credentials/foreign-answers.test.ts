@@ -242,7 +242,10 @@ for (const faults of [{ bodyDelayMs: 30_000 }, { hang: true }]) {
 }
 
 t.test("what counts as an answer of STS", async (t) => {
-  const error = "<ErrorResponse><Error><Code>AccessDenied</Code></Error></ErrorResponse>";
+  const bare = (code: string) => `<ErrorResponse><Error><Code>${code}</Code></Error></ErrorResponse>`;
+  const own = (code: string, namespace = "https://sts.amazonaws.com/doc/2011-06-15/") =>
+    bare(code).replace(">", ` xmlns="${namespace}">`);
+  const error = bare("AccessDenied");
   for (const [status, text, judged] of [
     [403, error, "ok"],
     [400, `\uFEFF<?xml version="1.0" encoding="UTF-8"?>\n${error}\n`, "ok"],
@@ -250,6 +253,30 @@ t.test("what counts as an answer of STS", async (t) => {
     [403, error.replace(">", ' xmlns="https://sts.amazonaws.com/doc/2011-06-15/">'), "ok"],
     [400, error.replace(">", ' xmlns="http://webservices.amazon.com/AWSFault/2005-15-09">'), "ok"],
     [403, error.replace(">", ' xmlns="https://iam.amazonaws.com/doc/2010-05-08/">'), "foreign"],
+    [403, own("SomethingThatStsSaysFromNextYearOn"), "ok"],
+    [403, own("Forbidden", "https://sts.amazonaws.com.evil.example/doc/2011-06-15/"), "foreign"],
+    [403, own("AccessDenied", "https://sts.evil.example/doc/2011-06-15/"), "foreign"],
+    [403, own("AccessDenied", "&#104;ttps://sts.amazonaws.com/doc/2011-06-15/"), "foreign"],
+    [403, own("AuthorizationError", "http://webservices.amazon.com/AWSFault/2005-15-09"), "foreign"],
+    [400, own("Throttling", "http://webservices.amazon.com/AWSFault/2005-15-09"), "ok"],
+    [403, bare("Forbidden"), "foreign"],
+    [403, bare("RequestBlocked"), "foreign"],
+    [403, bare("NoSuchKey"), "foreign"],
+    [403, bare("RegionDisabledException"), "ok"],
+    [403, bare("PackedPolicyTooLarge"), "ok"],
+    [400, bare("ValidationError"), "ok"],
+    [403, bare("ExpiredToken"), "ok"],
+    [
+      403,
+      bare("Forbidden").replace(">", ' a=" xmlns=" b="https://sts.amazonaws.com/doc/2011-06-15/">'),
+      "foreign",
+    ],
+    [
+      403,
+      bare("Forbidden").replace("<Error>", "<!-- <Error><Code>AccessDenied</Code></Error> --><Error>"),
+      "foreign",
+    ],
+    [403, bare("Forbidden").replace("<Code>", "<Detail><Code>AccessDenied</Code></Detail><Code>"), "foreign"],
     [403, error.replace("</ErrorResponse>", ""), "cut"],
     [403, error.replace("AccessDenied", "Access Denied"), "foreign"],
     [403, error.replace("Code", "Kode"), "foreign"],
@@ -264,5 +291,5 @@ t.test("what counts as an answer of STS", async (t) => {
     [403, `<${"a".repeat(60_000)}`, "foreign"],
     [403, `<?xml ${" ".repeat(60_000)}`, "foreign"],
   ] as const)
-    t.equal(judgeDocument(status, text), judged, `${status} ${text.slice(0, 80)}`);
+    t.equal(judgeDocument(status, text), judged, `${status} ${text.slice(0, 200)}`);
 });

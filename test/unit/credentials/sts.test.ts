@@ -283,6 +283,14 @@ t.test(
   },
 );
 
+t.test("what lives longer than was asked for ends when it was asked to, for the client too", async (t) => {
+  const { aws, assume } = await given(t);
+  aws.sts.faults.set({ expiration: "+7200" });
+  const { lifetimeMs, expiresAt } = await assume("db", { durationSeconds: 900 });
+  t.equal(lifetimeMs, 900_000);
+  t.ok(Math.abs(expiresAt - Date.now() - 900_000) < 5_000, `${new Date(expiresAt).toISOString()}`);
+});
+
 t.test(
   "a clock that is wrong by more than five minutes is corrected for, warned of once, and lifetimes stay true",
   async (t) => {
