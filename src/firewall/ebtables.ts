@@ -18,11 +18,17 @@ export function ebtables(run: Run): FrameFilter {
     if (outcome.kind === "missing" || outcome.exitCode !== 0)
       throw failure(`running ebtables -t nat ${args.join(" ")}`, "ebtables", outcome);
   };
+  /** A listing that fails in passing is not taken for an empty one: the rules in force would be built anew, or given up. */
+  const list = async (name: string) => {
+    const outcome = await nat("-L", name);
+    if (isPassing(outcome)) throw failure("reading the rules for frames", "ebtables", outcome);
+    return outcome;
+  };
   const live = async (): Promise<Live> => {
-    const jumps = rulesIn(await nat("-L", "PREROUTING"));
+    const jumps = rulesIn(await list("PREROUTING"));
     const chains = new Map<ChainName, readonly string[]>();
     for (const name of chainNames) {
-      const outcome = await nat("-L", name);
+      const outcome = await list(name);
       if (outcome.kind === "ran" && outcome.exitCode === 0) chains.set(name, rulesIn(outcome));
     }
     return { jumps: chainNames.filter((name) => jumps.includes(jump(name))), first: jumps[0], chains };
@@ -52,10 +58,8 @@ export function ebtables(run: Run): FrameFilter {
         .map((rule) => `ebtables -t nat -A ${chainNames[0]} ${rule}\n`)
         .join(""),
     async obstacle() {
-      const outcome = await nat("-L", "PREROUTING");
-      if (outcome.kind === "ran" && outcome.exitCode === 0) return undefined;
-      if (isPassing(outcome)) throw failure("reading the rules for frames", "ebtables", outcome);
-      return whyNot("ebtables", outcome);
+      const outcome = await list("PREROUTING");
+      return outcome.kind === "ran" && outcome.exitCode === 0 ? undefined : whyNot("ebtables", outcome);
     },
     async compare(sources) {
       const { jumps, first, chains } = await live();
