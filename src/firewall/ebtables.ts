@@ -9,7 +9,7 @@ type ChainName = (typeof chainNames)[number];
 
 /**
  * ebtables, for a host whose nft knows no bridge family. It is the lesser choice: it reads no address behind a VLAN tag and
- * none in a neighbour advertisement, and knows ports by their names only.
+ * nothing of neighbour discovery, and knows ports by their names only.
  */
 export function ebtables(run: Run): FrameFilter {
   const nat = (...args: readonly string[]) => run("ebtables", ["-t", "nat", ...args]);
@@ -52,7 +52,7 @@ export function ebtables(run: Run): FrameFilter {
   };
   return {
     place: "ebtables chain EC2METAPROXY",
-    open: "forged neighbour advertisements pass, and ports that are not called veth*",
+    open: "forged neighbour advertisements, router advertisements and redirects pass, and ports that are not called veth*",
     render: (sources) =>
       rulesOf(sources)
         .map((rule) => `ebtables -t nat -A ${chainNames[0]} ${rule}\n`)
