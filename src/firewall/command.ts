@@ -13,7 +13,7 @@ export type Run = (command: string, args: readonly string[], input?: string) => 
 /** A command that waits for a lock longer than this hangs; the timer that re-applies the rules must not pile up. */
 const timeoutMs = 20_000;
 
-/** execa, made narrow: no shell, messages in English. */
+/** execa, made narrow: no shell, messages in English. Of a command that did not come to its own end, why comes first in `stderr`. */
 export const run: Run = async (command, args, input = "") => {
   const result = await execa(command, args, {
     input,
@@ -28,7 +28,10 @@ export const run: Run = async (command, args, input = "") => {
     kind: "ran",
     exitCode,
     stdout: result.stdout,
-    stderr: result.stderr || (result.shortMessage ?? ""),
+    stderr:
+      result.exitCode === undefined
+        ? `${result.shortMessage}\n${result.stderr ?? ""}`
+        : result.stderr || (result.shortMessage ?? ""),
   };
 };
 
@@ -68,6 +71,8 @@ const packageOf: Readonly<Record<string, string>> = {
 function hintFor(command: string, outcome: Outcome): string {
   if (outcome.kind === "missing") return `Install the package ${packageOf[command] ?? "iptables"}.`;
   if (isPermission(outcome)) return "Run it as root: only root may change or read the packet filter.";
+  if (isPassing(outcome))
+    return "The host had no memory, process or time to spare. What is in force stays; run it again, as the timer does.";
   if (command === "ip")
     return "This kernel has no policy routing (CONFIG_IP_MULTIPLE_TABLES). FORWARDED=listed does without it.";
   const other = command === "nft" ? "BACKEND=iptables" : "BACKEND=nftables";
@@ -83,13 +88,19 @@ function hintFor(command: string, outcome: Outcome): string {
  * What protects the host must not be given up for it.
  */
 export function isPassing(outcome: Outcome): boolean {
-  return (
-    outcome.kind === "ran" &&
-    /cannot allocate|out of memory|no buffer space|temporarily unavailable|resource busy|device or resource busy|interrupted|timed out|too many open files|no space left|\bE(?:AGAIN|NOMEM|MFILE|NFILE|BUSY|INTR|NOBUFS)\b|was killed/i.test(
-      outcome.stderr,
-    )
-  );
+  return outcome.kind === "ran" && outcome.exitCode !== 0 && passing.test(outcome.stderr);
 }
+
+/** As libc, Linux, nft, iptables, ebtables, the dynamic linker and the starting of a process say it. */
+const passing = new RegExp(
+  [
+    "cannot allocate|out of memory|memory allocation|no buffer space|failed to map segment",
+    "temporarily unavailable|resource busy|interrupted|too many open files|no space left",
+    "timed out|was killed|xtables lock|holding the lock",
+    String.raw`\bE(?:AGAIN|NOMEM|MFILE|NFILE|BUSY|INTR|NOBUFS|NOSPC)\b`,
+  ].join("|"),
+  "i",
+);
 
 export function isPermission(outcome: Outcome): boolean {
   return (

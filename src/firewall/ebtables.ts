@@ -9,7 +9,7 @@ type ChainName = (typeof chainNames)[number];
 
 /**
  * ebtables, for a host whose nft knows no bridge family. It is the lesser choice: it reads no address behind a VLAN tag and
- * none in a neighbour advertisement, and knows ports by their names only.
+ * nothing of neighbour discovery, and knows ports by their names only.
  */
 export function ebtables(run: Run): FrameFilter {
   const nat = (...args: readonly string[]) => run("ebtables", ["-t", "nat", ...args]);
@@ -18,11 +18,17 @@ export function ebtables(run: Run): FrameFilter {
     if (outcome.kind === "missing" || outcome.exitCode !== 0)
       throw failure(`running ebtables -t nat ${args.join(" ")}`, "ebtables", outcome);
   };
+  /** A listing that fails in passing is not taken for an empty one: the rules in force would be built anew, or given up. */
+  const list = async (name: string) => {
+    const outcome = await nat("-L", name);
+    if (isPassing(outcome)) throw failure("reading the rules for frames", "ebtables", outcome);
+    return outcome;
+  };
   const live = async (): Promise<Live> => {
-    const jumps = rulesIn(await nat("-L", "PREROUTING"));
+    const jumps = rulesIn(await list("PREROUTING"));
     const chains = new Map<ChainName, readonly string[]>();
     for (const name of chainNames) {
-      const outcome = await nat("-L", name);
+      const outcome = await list(name);
       if (outcome.kind === "ran" && outcome.exitCode === 0) chains.set(name, rulesIn(outcome));
     }
     return { jumps: chainNames.filter((name) => jumps.includes(jump(name))), first: jumps[0], chains };
@@ -46,16 +52,14 @@ export function ebtables(run: Run): FrameFilter {
   };
   return {
     place: "ebtables chain EC2METAPROXY",
-    open: "forged neighbour advertisements pass, and ports that are not called veth*",
+    open: "forged neighbour advertisements, router advertisements and redirects pass, and ports that are not called veth*",
     render: (sources) =>
       rulesOf(sources)
         .map((rule) => `ebtables -t nat -A ${chainNames[0]} ${rule}\n`)
         .join(""),
     async obstacle() {
-      const outcome = await nat("-L", "PREROUTING");
-      if (outcome.kind === "ran" && outcome.exitCode === 0) return undefined;
-      if (isPassing(outcome)) throw failure("reading the rules for frames", "ebtables", outcome);
-      return whyNot("ebtables", outcome);
+      const outcome = await list("PREROUTING");
+      return outcome.kind === "ran" && outcome.exitCode === 0 ? undefined : whyNot("ebtables", outcome);
     },
     async compare(sources) {
       const { jumps, first, chains } = await live();

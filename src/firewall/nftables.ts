@@ -6,7 +6,7 @@ import type { Chain, ChainName, Rule, Ruleset, Verdict } from "./ruleset.ts";
 
 const table = "inet ec2metaproxy";
 
-const priorities: Priorities = { dstnat: -100, filter: 0 };
+const priorities: Priorities = { dstnat: -100, filter: 0, srcnat: 100 };
 
 /**
  * Where the chains hang. Of the nat chains on one hook the first that translates wins, so ours runs just before those at

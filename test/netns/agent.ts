@@ -17,6 +17,8 @@ export type Order =
       readonly address: string;
       readonly port: number;
       readonly patient?: boolean;
+      /** Where it asks from, with TCP; otherwise the kernel chooses. */
+      readonly from?: From;
     }
   /** Opens a connection and keeps it; later `talk` says something on it. */
   | { readonly do: "open"; readonly address: string; readonly port: number }
@@ -53,7 +55,7 @@ function obey(order: Order): Promise<Answer> {
       return order.protocol === "tcp" ? listenTcp(order) : listenUdp(order);
     case "ask":
       return order.protocol === "tcp"
-        ? askTcp(order.address, order.port, order.patient ? longPatienceMs : patienceMs)
+        ? askTcp(order.address, order.port, order.patient ? longPatienceMs : patienceMs, order.from)
         : askUdp(order.address, order.port);
     case "open":
       return open(order.address, order.port);
@@ -82,10 +84,15 @@ function listenUdp({ address, port, banner }: Listen): Promise<Answer> {
   return new Promise((resolve) => socket.bind(port, address, () => resolve("listening")));
 }
 
-async function askTcp(address: string, port: number, withinMs: number): Promise<Answer> {
-  const socket = connect({ host: address, port });
+type From = { readonly address: string; readonly port: number };
+
+async function askTcp(address: string, port: number, withinMs: number, from?: From): Promise<Answer> {
+  const local = from && { localAddress: from.address, localPort: from.port };
+  const socket = connect({ host: address, port, ...local });
   const answer = await say(socket, true, withinMs);
-  socket.destroy();
+  // Who asks from the same port again must not wait for the former connection's end.
+  if (from === undefined || socket.connecting) socket.destroy();
+  else socket.resetAndDestroy();
   return answer;
 }
 

@@ -1,7 +1,8 @@
 """Sends hand-made frames: forge.py INTERFACE, and a line `KIND KEY=VALUE...` for each frame on standard input.
 
-KIND: arp, na, ns, syn. Keys: source, target, about (addresses), to (MAC), port, tags (`8100:0,88a8:5`), hardware and
-operation (of ARP), options (`hop`, `destination`: an extension header before what IPv6 carries).
+KIND: arp, na, ns, syn, ra, redirect. Keys: source, target, about (addresses), to (MAC), port, tags (`8100:0,88a8:5`), hardware and
+operation (of ARP), options (`hop`, `destination`: an extension header before what IPv6 carries), next (the router that a redirect
+names), vxlan (the address of the other end: the frame goes inside a packet, from MAC 02:77:00:00:00:77, network 42).
 """
 import socket
 import struct
@@ -11,6 +12,7 @@ interface = sys.argv[1]
 own = open("/sys/class/net/%s/address" % interface).read().strip()
 raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 raw.bind((interface, 0))
+tunnel = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 options = {"hop": 0, "destination": 60}
 
 
@@ -57,6 +59,13 @@ def packet(kind, given):
         port = int(given["port"])
         syn = struct.pack("!HHIIBBHHH", port, 7000, 1, 0, 5 << 4, 2, 64240, 0, 0)
         return (ipv6 if ":" in given["source"] else ipv4)(given, 6, syn, 16)
+    if kind == "ra":
+        # The sender is a router for the next 9000 s.
+        body = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 9000, 0, 0) + struct.pack("!BB", 1, 1) + mac(own)
+        return ipv6(given, 58, body, 2)
+    if kind == "redirect":
+        body = struct.pack("!BBHI", 137, 0, 0, 0) + packed(given["next"]) + packed(given["about"])
+        return ipv6(given, 58, body + struct.pack("!BB", 2, 1) + mac(own), 2)
     type_, option, flags = (136, 2, 0x20000000) if kind == "na" else (135, 1, 0)
     lladdr = struct.pack("!BB", option, 1) + mac(own)
     return ipv6(given, 58, struct.pack("!BBHI", type_, 0, 0, flags) + packed(given["about"]) + lladdr, 2)
@@ -68,4 +77,9 @@ for line in sys.stdin:
     tags = [tag.split(":") for tag in given.get("tags", "").split(",") if tag]
     head = b"".join(struct.pack("!HH", int(protocol, 16), int(vlan)) for protocol, vlan in tags)
     protocol, body = packet(kind, given)
-    raw.send(mac(given["to"]) + mac(own) + head + struct.pack("!H", protocol) + body)
+    rest = head + struct.pack("!H", protocol) + body
+    if "vxlan" in given:
+        inside = mac(given["to"]) + mac("02:77:00:00:00:77") + rest
+        tunnel.sendto(struct.pack("!II", 1 << 27, 42 << 8) + inside, (given["vxlan"], 4789))
+    else:
+        raw.send(mac(given["to"]) + mac(own) + rest)

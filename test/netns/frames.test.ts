@@ -20,12 +20,18 @@ const host = hostOn(1);
 /** What the sender claims, and how the victim shows that it believed it. */
 type Frame = {
   readonly what: string;
-  readonly kind: "arp" | "na" | "ns" | "syn";
+  readonly kind: "arp" | "na" | "ns" | "syn" | "ra" | "redirect";
   readonly source: string;
   /** The address that an NA or NS is about. */
   readonly about?: string;
   readonly more?: readonly string[];
 };
+
+/** Link-local addresses that nobody has: of a router beside the host, and of the one that a lie leads to. */
+const router = "fe80::77";
+const nextRouter = "fe80::66";
+/** What is behind that router. */
+const remote = (n: number) => `2001:db8:77::${n.toString(16)}`;
 
 /** Linux takes a tag with VLAN 0, and several of them, for none. */
 const tagged = [
@@ -36,6 +42,8 @@ const tagged = [
   { name: "VLAN 0 and 802.1ad", tags: "tags=8100:0,88a8:0" },
   { name: "three VLAN 0", tags: "tags=8100:0,8100:0,8100:0" },
 ] as const;
+
+const single = tagged.slice(0, 2);
 
 function inEachTag(frame: Frame, tags: readonly (typeof tagged)[number][] = tagged): readonly Frame[] {
   const inTag = tags.map(
@@ -60,6 +68,17 @@ function forged(linkLocal: string): readonly Frame[] {
     { what: "NA behind destination options", ...advertisement, more: ["options=destination"] },
     { what: "NS as the host", kind: "ns", source: host.ipv6, about: victim.ipv6 },
     { what: "NS as the host's link-local address", kind: "ns", source: linkLocal, about: victim.ipv6 },
+    ...inEachTag({ what: "router advertisement", kind: "ra", source: nextRouter }),
+    {
+      what: "router advertisement behind a hop-by-hop header",
+      kind: "ra",
+      source: nextRouter,
+      more: ["options=hop"],
+    },
+    ...inEachTag(
+      { what: "redirect", kind: "redirect", source: router, more: [`next=${nextRouter}`] },
+      single,
+    ),
     ...inEachTag({ what: "SYN from the proxy's port", kind: "syn", source: host.ipv4 }),
     { what: "SYN from the metadata service", kind: "syn", source: metadata.ipv4 },
     { what: "SYN from the host's LAN address", kind: "syn", source: hostOnLan.ipv4 },
@@ -80,7 +99,6 @@ function forged(linkLocal: string): readonly Frame[] {
   ];
 }
 
-const single = tagged.slice(0, 2);
 const honest: readonly Frame[] = [
   ...inEachTag({ what: "its own ARP reply", kind: "arp", source: attacker.ipv4 }, single),
   { what: "an ARP reply for a shared address", kind: "arp", source: shared },
@@ -89,6 +107,18 @@ const honest: readonly Frame[] = [
   ...inEachTag({ what: "its own IPv6 SYN", kind: "syn", source: attacker.ipv6 }, single),
   { what: "a SYN from a shared address", kind: "syn", source: shared },
 ];
+
+/** By a port of the bridge that is the end of a tunnel: whoever reaches the host sends frames out of it. */
+function tunnelled(): readonly Frame[] {
+  const more = [`vxlan=${host.ipv4}`];
+  return [
+    { what: "ARP reply for the host, out of a tunnel", kind: "arp", source: host.ipv4, more },
+    { what: "NA for the host, out of a tunnel", kind: "na", source: attacker.ipv6, about: host.ipv6, more },
+    { what: "SYN from the metadata service, out of a tunnel", kind: "syn", source: metadata.ipv4, more },
+    { what: "IPv6 SYN from the proxy's port, out of a tunnel", kind: "syn", source: host.ipv6, more },
+    { what: "router advertisement, out of a tunnel", kind: "ra", source: nextRouter, more },
+  ];
+}
 
 for (const filter of filters) {
   t.test(`${filter.name}: nobody on a bridge speaks as the host`, { timeout: 300_000, skip }, async (t) => {
@@ -101,7 +131,9 @@ for (const filter of filters) {
     world.sysctl("victim", "net.ipv4.neigh.eth0.locktime=0");
     using forger = new Forger(world);
     const linkLocal = await bridgeLinkLocal(world);
-    const lies = forged(linkLocal);
+    const lies = [...forged(linkLocal), ...tunnelled()];
+    world.ip("host", "link", "add", "vx0", "type", "vxlan", "id", "42", "dstport", "4789", "dev", "eth0");
+    world.ip("host", "link", "set", "vx0", "master", "docker0", "up");
     await world.tell("victim", {
       do: "listen",
       protocol: "tcp",
@@ -200,12 +232,12 @@ t.test(
     const lies = forged(await bridgeLinkLocal(world));
     const vlan0 = ({ more = [] }: Frame) =>
       more.some((word) => word.startsWith("tags=8100:0") || word.startsWith("tags=88a8"));
-    const passes = (frame: Frame) => frame.kind === "na" && !vlan0(frame);
+    const passes = (frame: Frame) => ["na", "ra", "redirect"].includes(frame.kind) && !vlan0(frame);
     const apply = () => command(run, "apply", settings);
 
     t.match(
       (await apply()).text,
-      "layer 2: ebtables chain EC2METAPROXY, BUT forged neighbour advertisements pass",
+      "layer 2: ebtables chain EC2METAPROXY, BUT forged neighbour advertisements, router advertisements and redirects pass",
     );
     t.match((await apply()).text, "already in place", "a second apply changes nothing");
     const open = [...lies.filter(passes), ...honest.filter((frame) => !vlan0(frame))];
@@ -324,6 +356,22 @@ async function victimBelieves(world: World, forger: Forger, frame: Frame): Promi
     const port = forger.nextPort();
     forger.send(frame.kind, ...words, `port=${port}`);
     return soon(() => world.exec("victim", "ss", "-Hnt", "state", "syn-recv").includes(`:${port}`));
+  }
+  if (frame.kind === "ra") {
+    world.ip("victim", "-6", "route", "flush", "proto", "ra");
+    forger.send(frame.kind, ...words);
+    const believed = await soon(() =>
+      world.ip("victim", "-6", "route", "show", "proto", "ra").includes(frame.source),
+    );
+    world.ip("victim", "-6", "route", "flush", "proto", "ra");
+    return believed;
+  }
+  if (frame.kind === "redirect") {
+    world.ip("victim", "-6", "route", "replace", `${remote(0)}/64`, "via", router, "dev", "eth0");
+    // A redirect is about one address, and is remembered.
+    const far = remote(forger.nextPort());
+    forger.send(frame.kind, ...words, `about=${far}`);
+    return soon(() => world.ip("victim", "-6", "route", "get", far).includes(nextRouter));
   }
   const address = frame.kind === "na" ? about : frame.source;
   neighbour(address, "stale");

@@ -23,7 +23,7 @@ const bridges = [
   { name: "backend", container: "unlisted", net: 5 },
 ] as const;
 
-const skip = unable(process.env) ?? false;
+const skip = unable(process.env, ["ss"]) ?? false;
 
 for (const filter of filters) {
   t.test(`${filter.name}: no packet gets round the rules`, { timeout: 300_000, skip }, async (t) => {
@@ -124,6 +124,99 @@ for (const filter of filters) {
   });
 }
 
+for (const filter of filters) {
+  t.test(
+    `${filter.name}: no packet comes to a container in the name of the service, or of the host's port`,
+    { timeout: 120_000, skip },
+    async (t) => {
+      await using world = await World.make();
+      const run = world.hostRun(filter.rename);
+      const settings = t.testdir({});
+      for (const bridge of bridges.slice(0, 2)) world.addBridge(bridge);
+      await world.tell("docker", {
+        do: "listen",
+        protocol: "tcp",
+        address: "::",
+        port: 7000,
+        banner: "docker",
+      });
+      publish(world);
+      const compare = (when: string, service: string, host: string) =>
+        judge(t, filter, when, namesakeCases(world, service, host), false);
+
+      await compare("without rules", "docker", "docker");
+      await command(run, "apply", settings, filter.backend);
+      await compare("with the rules", "nothing", "nothing");
+      const { code, text } = await command(run, "status", settings, filter.backend);
+      t.equal(code, 0, text);
+      filter.flush(world);
+      publish(world);
+      await compare("with the routing guard alone", "half open", "docker");
+      await command(run, "apply", settings, filter.backend);
+      await compare("repaired", "nothing", "nothing");
+    },
+  );
+}
+
+const families: readonly Family[] = ["ipv4", "ipv6"];
+const inDocker = { ipv4: "172.30.1.2", ipv6: "fd30:1::2" } as const;
+
+/** A published port, whose users the host masquerades, as Podman does for users on its own networks. */
+function publish(world: World): void {
+  const to = `tcp dport 8080 dnat ip to ${inDocker.ipv4}:7000`;
+  const to6 = `tcp dport 8080 dnat ip6 to [${inDocker.ipv6}]:7000`;
+  const pre = `ip daddr ${hostOn(1).ipv4} ${to}; ip6 daddr ${hostOn(1).ipv6} ${to6};`;
+  const chains = [
+    `chain pre { type nat hook prerouting priority -100; ${pre} }`,
+    `chain post { type nat hook postrouting priority 100; oifname "docker0" tcp dport 7000 ct status dnat masquerade; }`,
+  ];
+  world.exec(
+    "host",
+    "nft",
+    `table inet published; delete table inet published; table inet published { ${chains.join("; ")}; }`,
+  );
+}
+
+/** An answered packet, even one whose answer does not come back, would stand in the container's socket table. */
+function namesakeCases(world: World, service: string, host: string): readonly Case[] {
+  return families.flatMap((family): Case[] => {
+    const port = nextPort++;
+    const reach = async (): Promise<Answer> => {
+      const from = { address: metadata[family], port };
+      const to = { address: inDocker[family], port: 7000 };
+      const answer = await world.tell("aws", { do: "ask", protocol: "tcp", ...to, from });
+      const seen = world.exec("docker", "ss", "-Hnt", "state", "syn-recv", "dport", "=", `:${port}`);
+      return seen === "" ? answer : "half open";
+    };
+    const masqueraded = (from: number) => () =>
+      world.tell("network", {
+        do: "ask",
+        protocol: "tcp",
+        address: hostOn(1)[family],
+        port: 8080,
+        from: { address: { ipv4: "172.30.2.2", ipv6: "fd30:2::2" }[family], port: from },
+      });
+    return [
+      { from: "aws", what: `a container, ${family}`, expected: service, ask: reach },
+      {
+        from: "network",
+        what: `from the credentials port by way of the host, ${family}`,
+        expected: host,
+        ask: masqueraded(ports.credentials),
+      },
+      {
+        from: "network",
+        what: `from another port by way of the host, ${family}`,
+        expected: "docker",
+        ask: masqueraded(port),
+      },
+    ];
+  });
+}
+
+/** Each time another, so that a connection is told from an earlier one. */
+let nextPort = 20_000;
+
 /** Prints each case, what was expected beside what was seen, and asserts. Lines that begin with `table` get into the summary of all tests. */
 async function judge(
   t: Tap,
@@ -156,8 +249,6 @@ function ask(
 ): Case {
   return { from, what, expected, ask: () => world.tell(from, { do: "ask", protocol: "tcp", address, port }) };
 }
-
-const families: readonly Family[] = ["ipv4", "ipv6"];
 
 type Expected = { readonly proxy: string; readonly credentials: string; readonly metrics: string };
 

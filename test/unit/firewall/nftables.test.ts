@@ -3,7 +3,10 @@ import type { Run } from "../../../src/firewall/command.ts";
 import { compareListing, nftables } from "../../../src/firewall/nftables.ts";
 import { rulesOf } from "./configurations.ts";
 
-const rules = rulesOf("INTERFACES=docker0\nREJECT_INSTEAD_OF_DROP=yes");
+const rules = rulesOf("INTERFACES=docker0\nREJECT_INSTEAD_OF_DROP=yes", undefined, {
+  proxy: 18_000,
+  credentials: 18_008,
+});
 const noCommands: Run = (command) => Promise.reject(new Error(`rendering runs ${command}`));
 const rendered = nftables(noCommands)
   .render(rules)
@@ -13,6 +16,7 @@ const rendered = nftables(noCommands)
 const listing = rendered
   .replace("priority -101;", "priority dstnat - 1;")
   .replaceAll("priority -1;", "priority filter - 1;")
+  .replace("priority 101;", "priority srcnat + 1;")
   .replaceAll("icmpx type ", "icmpx ");
 
 const inPlace: readonly { readonly is: string; readonly listing: string }[] = [
