@@ -133,13 +133,11 @@ for (const filter of filters) {
       const run = world.hostRun(filter.rename);
       const settings = t.testdir({});
       for (const bridge of bridges.slice(0, 2)) world.addBridge(bridge);
-      await world.tell("docker", {
-        do: "listen",
-        protocol: "tcp",
-        address: "::",
-        port: 7000,
-        banner: "docker",
-      });
+      world.addContainer(bridges[0], "neighbour", 3);
+      for (const setting of ["iptables", "ip6tables"])
+        world.sysctl("host", `net.bridge.bridge-nf-call-${setting}=1`);
+      for (const port of [7000, 7001])
+        await world.tell("docker", { do: "listen", protocol: "tcp", address: "::", port, banner: "docker" });
       publish(world);
       const compare = (when: string, service: string, host: string) =>
         judge(t, filter, when, namesakeCases(world, service, host), false);
@@ -161,6 +159,11 @@ for (const filter of filters) {
 const families: readonly Family[] = ["ipv4", "ipv6"];
 const inDocker = { ipv4: "172.30.1.2", ipv6: "fd30:1::2" } as const;
 
+const addressOf = {
+  network: { ipv4: "172.30.2.2", ipv6: "fd30:2::2" },
+  neighbour: { ipv4: "172.30.1.3", ipv6: "fd30:1::3" },
+} as const;
+
 /** A published port, whose users the host masquerades, as Podman does for users on its own networks. */
 function publish(world: World): void {
   const to = `tcp dport 8080 dnat ip to ${inDocker.ipv4}:7000`;
@@ -168,7 +171,8 @@ function publish(world: World): void {
   const pre = `ip daddr ${hostOn(1).ipv4} ${to}; ip6 daddr ${hostOn(1).ipv6} ${to6};`;
   const chains = [
     `chain pre { type nat hook prerouting priority -100; ${pre} }`,
-    `chain post { type nat hook postrouting priority 100; oifname "docker0" tcp dport 7000 ct status dnat masquerade; }`,
+    // Not the metadata service's packets: those must be seen as they are.
+    `chain post { type nat hook postrouting priority 100; ${["ip saddr 172.30.0.0/16", "ip6 saddr fd30::/16"].map((from) => `oifname "docker0" ${from} tcp dport { 7000, 7001 } masquerade;`).join(" ")} }`,
   ];
   world.exec(
     "host",
@@ -188,28 +192,31 @@ function namesakeCases(world: World, service: string, host: string): readonly Ca
       const seen = world.exec("docker", "ss", "-Hnt", "state", "syn-recv", "dport", "=", `:${port}`);
       return seen === "" ? answer : "half open";
     };
-    const masqueraded = (from: number) => () =>
-      world.tell("network", {
-        do: "ask",
-        protocol: "tcp",
-        address: hostOn(1)[family],
-        port: 8080,
-        from: { address: { ipv4: "172.30.2.2", ipv6: "fd30:2::2" }[family], port: from },
-      });
+    const masqueraded = (who: "network" | "neighbour", local: number, to: string, toPort: number) => () => {
+      const from = { address: addressOf[who][family], port: local };
+      return world.tell(who, { do: "ask", protocol: "tcp", address: to, port: toPort, from });
+    };
+    // Each to a port of its own: of two that want the same name, one would be given another.
+    const ways = [
+      ["network", "by way of the host", hostOn(1)[family], 8080],
+      ["neighbour", "over the bridge", inDocker[family], 7001],
+    ] as const;
     return [
       { from: "aws", what: `a container, ${family}`, expected: service, ask: reach },
-      {
-        from: "network",
-        what: `from the credentials port by way of the host, ${family}`,
-        expected: host,
-        ask: masqueraded(ports.credentials),
-      },
-      {
-        from: "network",
-        what: `from another port by way of the host, ${family}`,
-        expected: "docker",
-        ask: masqueraded(port),
-      },
+      ...ways.flatMap(([who, way, to, toPort]): Case[] => [
+        {
+          from: who,
+          what: `from the credentials port ${way}, ${family}`,
+          expected: host,
+          ask: masqueraded(who, ports.credentials, to, toPort),
+        },
+        {
+          from: who,
+          what: `from another port ${way}, ${family}`,
+          expected: "docker",
+          ask: masqueraded(who, port, to, toPort),
+        },
+      ]),
     ];
   });
 }
