@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import t, { type Test } from "tap";
-import { queueLimits } from "../../../src/imds/upstream-queue.ts";
-import { countingService, fairProxy, hog, neverReads, steadily, until } from "./upstream-fair.ts";
+import { queueLimits } from "../../src/imds/upstream-queue.ts";
+import { countingService, fairProxy, hog, neverReads, steadily, until } from "./upstream-hog.ts";
 
 t.setTimeout(120_000);
 

@@ -3,7 +3,7 @@ import { Agent, createServer, type IncomingMessage, request, type ServerResponse
 import { type AddressInfo, connect, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Test } from "tap";
-import { type ForwardResult, Upstream, type UpstreamOptions } from "../../../src/imds/upstream.ts";
+import { type ForwardResult, Upstream, type UpstreamOptions } from "../../src/imds/upstream.ts";
 
 export type Reply = { readonly status: number; readonly retryAfter: string | undefined; readonly ms: number };
 
