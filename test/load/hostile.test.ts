@@ -7,7 +7,7 @@ import { credentialsPath, givenProxy, noisy, quiet } from "./given.ts";
 import { type Kind, kinds } from "./hostile.ts";
 import { residentMegabytes } from "./process.ts";
 
-t.setTimeout(300_000);
+t.setTimeout(900_000);
 
 const seconds = 4;
 
