@@ -8,9 +8,10 @@ import { asLateAddress, type Entry, matrix, onKeptConnections } from "./matrix.t
 import { renewKept, setScene } from "./scene.ts";
 import { attempt, type Trial } from "./trial.ts";
 
-/** How long an attack goes on that should fail; `make proof` gives each of them a minute. ATTACK_COLUMNS=all,-host takes only those columns. */
+/** How long an attack goes on that should fail; `make proof` gives each of them a minute. ATTACK_COLUMNS=all,-host takes only those columns, ATTACK_ONLY=regex the attacks of such names. */
 const thorough = process.env.ATTACK_SECONDS !== undefined;
 const seconds = Number(process.env.ATTACK_SECONDS ?? 1);
+const only = new RegExp(process.env.ATTACK_ONLY ?? "");
 /** With a layer missing it is only looked at which of the others stops what. */
 const briefSeconds = Math.min(seconds, 0.5);
 
@@ -42,7 +43,7 @@ export async function attackOn(suite: Suite, options: Options): Promise<void> {
     if (!wanted.includes(column.name)) continue;
     await t.test(title(column), async (t) => {
       await setLayers(scene, column);
-      for (const entry of matrix) {
+      for (const entry of matrix.filter(({ name }) => only.test(name))) {
         const trial = await attempt(
           scene,
           entry,
