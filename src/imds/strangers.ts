@@ -24,15 +24,10 @@ export class Strangers {
   readonly #waiting = new Map<string, Map<Socket, Settle>>();
   /** In the order in which they came, with when that was (ms). */
   readonly #inOrder = new Map<Settle, number>();
-  #count = 0;
 
   constructor(limits: StrangerLimits, now: () => number) {
     this.#limits = limits;
     this.#now = now;
-  }
-
-  get count(): number {
-    return this.#count;
   }
 
   /**
@@ -42,7 +37,10 @@ export class Strangers {
    */
   wait(socket: Socket, address: string, word: () => Promise<TurnedAway | undefined>, settled: Settle): void {
     const own = this.#waiting.get(address)?.size ?? 0;
-    if (own >= this.#limits.perAddress || (this.#count >= this.#limits.total && !this.#makeRoom(own))) {
+    if (
+      own >= this.#limits.perAddress ||
+      (this.#inOrder.size >= this.#limits.total && !this.#makeRoom(own))
+    ) {
       settled(full);
       return;
     }
@@ -60,7 +58,6 @@ export class Strangers {
     const mine = this.#waiting.get(address) ?? new Map<Socket, Settle>();
     this.#waiting.set(address, mine.set(socket, settle));
     this.#inOrder.set(settle, this.#now());
-    this.#count += 1;
     void word().then(settle);
   }
 
@@ -79,7 +76,6 @@ export class Strangers {
     const mine = this.#waiting.get(address);
     if (mine?.delete(socket) !== true) return false;
     if (mine.size === 0) this.#waiting.delete(address);
-    this.#count -= 1;
     return true;
   }
 }
