@@ -1,6 +1,6 @@
 /**
  * What code below `commands/` may say: one line an event, stable keys, then the message.
- * `observability/log.ts` makes one; tests pass their own. Successes at debug, denials at info, our failures at warn or error.
+ * `observability/journal.ts` makes one; tests pass their own. Successes at debug, denials at info, our failures at warn or error.
  * Never a secret, a session token or a container's environment; an access key id may be logged.
  */
 export type Log = {

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type Command, parse, usage } from "./cli.ts";
 import { readEnvironment } from "./config/load.ts";
 import { type ExitCode, exitCodes, OperatorError, report } from "./errors.ts";
-import { openLog } from "./observability/log.ts";
+import { openLog } from "./observability/journal.ts";
 import { openOutput } from "./output.ts";
 import { printableLines, shown } from "./text.ts";
 import { versionLine } from "./version.ts";

@@ -10,7 +10,7 @@ import {
 } from "../config/load.ts";
 import type { Conflict, Written } from "../config/relations.ts";
 import type { Config } from "../config/schema.ts";
-import { parseDockerHost } from "../containers/endpoint.ts";
+import { parseDockerHost } from "../engine/endpoint.ts";
 import { exitCodes, explain, OperatorError, type Problem } from "../errors.ts";
 import { categoryProblem } from "../imds/policy.ts";
 import { templateProblem } from "../roles/template.ts";

@@ -3,10 +3,10 @@ import type { Environment } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
 import type { Container } from "../containers/container.ts";
 import { Directory, staticContainer } from "../containers/directory.ts";
-import { connectEngine } from "../containers/docker.ts";
-import { parseDockerHost } from "../containers/endpoint.ts";
-import { type EngineState, watchEngine } from "../containers/watch.ts";
 import type { Clocks } from "../credentials/clock.ts";
+import { connectEngine } from "../engine/client.ts";
+import { type EngineState, watchEngine } from "../engine/connection.ts";
+import { parseDockerHost } from "../engine/endpoint.ts";
 import type { Log } from "../log.ts";
 
 const defaultDockerHost = "unix:///var/run/docker.sock";

@@ -1,6 +1,6 @@
 import { addressesOf, type Container } from "../containers/container.ts";
-import type { Change } from "../containers/watch.ts";
 import type { CredentialCache } from "../credentials/cache.ts";
+import type { Change } from "../engine/connection.ts";
 import type { Callers } from "../imds/callers.ts";
 
 type Dependencies = {

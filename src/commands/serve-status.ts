@@ -1,6 +1,6 @@
 import type { Container } from "../containers/container.ts";
-import type { EngineState } from "../containers/watch.ts";
 import type { CacheStats } from "../credentials/cache.ts";
+import type { EngineState } from "../engine/connection.ts";
 import type { Callers } from "../imds/callers.ts";
 import { version } from "../version.ts";
 

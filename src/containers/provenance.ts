@@ -1,9 +1,9 @@
+import pLimit, { type LimitFunction } from "p-limit";
 import { canonicalAddress } from "../config/address.ts";
 import { explain } from "../errors.ts";
 import type { Container } from "./container.ts";
 import { openSocketTable, processStartedAt } from "./proc.ts";
 import { type End, type Found, findSockets, type Sought, sought } from "./socket-table.ts";
-import { Turns } from "./turns.ts";
 
 /** A connection as `node:net` describes it on the accepting side. */
 export type Connection = {
@@ -67,7 +67,7 @@ const passesBeforeRefusal = 2;
 export class Provenance {
   readonly #procRoot: string;
   readonly #metadata: readonly End[];
-  readonly #reads: Turns;
+  readonly #reads: LimitFunction;
   /** Questions about one container share passes over its tables: each pass costs the same, however many ask. */
   readonly #searches = new Map<Container, Question[]>();
   /** The table in which a container's clients were found last: `tcp6` for a JVM's dual-stack sockets. */
@@ -80,7 +80,7 @@ export class Provenance {
       { address: "fd00:ec2::254", port: 80 },
     ];
     // libuv has four threads for files and names: one stays free for the rest of the process.
-    this.#reads = new Turns(options.readsAtOnce ?? 3);
+    this.#reads = pLimit(options.readsAtOnce ?? 3);
   }
 
   /** Never rejects: what cannot be looked up is not proven. */
@@ -172,7 +172,7 @@ export class Provenance {
         if (startedAt !== container.pidStartedAt) {
           return refusal("container-gone", `its process ${container.pid} has ended`);
         }
-        return await findSockets(handle, wanted, (read) => this.#reads.run(read));
+        return await findSockets(handle, wanted, this.#reads);
       } finally {
         await handle.close();
       }

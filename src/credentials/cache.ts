@@ -8,7 +8,7 @@ import { newEntry } from "./entry.ts";
 import type { CacheLimits } from "./limits.ts";
 import { defaultLimits } from "./limits.ts";
 import { logExpired } from "./log-lines.ts";
-import type { PaceState } from "./pace.ts";
+import type { PaceState } from "./rate.ts";
 
 export type { CacheAnswer } from "./answer.ts";
 export type { CacheLimits } from "./limits.ts";

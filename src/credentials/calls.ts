@@ -6,11 +6,11 @@ import { AssumeRoleError } from "./assume-role.ts";
 import type { Credentials } from "./document.ts";
 import type { Entry } from "./entry.ts";
 import { expiryOf, neededAge, refusalMs, renewalAge, retryMs } from "./entry.ts";
-import type { Job, Schedule } from "./lanes.ts";
-import { CallLanes } from "./lanes.ts";
 import type { CacheLimits } from "./limits.ts";
 import { logFailure, logRefusal, logSuccess } from "./log-lines.ts";
-import { Pace } from "./pace.ts";
+import { Pace } from "./rate.ts";
+import type { Job, Schedule } from "./scheduler.ts";
+import { CallLanes } from "./scheduler.ts";
 import { mustBeUsable } from "./usable.ts";
 
 export type CallOptions = {

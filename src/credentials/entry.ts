@@ -2,7 +2,7 @@ import type { RoleRequest } from "../roles/grant.ts";
 import type { CacheAnswer } from "./answer.ts";
 import type { AssumeRoleError } from "./assume-role.ts";
 import type { Credentials } from "./document.ts";
-import type { Job } from "./lanes.ts";
+import type { Job } from "./scheduler.ts";
 
 /** All that is known of one key. */
 export type Entry = {

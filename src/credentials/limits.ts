@@ -1,4 +1,4 @@
-import type { LaneLimits } from "./lanes.ts";
+import type { LaneLimits } from "./scheduler.ts";
 
 export type CacheLimits = LaneLimits & {
   /** Of this host; the quota of 600 a second is the account's, in a region. */

@@ -1,8 +1,8 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { failureDocuments } from "../credentials/document.ts";
+import { type Answer, sendAnswer } from "./answers.ts";
 import { admitted, noteGrant } from "./callers.ts";
 import { Connections } from "./connection.ts";
-import { type Answer, sendAnswer } from "./errors.ts";
 import type { ImdsDependencies } from "./handler.ts";
 import { hostIsOurs } from "./host.ts";
 import { askerOf, isStale } from "./identity.ts";

@@ -2,8 +2,8 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import { createServer as createAcceptor, type Server, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { canonicalAddress } from "../config/address.ts";
+import type { Answer } from "./answers.ts";
 import type { Door } from "./door.ts";
-import type { Answer } from "./errors.ts";
 import { endsEmpty, framingOf } from "./framing.ts";
 import type { TurnedAway } from "./turn-away.ts";
 

@@ -1,6 +1,6 @@
 import { STATUS_CODES } from "node:http";
 import type { Duplex } from "node:stream";
-import { type Answer, retryAfterSeconds } from "./errors.ts";
+import { type Answer, retryAfterSeconds } from "./answers.ts";
 
 /** Why a connection is not served, before anything was read from it. */
 export type TurnedAway = {

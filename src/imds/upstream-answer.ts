@@ -1,5 +1,5 @@
 import type { IncomingMessage } from "node:http";
-import { type Answer, errorAnswers } from "./errors.ts";
+import { type Answer, errorAnswers } from "./answers.ts";
 
 /** The real service could not be asked, or answered what cannot be passed on. `status` is what the client is told. */
 export class UpstreamError extends Error {

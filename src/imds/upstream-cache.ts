@@ -1,4 +1,4 @@
-import type { Answer } from "./errors.ts";
+import type { Answer } from "./answers.ts";
 import { KeptAnswers, type KeptLimits } from "./upstream-kept.ts";
 
 /** How answers for a path may be reused. */

@@ -1,5 +1,5 @@
 import type { ServerResponse } from "node:http";
-import type { Answer } from "./errors.ts";
+import type { Answer } from "./answers.ts";
 import { UpstreamBusy, UpstreamError } from "./upstream-answer.ts";
 import { type Queued, queueLimits, type UpstreamQueue } from "./upstream-queue.ts";
 

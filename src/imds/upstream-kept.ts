@@ -1,4 +1,4 @@
-import type { Answer } from "./errors.ts";
+import type { Answer } from "./answers.ts";
 
 export type KeptLimits = { readonly entries: number; readonly bytes: number };
 

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { type Answer, ttlHeader } from "./errors.ts";
+import { type Answer, ttlHeader } from "./answers.ts";
 import {
   instead,
   isPassed,

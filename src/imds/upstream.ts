@@ -1,6 +1,6 @@
 import type { ServerResponse } from "node:http";
 import { explain } from "../errors.ts";
-import { type Answer, errorAnswers, sendAnswer } from "./errors.ts";
+import { type Answer, errorAnswers, sendAnswer } from "./answers.ts";
 import { classify } from "./paths.ts";
 import { instead, isPassed, readBody, UpstreamBusy, UpstreamError, whole } from "./upstream-answer.ts";
 import { sharing, UpstreamCache } from "./upstream-cache.ts";

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { table } from "../../scripts/demo/table.ts";
 import { hostile, pipelined, wrk } from "../load/attacks.ts";
 import { askSteadily } from "../load/clients.ts";
-import { credentialsPath, givenProxy, noisy, quiet } from "../load/given.ts";
+import { credentialsPath, givenProxy, noisy, quiet } from "../load/fixture.ts";
 import type { Kind } from "../load/hostile.ts";
 import { requestText } from "../support/raw-http.ts";
 

@@ -1,6 +1,6 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
-import { noisy } from "./given.ts";
+import { noisy } from "./fixture.ts";
 import type { Kind } from "./hostile.ts";
 
 const run = promisify(execFile);

@@ -5,7 +5,7 @@ import t from "tap";
 import { requestText } from "../support/raw-http.ts";
 import { pipelined, wrk } from "./attacks.ts";
 import { askSteadily, milliseconds } from "./clients.ts";
-import { credentialsPath, givenProxy, noisy, quiet } from "./given.ts";
+import { credentialsPath, givenProxy, noisy, quiet } from "./fixture.ts";
 
 t.setTimeout(120_000);
 

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { account, leaksHostSecret } from "../support/aws/account.ts";
 import { ask, wire } from "../support/raw-http.ts";
 import { askSteadily, type Experience } from "./clients.ts";
-import { credentialsPath, givenProxy, quiet } from "./given.ts";
+import { credentialsPath, givenProxy, quiet } from "./fixture.ts";
 import { requestsFrom } from "./grammar.ts";
 import { residentMegabytes } from "./process.ts";
 import { seeded } from "./random.ts";

@@ -3,7 +3,7 @@ import t from "tap";
 import { ask } from "../support/raw-http.ts";
 import { hostile } from "./attacks.ts";
 import { askSteadily, milliseconds } from "./clients.ts";
-import { credentialsPath, givenProxy, noisy, quiet } from "./given.ts";
+import { credentialsPath, givenProxy, noisy, quiet } from "./fixture.ts";
 import { type Kind, kinds } from "./hostile.ts";
 import { residentMegabytes } from "./process.ts";
 

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
 import { wire } from "../support/raw-http.ts";
 import { askSteadily, milliseconds } from "./clients.ts";
-import { credentialsPath, givenProxy, noisy, quiet } from "./given.ts";
+import { credentialsPath, givenProxy, noisy, quiet } from "./fixture.ts";
 
 t.setTimeout(120_000);
 

@@ -1,4 +1,4 @@
-import type { Schedule } from "../../src/credentials/lanes.ts";
+import type { Schedule } from "../../src/credentials/scheduler.ts";
 
 /** `run` returns false if it set off nothing that goes on in promises, which saves waiting for them. */
 type Alarm = { readonly at: number; readonly order: number; run: (() => unknown) | undefined };

@@ -11,9 +11,10 @@ const root = join(import.meta.dirname, "../../src");
 /** From the bottom up; a folder may import itself and what stands before it. */
 const floors = [
   ["text.ts"],
-  ["errors.ts", "log.ts", "output.ts", "version.ts"],
+  ["errors.ts", "log.ts", "output.ts", "single-flight.ts", "version.ts"],
   ["config"],
   ["containers"],
+  ["engine"],
   ["roles"],
   ["credentials"],
   ["imds"],
@@ -24,10 +25,10 @@ const floors = [
 ];
 
 const soleImporters: Readonly<Record<string, readonly string[]>> = {
-  dockerode: ["containers/docker.ts"],
+  dockerode: ["engine/client.ts"],
   "@aws-sdk/client-sts": ["credentials/sts-client.ts"],
   execa: ["firewall/command.ts"],
-  pino: ["observability/log.ts"],
+  pino: ["observability/journal.ts"],
   "prom-client": ["observability/metrics.ts"],
   zod: ["config/problems.ts", "config/schema.ts", "config/values.ts"],
 };

@@ -5,7 +5,7 @@ import {
   type EngineState,
   type WatchOptions,
   watchEngine,
-} from "../../../src/containers/watch.ts";
+} from "../../../src/engine/connection.ts";
 import type { Log } from "../../../src/log.ts";
 import { EngineStandIn, idOf, type StandInContainer } from "./engine.ts";
 

@@ -1,6 +1,6 @@
 import t from "tap";
 import { keyOf } from "../../../src/credentials/assume-role.ts";
-import { accessDenied, givenCache, roleRequest, watch } from "./given.ts";
+import { accessDenied, givenCache, roleRequest, watch } from "./fixture.ts";
 
 const minute = 60_000;
 

@@ -5,7 +5,7 @@ import { kindOf } from "../../../src/credentials/assume-role.ts";
 import { asAssumeRoleError } from "../../../src/credentials/sdk-errors.ts";
 import { openSts } from "../../../src/credentials/sts.ts";
 import { startAws } from "../../support/aws/aws.ts";
-import { keptLog, roleRequest } from "./given.ts";
+import { keptLog, roleRequest } from "./fixture.ts";
 
 const kinds = {
   refused: [

@@ -5,7 +5,7 @@ import { fromHttp, fromInstanceMetadata } from "@aws-sdk/credential-providers";
 import t, { type Test } from "tap";
 import { AssumeRoleError } from "../../../src/credentials/assume-role.ts";
 import type { CacheAnswer } from "../../../src/credentials/cache.ts";
-import { accessDenied, givenCache, roleRequest, watch } from "./given.ts";
+import { accessDenied, givenCache, roleRequest, watch } from "./fixture.ts";
 
 /** What the cache answers in simulated time, with this fault of STS. */
 async function answerOf(fault?: AssumeRoleError): Promise<CacheAnswer> {

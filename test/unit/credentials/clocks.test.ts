@@ -8,7 +8,7 @@ import { SimulatedSts } from "../../simulation/simulated-sts.ts";
 import { SimulatedTime, seededRandom } from "../../simulation/simulated-time.ts";
 import { account } from "../../support/aws/account.ts";
 import { type Aws, startAws } from "../../support/aws/aws.ts";
-import { accessDenied, keptLog, roleRequest, watch } from "./given.ts";
+import { accessDenied, keptLog, roleRequest, watch } from "./fixture.ts";
 
 const minute = 60_000;
 const day = 24 * 60 * minute;

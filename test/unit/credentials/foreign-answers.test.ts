@@ -7,7 +7,7 @@ import { account } from "../../support/aws/account.ts";
 import { type AwsOptions, startAws } from "../../support/aws/aws.ts";
 import type { StsFaults } from "../../support/aws/faults.ts";
 import { foreignAnswers } from "../../support/aws/foreign-answers.ts";
-import { keptLog, roleRequest } from "./given.ts";
+import { keptLog, roleRequest } from "./fixture.ts";
 
 /** The cache with the real SDK in front of the stand-in, in real time. */
 async function given(t: Test, options: { assumeFirst?: string; aws?: AwsOptions; requestMs?: number } = {}) {

@@ -14,7 +14,7 @@ import {
 } from "../../support/aws/account.ts";
 import { type Aws, type AwsOptions, startAws } from "../../support/aws/aws.ts";
 import type { StsFaults } from "../../support/aws/faults.ts";
-import { keptLog, type Line, roleRequest } from "./given.ts";
+import { keptLog, type Line, roleRequest } from "./fixture.ts";
 
 /** The real SDK against the stand-in; on EC2 as it were, unless the settings say otherwise. */
 async function given(t: Test, settings: Partial<StsSettings> = {}, awsOptions: AwsOptions = {}) {

@@ -1,6 +1,6 @@
 import t from "tap";
 import { ask, wire } from "../../support/raw-http.ts";
-import { admin, db, engineContainer, givenProxy, none, roleArn, stranger, web } from "./given.ts";
+import { admin, db, engineContainer, givenProxy, none, roleArn, stranger, web } from "./fixture.ts";
 
 const path = "/v1/credentials";
 type Given = Awaited<ReturnType<typeof givenProxy>>;

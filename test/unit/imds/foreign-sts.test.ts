@@ -1,5 +1,5 @@
 import t from "tap";
-import { db, givenProxy, web } from "./given.ts";
+import { db, givenProxy, web } from "./fixture.ts";
 
 const listPath = "/latest/meta-data/iam/security-credentials/";
 

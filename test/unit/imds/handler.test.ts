@@ -13,7 +13,7 @@ import {
   stranger,
   tokenPath,
   web,
-} from "./given.ts";
+} from "./fixture.ts";
 
 const tokenHeader = "X-aws-ec2-metadata-token";
 const ttlHeader = "X-aws-ec2-metadata-token-ttl-seconds";

@@ -1,7 +1,7 @@
 import t from "tap";
 import { type Recording, recordings } from "../../conformance/recordings.ts";
 import { ask, type RawAnswer } from "../../support/raw-http.ts";
-import { givenProxy, lax, listPath, none, tokenPath, web } from "./given.ts";
+import { givenProxy, lax, listPath, none, tokenPath, web } from "./fixture.ts";
 
 /** Neither says anything of the service: the one is the connection's, the other the hour. */
 const ofConnection = ["connection", "keep-alive"];

@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
 import { ask, requestText, wire } from "../../support/raw-http.ts";
-import { db, engineContainer, givenProxy, listPath, tokenPath, web } from "./given.ts";
+import { db, engineContainer, givenProxy, listPath, tokenPath, web } from "./fixture.ts";
 
 const tokenHeader = "X-aws-ec2-metadata-token";
 const ok = requestText("GET", "/latest/meta-data/instance-id");

@@ -1,5 +1,5 @@
 import t from "tap";
-import type { Answer } from "../../../src/imds/errors.ts";
+import type { Answer } from "../../../src/imds/answers.ts";
 import { sharing, UpstreamCache } from "../../../src/imds/upstream-cache.ts";
 import { UpstreamFlights } from "../../../src/imds/upstream-flights.ts";
 import { UpstreamQueue } from "../../../src/imds/upstream-queue.ts";

@@ -1,5 +1,5 @@
 import { TokenBucket } from "./bucket.ts";
-import type { Pace } from "./pace.ts";
+import type { Pace } from "./rate.ts";
 
 /** Runs something later; returns what cancels it. */
 export type Schedule = (delayMs: number, run: () => void) => () => void;

@@ -1,5 +1,5 @@
 import t from "tap";
-import { Inquiries } from "../../../src/containers/inquiries.ts";
+import { Inquiries } from "../../../src/engine/inquiries.ts";
 
 t.test("an answer counts unless something happened to its container since it was asked", async (t) => {
   const failures: string[] = [];

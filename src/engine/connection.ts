@@ -1,15 +1,15 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
+import type { Directory } from "../containers/directory.ts";
 import { explain } from "../errors.ts";
 import type { Log } from "../log.ts";
-import type { Directory } from "./directory.ts";
-import { connectEngine, type Engine, isTestedApi, type TlsFiles } from "./docker.ts";
+import { connectEngine, type Engine, isTestedApi, type TlsFiles } from "./client.ts";
 import { parseDockerHost } from "./endpoint.ts";
-import type { Change } from "./follower.ts";
 import type { Inspected } from "./inspect.ts";
 import { Session } from "./session.ts";
+import type { Change } from "./sync.ts";
 
-export type { Change } from "./follower.ts";
+export type { Change } from "./sync.ts";
 
 export type EngineState = {
   readonly host: string;

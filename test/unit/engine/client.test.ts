@@ -1,5 +1,5 @@
 import t from "tap";
-import { isTestedApi, negotiate } from "../../../src/containers/docker.ts";
+import { isTestedApi, negotiate } from "../../../src/engine/client.ts";
 
 const cases = [
   ["Docker 20.10", "1.41", "1.12", "1.41"],

@@ -5,7 +5,7 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { createServer as createTlsServer } from "node:tls";
 import t from "tap";
 import { Directory } from "../../../src/containers/directory.ts";
-import { watchEngine } from "../../../src/containers/watch.ts";
+import { watchEngine } from "../../../src/engine/connection.ts";
 import { EngineStandIn } from "../../support/engine/engine.ts";
 import { clocks, times, web } from "../../support/engine/following.ts";
 

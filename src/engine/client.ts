@@ -5,12 +5,12 @@ import { Agent as HttpsAgent } from "node:https";
 import { Readable } from "node:stream";
 import { inspect } from "node:util";
 import Docker from "dockerode";
+import { type Attachment, engineAddress } from "../containers/container.ts";
 import { explain } from "../errors.ts";
-import { type Attachment, engineAddress } from "./container.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { eventFilters, lines } from "./events.ts";
 import { type Inspected, readInspect } from "./inspect.ts";
-import { list, object, string, WireError } from "./wire.ts";
+import { list, object, string, WireError } from "./json.ts";
 
 /** File paths, as in the Docker CLI's DOCKER_CERT_PATH. */
 export type TlsFiles = { readonly ca?: string; readonly cert?: string; readonly key?: string };

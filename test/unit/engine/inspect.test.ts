@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import t from "tap";
 import type { Container } from "../../../src/containers/container.ts";
-import { containerFromInspect, readInspect } from "../../../src/containers/inspect.ts";
+import { containerFromInspect, readInspect } from "../../../src/engine/inspect.ts";
 
 const fixtures = new URL("../../fixtures/engine/", import.meta.url);
 const engines = readdirSync(fixtures).filter((name) => !name.endsWith(".md"));

@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs";
 import t from "tap";
-import { eventFilters, lines, readEvent } from "../../../src/containers/events.ts";
+import { eventFilters, lines, readEvent } from "../../../src/engine/events.ts";
 
 const fixtures = new URL("../../fixtures/engine/", import.meta.url);
 const engines = readdirSync(fixtures).filter((name) => !name.endsWith(".md"));

@@ -1,7 +1,7 @@
 import { createServer } from "node:http";
 import { connect } from "node:net";
 import t from "tap";
-import { answer200, errorAnswers, sendAnswer, tokenMethodAnswer } from "../../../src/imds/errors.ts";
+import { answer200, errorAnswers, sendAnswer, tokenMethodAnswer } from "../../../src/imds/answers.ts";
 
 t.test("the 404 page is the service's own, byte for byte", async (t) => {
   const { body, headers } = errorAnswers[404];

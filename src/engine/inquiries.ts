@@ -1,4 +1,4 @@
-import { Turns } from "./turns.ts";
+import pLimit from "p-limit";
 
 /** How many questions of one sort are at the engine at once. */
 const atOnce = 8;
@@ -12,7 +12,7 @@ type Mark = { inFlight: number };
 export class Inquiries {
   readonly #onFailure: (id: string, error: unknown) => void;
   /** An inspect may wait for the container's lock in the engine; an announcement is in a hurry, and does not queue behind it. */
-  readonly #turns = { inspect: new Turns(atOnce), announcement: new Turns(atOnce) };
+  readonly #limits = { inspect: pLimit(atOnce), announcement: pLimit(atOnce) };
   /** Of containers with a question under way. */
   readonly #marks = new Map<string, Mark>();
   #stopped = false;
@@ -43,7 +43,7 @@ export class Inquiries {
     let answer: T | undefined;
     let mark: Mark = { inFlight: 0 };
     try {
-      answer = await this.#turns[sort].run(async () => {
+      answer = await this.#limits[sort](async () => {
         if (this.#stopped) return undefined;
         // Only from here on can the answer be older than an event.
         mark = this.#marks.get(id) ?? mark;

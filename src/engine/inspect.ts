@@ -1,6 +1,6 @@
-import type { Attachment, Container, Risk } from "./container.ts";
-import { engineAddress } from "./container.ts";
-import { type Fields, list, object, string, WireError } from "./wire.ts";
+import type { Attachment, Container, Risk } from "../containers/container.ts";
+import { engineAddress } from "../containers/container.ts";
+import { type Fields, list, object, string, WireError } from "./json.ts";
 
 /** What an engine says of one container; its wire form ends here. */
 export type Inspected = {

@@ -1,4 +1,4 @@
-import { type Fields, object, string } from "./wire.ts";
+import { type Fields, object, string } from "./json.ts";
 
 /** What happened to one container, in the words of no engine. */
 export type EngineEvent = {

@@ -1,5 +1,5 @@
 import t from "tap";
-import { parseDockerHost } from "../../../src/containers/endpoint.ts";
+import { parseDockerHost } from "../../../src/engine/endpoint.ts";
 import { exitCodes, OperatorError } from "../../../src/errors.ts";
 
 const usable = [

@@ -1,5 +1,5 @@
 import t from "tap";
-import { openLog } from "../../../src/observability/log.ts";
+import { openLog } from "../../../src/observability/journal.ts";
 import { hostileTexts, unsafe } from "../../support/hostile-texts.ts";
 
 t.test("one event is one line, whatever words are in it", (t) => {

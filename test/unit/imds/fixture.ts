@@ -7,10 +7,10 @@ import { Directory, staticContainer } from "../../../src/containers/directory.ts
 import { Provenance } from "../../../src/containers/provenance.ts";
 import { CredentialCache } from "../../../src/credentials/cache.ts";
 import { openSts } from "../../../src/credentials/sts.ts";
+import { type Answer, errorAnswers } from "../../../src/imds/answers.ts";
 import { Callers } from "../../../src/imds/callers.ts";
 import { containerCredentialsHandler, turnedAwayDocument } from "../../../src/imds/container-credentials.ts";
 import { openDoor } from "../../../src/imds/door.ts";
-import { type Answer, errorAnswers } from "../../../src/imds/errors.ts";
 import { type ImdsDependencies, imdsHandler, type Refusal } from "../../../src/imds/handler.ts";
 import { passthroughPolicy } from "../../../src/imds/policy.ts";
 import { imdsServer } from "../../../src/imds/server.ts";

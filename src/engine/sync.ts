@@ -1,12 +1,12 @@
+import { type Attachment, addressesOf, type Container, isStarting } from "../containers/container.ts";
+import type { Directory } from "../containers/directory.ts";
+import { processStartedAt } from "../containers/proc.ts";
 import { explain } from "../errors.ts";
 import type { Log } from "../log.ts";
-import { type Attachment, addressesOf, type Container, isStarting } from "./container.ts";
-import type { Directory } from "./directory.ts";
-import { type Engine, type Listed, statusOf } from "./docker.ts";
+import { type Engine, type Listed, statusOf } from "./client.ts";
 import type { EngineEvent } from "./events.ts";
 import { Inquiries } from "./inquiries.ts";
 import type { Inspected } from "./inspect.ts";
-import { processStartedAt } from "./proc.ts";
 
 export type Change = {
   /**

@@ -1,7 +1,7 @@
 import { explain } from "../errors.ts";
-import type { Engine } from "./docker.ts";
+import type { Engine } from "./client.ts";
 import { readEvent } from "./events.ts";
-import { Follower, type FollowerOptions } from "./follower.ts";
+import { Follower, type FollowerOptions } from "./sync.ts";
 
 type SessionOptions = Omit<FollowerOptions, "onFailure"> & {
   /** The wall clock, milliseconds since the epoch: what the engine's own clock shows, or nearly. */
