@@ -105,8 +105,8 @@ export function renderBridgeTable(sources: HostSources, ports: PortMatch): strin
 
 function linesOf(sources: HostSources, ports: PortMatch): readonly (readonly [string, readonly string[]])[] {
   // With the metadata address there are always two: nft prints a set of one as a plain value.
-  const ipv4 = setOf([...sources.filter(isIPv4), "127.0.0.1"].map(hex));
-  const ipv6 = setOf([...sources.filter((address) => !isIPv4(address)), "::1"].map(hex));
+  const ipv4 = setOf([...sources.filter(isIPv4), "127.0.0.1"].map(addressHex));
+  const ipv6 = setOf([...sources.filter((address) => !isIPv4(address)), "::1"].map(addressHex));
   const values = { ipv4, ipv6 };
   return chains.map(([name, lines]) => [
     name,
@@ -123,7 +123,8 @@ function setOf(elements: readonly string[]): string {
   return `{ ${unique.join(", ")} }`;
 }
 
-function hex(address: string): string {
+/** As nft prints a raw payload: `0x` and the digits of the number, without leading zeros. */
+export function addressHex(address: string): string {
   return `0x${numberOf(address).toString(16)}`;
 }
 

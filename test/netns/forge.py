@@ -1,6 +1,7 @@
 """Sends hand-made frames: forge.py INTERFACE, and a line `KIND KEY=VALUE...` for each frame on standard input.
 
-KIND: arp, na, ns, syn, ra, redirect. Keys: source, target, about (addresses), to (MAC), port, tags (`8100:0,88a8:5`), hardware and
+KIND: arp, na, ns, syn, ra, redirect, odd (no protocol that anybody knows). Keys: source, target, about (addresses), to (MAC),
+from (MAC, the interface's own by default), port, tags (`8100:0,88a8:5`), hardware and
 operation (of ARP), options (`hop`, `destination`: an extension header before what IPv6 carries), next (the router that a redirect
 names), vxlan (the address of the other end: the frame goes inside a packet, from MAC 02:77:00:00:00:77, network 42).
 """
@@ -52,6 +53,8 @@ def ipv4(given, protocol, payload, offset):
 
 
 def packet(kind, given):
+    if kind == "odd":
+        return 0x88B5, b"\0" * 46
     if kind == "arp":
         fixed = struct.pack("!HHBBH", int(given.get("hardware", 1)), 0x0800, 6, 4, int(given.get("operation", 2)))
         return 0x0806, fixed + mac(own) + packed(given["source"]) + mac(given["to"]) + packed(given["target"])
@@ -82,4 +85,4 @@ for line in sys.stdin:
         inside = mac(given["to"]) + mac("02:77:00:00:00:77") + rest
         tunnel.sendto(struct.pack("!II", 1 << 27, 42 << 8) + inside, (given["vxlan"], 4789))
     else:
-        raw.send(mac(given["to"]) + mac(own) + rest)
+        raw.send(mac(given["to"]) + mac(given.get("from", own)) + rest)

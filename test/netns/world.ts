@@ -108,6 +108,13 @@ export class World {
     });
   }
 
+  /** A process in the namespace: the agent that `tell` talks to, which must have been told something before. */
+  pid(where: string): number {
+    const pid = this.#agents.get(`${where} 0`)?.pid;
+    if (pid === undefined) throw new Error(`no agent runs in ${where}`);
+    return pid;
+  }
+
   sysctl(where: string, ...settings: readonly string[]): void {
     this.exec(where, "sysctl", "-q", "-w", ...settings);
   }
@@ -205,6 +212,11 @@ class Agent {
       this.#waiting.get(id)?.(answer);
       this.#waiting.delete(id);
     });
+  }
+
+  /** `ip netns exec` becomes the agent: it is the same process. */
+  get pid(): number | undefined {
+    return this.#child.pid;
   }
 
   tell(order: Order): Promise<Answer> {

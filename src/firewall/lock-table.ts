@@ -1,0 +1,161 @@
+import { isIPv4 } from "node:net";
+import { addressHex } from "./bridge-table.ts";
+
+/**
+ * The port lock: a MAC or IP address that an engine gave to a container is accepted from that container's own
+ * bridge ports only, in Ethernet, ARP, IPv4, IPv6 and neighbour discovery. An address that no engine gave to
+ * anybody is accepted from everywhere: virtual addresses, nested bridges and virtual machines keep working.
+ *
+ * A table of its own, apart from `bridge ec2metaproxy`: that one is replaced as a whole whenever the host's
+ * addresses change, and the lock must not be open for that moment.
+ */
+export const lockTable = "bridge ec2metaproxy_lock";
+
+/** A container as far as the lock is concerned. */
+export type LockEntry = {
+  /**
+   * Interface indexes of the bridge ports that lead into its network namespace. Not their names: an index is
+   * not reused, and a port keeps it when it is renamed. Empty while the container's process is not known.
+   */
+  readonly ports: readonly number[];
+  /** Six bytes in hex, separated by colons. */
+  readonly macs: readonly string[];
+  /** IPv4 and IPv6, in canonical form. */
+  readonly addresses: readonly string[];
+};
+
+/** How long the lock stays in force without the guard. */
+export const aliveSeconds = 120;
+
+const setTypes = {
+  /** Ports of locked containers. */
+  owned: "meta iif",
+  mac: "ether saddr",
+  port_mac: "meta iif . ether saddr",
+  // By offset and not by name, for the reasons in bridge-table.ts.
+  ipv4: "@nh,96,32",
+  port_ipv4: "meta iif . @nh,96,32",
+  ipv6: "@nh,64,128",
+  port_ipv6: "meta iif . @nh,64,128",
+  // Given to a container whose ports are not known yet, because its process has not started: nobody else who is
+  // known may use them, and its own port, which nobody owns, may.
+  starting_mac: "ether saddr",
+  starting_ipv4: "@nh,96,32",
+  starting_ipv6: "@nh,64,128",
+} as const;
+
+export type SetName = keyof typeof setTypes;
+
+/** What is in the sets, as nft writes it. */
+export type LockElements = Readonly<Record<SetName, ReadonlySet<string>>>;
+
+const source = (kind: "mac" | "ipv4" | "ipv6", field: string, when = "") =>
+  [
+    `${when}${field} @${kind} meta iif . ${field} != @port_${kind} counter drop comment "another container's"`,
+    `${when}${field} @starting_${kind} meta iif @owned counter drop comment "a starting container's"`,
+  ] as const;
+
+const chains: readonly (readonly [name: string, lines: readonly string[]])[] = [
+  [
+    "icmpv6_source",
+    [
+      ...source("ipv6", "@th,64,128", "@th,0,8 0x88 "),
+      // Duplicate address detection for another's address would make its owner give it up.
+      ...source("ipv6", "@th,64,128", "@nh,64,128 0x0 @th,0,8 0x87 "),
+    ],
+  ],
+  ["ipv6_source", [...source("ipv6", "@nh,64,128"), "meta l4proto ipv6-icmp goto icmpv6_source"]],
+  ["ipv4_source", source("ipv4", "@nh,96,32")],
+  ["arp_source", source("ipv4", "@nh,112,32")],
+  [
+    "locked",
+    [
+      ...source("mac", "ether saddr"),
+      "meta protocol arp goto arp_source",
+      "meta protocol ip goto ipv4_source",
+      "meta protocol ip6 goto ipv6_source",
+    ],
+  ],
+];
+
+/** The kinds of ports by which a container's frames come in: those of the table of bridge-table.ts. */
+const kinds = ["veth", "tun", "vxlan", "geneve", "gretap", "ip6gretap", "erspan", "ip6erspan"];
+
+/**
+ * Elements of a set with a timeout decide whether anything is locked: a guard that is dead or hangs for good does
+ * not keep the addresses of dead containers from new ones for ever.
+ */
+const alive = kinds.map((kind) => `"${kind}" timeout ${aliveSeconds}s`).join(", ");
+
+/** Replaces the whole table in one transaction. */
+export function renderLockTable(elements: LockElements): string {
+  const sets = setNames.map((name) => {
+    const content = elements[name].size === 0 ? "" : ` elements = { ${[...elements[name]].join(", ")} };`;
+    return `\tset ${name} { typeof ${setTypes[name]};${content} }\n`;
+  });
+  const texts = chains.map(
+    ([name, lines]) => `\tchain ${name} {\n${lines.map((line) => `\t\t${line}\n`).join("")}\t}\n`,
+  );
+  return [
+    `add table ${lockTable}\ndelete table ${lockTable}\ntable ${lockTable} {\n`,
+    `\tset alive { typeof meta iifkind; flags timeout; elements = { ${alive} }; }\n`,
+    ...sets,
+    ...texts,
+    // Just after the table that keeps containers from speaking as the host, which also drops nested VLAN tags.
+    "\tchain prerouting {\n\t\ttype filter hook prerouting priority -299; policy accept;\n",
+    "\t\tmeta iifkind @alive goto locked\n\t}\n}\n",
+  ].join("");
+}
+
+/** Changes the sets from one state to another, in one transaction; empty where they are the same. */
+export function renderLockChange(before: LockElements, after: LockElements): string {
+  const lines = setNames.flatMap((name) => {
+    const gone = [...before[name]].filter((element) => !after[name].has(element));
+    const come = [...after[name]].filter((element) => !before[name].has(element));
+    return [...commands("delete", name, gone), ...commands("add", name, come)];
+  });
+  return lines.join("");
+}
+
+/** Keeps the lock in force for another `aliveSeconds`. */
+export function renderAlive(): string {
+  // An element that is there already keeps its old timeout in older kernels.
+  return [
+    ...commands("add", "alive", [alive]),
+    ...commands("delete", "alive", [kinds.map((kind) => `"${kind}"`).join(", ")]),
+    ...commands("add", "alive", [alive]),
+  ].join("");
+}
+
+function commands(verb: "add" | "delete", set: string, elements: readonly string[]): readonly string[] {
+  return elements.length === 0 ? [] : [`${verb} element ${lockTable} ${set} { ${elements.join(", ")} }\n`];
+}
+
+/** What the sets have to hold for these containers. */
+export function lockElements(entries: Iterable<LockEntry>): LockElements {
+  const elements = Object.fromEntries(setNames.map((name) => [name, new Set<string>()])) as {
+    readonly [name in SetName]: Set<string>; // one for each name
+  };
+  for (const { ports, macs, addresses } of entries) {
+    const ipv6 = [...addresses.filter((address) => !isIPv4(address)), ...macs.map(linkLocalOf)];
+    const values = { mac: macs, ipv4: addresses.filter(isIPv4).map(addressHex), ipv6: ipv6.map(addressHex) };
+    for (const port of ports) elements.owned.add(String(port));
+    for (const kind of ["mac", "ipv4", "ipv6"] as const) {
+      for (const value of values[kind]) {
+        (ports.length === 0 ? elements[`starting_${kind}` as const] : elements[kind]).add(value);
+        for (const port of ports) elements[`port_${kind}` as const].add(`${port} . ${value}`);
+      }
+    }
+  }
+  return elements;
+}
+
+/** The link-local address that Linux makes of a MAC (EUI-64, RFC 4291, appendix A). */
+function linkLocalOf(mac: string): string {
+  const [a = 0, ...rest] = mac.split(":").map((byte) => Number.parseInt(byte, 16));
+  const [b = 0, c = 0, d = 0, e = 0, f = 0] = rest;
+  const groups = [((a ^ 2) << 8) | b, (c << 8) | 0xff, 0xfe00 | d, (e << 8) | f];
+  return `fe80::${groups.map((group) => group.toString(16)).join(":")}`;
+}
+
+const setNames = Object.keys(setTypes) as SetName[]; // its own keys

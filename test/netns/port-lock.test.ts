@@ -1,0 +1,135 @@
+import t from "tap";
+import { attacker, bystander, type Frame, LockScene, shared, victim } from "./lock-scene.ts";
+import { unable } from "./requirements.ts";
+
+const skip = unable(process.env, ["python3", "ss", "lsns"]) ?? false;
+
+const tags = ["tags=8100:0", "tags=88a8:0"] as const;
+const inEachTag = (frame: Frame): readonly Frame[] => [
+  frame,
+  ...tags.map(
+    (tag): Frame => ({ ...frame, what: `${frame.what}, ${tag}`, more: [...(frame.more ?? []), tag] }),
+  ),
+];
+
+const lies = (linkLocal: string, mac: string): readonly Frame[] => {
+  const from = "attacker";
+  const advertisement = { from, kind: "na", source: attacker.ipv6, about: victim.ipv6 } as const;
+  return [
+    ...inEachTag({ what: "ARP reply for the victim", from, kind: "arp", source: victim.ipv4 }),
+    { what: "ARP request as the victim", from, kind: "arp", source: victim.ipv4, more: ["operation=1"] },
+    ...inEachTag({
+      what: "ARP hardware type 6",
+      from,
+      kind: "arp",
+      source: victim.ipv4,
+      more: ["hardware=6"],
+    }),
+    ...inEachTag({ what: "NA for the victim", ...advertisement }),
+    { what: "NA for the victim's link-local address", ...advertisement, about: linkLocal },
+    { what: "NA behind a hop-by-hop header", ...advertisement, more: ["options=hop"] },
+    { what: "NA behind destination options", ...advertisement, more: ["options=destination"] },
+    { what: "NS as the victim", from, kind: "ns", source: victim.ipv6, about: bystander.ipv6 },
+    { what: "NS as its link-local address", from, kind: "ns", source: linkLocal, about: bystander.ipv6 },
+    ...inEachTag({ what: "SYN from the victim's address", from, kind: "syn", source: victim.ipv4 }),
+    ...inEachTag({ what: "IPv6 SYN from its address", from, kind: "syn", source: victim.ipv6 }),
+    { what: "IPv6 SYN behind a header", from, kind: "syn", source: victim.ipv6, more: ["options=hop"] },
+    ...inEachTag({
+      what: "a frame with the victim's MAC",
+      from,
+      kind: "odd",
+      source: "",
+      more: [`from=${mac}`],
+    }),
+  ];
+};
+
+const honest: readonly Frame[] = [
+  ...inEachTag({ what: "the victim's ARP reply", from: "victim", kind: "arp", source: victim.ipv4 }),
+  ...inEachTag({ what: "its NA", from: "victim", kind: "na", source: victim.ipv6, about: victim.ipv6 }),
+  ...inEachTag({ what: "its SYN", from: "victim", kind: "syn", source: victim.ipv4 }),
+  ...inEachTag({ what: "its IPv6 SYN", from: "victim", kind: "syn", source: victim.ipv6 }),
+  { what: "an ARP reply for a shared address", from: "attacker", kind: "arp", source: shared.ipv4 },
+  { what: "the same from another", from: "victim", kind: "arp", source: shared.ipv4 },
+  {
+    what: "an NA for a shared address",
+    from: "attacker",
+    kind: "na",
+    source: attacker.ipv6,
+    about: shared.ipv6,
+  },
+  { what: "a SYN from a shared address", from: "victim", kind: "syn", source: shared.ipv4 },
+  { what: "an IPv6 SYN from one", from: "victim", kind: "syn", source: shared.ipv6 },
+  {
+    what: "a frame with a MAC that is nobody's",
+    from: "attacker",
+    kind: "odd",
+    source: "",
+    more: ["from=02:42:99:99:99:99"],
+  },
+];
+
+t.test("nobody on a bridge speaks as another container", { timeout: 300_000, skip }, async (t) => {
+  await using scene = await LockScene.make();
+  const { world, lock } = scene;
+  const false_ = lies(scene.linkLocal, world.mac("victim", "eth0"));
+
+  await scene.expect(t, "without the lock", [...false_, ...honest], []);
+  scene.lockAll();
+  await lock.settled();
+  t.same(
+    ["victim", "attacker", "bystander"].map((id) => lock.protectionOf(id)),
+    [{ locked: true }, { locked: true }, { locked: true }],
+  );
+  await scene.expect(t, "with the lock", honest, false_);
+
+  // Somebody flushes everything.
+  world.exec("host", "nft", "flush", "ruleset");
+  await scene.expect(t, "flushed", [...false_, ...honest], []);
+  lock.rebuild();
+  await lock.settled();
+  await scene.expect(t, "rebuilt", honest, false_);
+
+  // A port that is renamed is still the same port.
+  world.ip("host", "link", "set", "veth-1-2", "down");
+  world.ip("host", "link", "set", "veth-1-2", "name", "renamed0");
+  world.ip("host", "link", "set", "renamed0", "up");
+  await scene.expect(t, "renamed", honest, false_);
+
+  await lock.refresh();
+  await scene.expect(t, "refreshed", honest, false_);
+  lock.delete("victim");
+  await lock.settled();
+  await scene.expect(t, "the victim gone", [...false_, ...honest], []);
+});
+
+t.test(
+  "the addresses of a container that starts are nobody else's",
+  { timeout: 300_000, skip },
+  async (t) => {
+    await using scene = await LockScene.make();
+    const { world, lock } = scene;
+    const false_ = lies(scene.linkLocal, world.mac("victim", "eth0"));
+    scene.lockAll();
+    lock.set("victim", { ...scene.target("victim"), pid: 0 });
+    await lock.settled();
+    t.same(lock.protectionOf("victim"), { locked: false, reason: "it has just appeared" });
+    await scene.expect(t, "starting", honest, false_);
+    lock.set("victim", scene.target("victim"));
+    await lock.settled();
+    t.same(lock.protectionOf("victim"), { locked: true });
+    await scene.expect(t, "started", honest, false_);
+  },
+);
+
+t.test("a lock that nobody refreshes lapses", { timeout: 60_000, skip }, async (t) => {
+  await using scene = await LockScene.make();
+  scene.lockAll();
+  await scene.lock.settled();
+  const lie: Frame = { what: "ARP reply", from: "attacker", kind: "arp", source: victim.ipv4 };
+  await scene.expect(t, "in force", [], [lie]);
+  scene.world.exec("host", "nft", "flush", "set", "bridge", "ec2metaproxy_lock", "alive");
+  await scene.expect(t, "lapsed", [lie], []);
+  await scene.lock.refresh();
+  await scene.expect(t, "refreshed", [], [lie]);
+});
