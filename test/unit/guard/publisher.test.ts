@@ -1,0 +1,61 @@
+import { stat } from "node:fs/promises";
+import { connect, type Socket } from "node:net";
+import t from "tap";
+import { container, GuardAndProxy, owner, until } from "./fixture.ts";
+
+async function read(path: string): Promise<{ socket: Socket; text: () => string }> {
+  let text = "";
+  const socket = connect(path);
+  socket.on("error", () => undefined);
+  socket.on("data", (chunk) => {
+    text += String(chunk);
+  });
+  return { socket, text: () => text };
+}
+
+t.test("what is published holds no variable but the two, and the socket is for its group only", async (t) => {
+  const one = container("a", 2, { env: { IAM_ROLE: "db" } });
+  // As an engine's answer would be that was kept whole by mistake.
+  Object.assign(one.env, { DATABASE_PASSWORD: "swordfish" });
+  await using both = await GuardAndProxy.start();
+  both.put(one);
+  const { socket, text } = await read(both.path);
+  await until(() => socket.destroyed || text().includes("snapshot-end"));
+  t.notMatch(text(), "swordfish");
+  t.equal((await stat(both.path)).mode & 0o777, 0o660);
+  socket.destroy();
+});
+
+t.test("a reader that writes is disconnected, and nothing of it is read", async (t) => {
+  await using both = await GuardAndProxy.start(container("a", 2));
+  const { socket } = await read(both.path);
+  socket.write('{"type":"gone"}\n');
+  await until(() => socket.closed);
+  t.equal(both.directory.containers().length, 1);
+  both.guard.gone(owner, "a".repeat(64));
+  await until(() => both.directory.containers().length === 0);
+});
+
+t.test("readers are counted: those beyond eight are sent away", async (t) => {
+  await using both = await GuardAndProxy.start(container("a", 2));
+  const readers = await Promise.all(Array.from({ length: 12 }, () => read(both.path)));
+  await until(() => readers.filter(({ socket }) => socket.closed).length === 5);
+  t.equal(readers.filter(({ text }) => text().includes("hello")).length, 7);
+  for (const { socket } of readers) socket.destroy();
+});
+
+t.test("a reader that does not read is given up, and the others are told all", async (t) => {
+  await using both = await GuardAndProxy.start(container("a", 2));
+  const slow = connect(both.path);
+  slow.on("error", () => undefined);
+  slow.pause();
+  const big = container("b", 3, { labels: { text: "x".repeat(900_000) } });
+  for (let round = 0; round < 40; round++) {
+    both.guard.container(both.put({ ...big, name: `b${round}` }));
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  await until(() => both.directory.containers().some(({ name }) => name === "b39"));
+  slow.resume();
+  await until(() => slow.closed);
+  t.pass("the slow one was closed");
+});
