@@ -49,12 +49,12 @@ async function run(command: Command): Promise<ExitCode> {
       return status(command, environment, print);
     }
     case "explain": {
-      const { explainHere } = await import("./commands/explain-here.ts");
-      return explainHere(command, environment, print, log);
+      const { explain } = await import("./commands/explain.ts");
+      return explain(command, environment, print, log);
     }
     case "firewall": {
-      const { firewallHere } = await import("./commands/firewall-here.ts");
-      return firewallHere(command, print, log);
+      const { firewallCommand } = await import("./commands/firewall.ts");
+      return firewallCommand(command, print, log);
     }
   }
 }

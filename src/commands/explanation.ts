@@ -2,7 +2,7 @@ import type { Container } from "../containers/container.ts";
 import type { Denial, Grant } from "../roles/grant.ts";
 import { composeProject, composeService, policiesAsked, rolesAsked } from "../roles/request.ts";
 
-/** What `--json` prints; docs/refusals.md describes it. Keys are added, never renamed; what there is none of is null. */
+/** What `explain --json` prints; docs/refusals.md describes it. Keys are added, never renamed; absent values are null. */
 export type Explanation = {
   readonly config: string;
   readonly container: {
@@ -21,7 +21,7 @@ export type Explanation = {
     }[];
     readonly risks: Container["risks"];
   };
-  /** In the order in which they count; the first one does. */
+  /** By precedence: only the first of each list is used. */
   readonly asks: {
     readonly roles: readonly { readonly source: string; readonly value: string }[];
     readonly policies: readonly { readonly source: string; readonly value: string }[];
@@ -41,7 +41,7 @@ export type Explanation = {
     readonly policyArns: readonly string[];
     readonly tags: Readonly<Record<string, string>>;
     readonly sourceIdentity: string | null;
-    /** Not the id itself: other accounts' trust policies count on it. */
+    /** Whether there is one. The id itself is not shown: other accounts' trust policies rely on it. */
     readonly externalId: boolean;
     readonly notes: readonly string[];
   } | null;

@@ -6,8 +6,7 @@ import type { Log } from "../log.ts";
 import { rolePolicy } from "../roles/grant.ts";
 import type { HostChecks } from "./check.ts";
 import { hostClocks } from "./clocks.ts";
-import { firewallHere } from "./firewall-here.ts";
-import type { FirewallStatus } from "./firewall-status.ts";
+import { hostFirewallStatus } from "./firewall.ts";
 import { stsSettings } from "./sts-settings.ts";
 
 const timeoutMs = 5_000;
@@ -61,24 +60,11 @@ export function hostChecks(environment: Environment, log: Log): HostChecks {
       }
     },
     firewall: async () => {
-      const lines: string[] = [];
       try {
-        const code = await firewallHere(
-          {
-            command: "firewall",
-            action: "status",
-            configPath: undefined,
-            settingsDirectory: undefined,
-            backend: undefined,
-            json: true,
-          },
-          (text) => lines.push(text),
-          log,
-        );
-        const { summary, layer2 } = JSON.parse(lines.join("")) as FirewallStatus; // commands/firewall.ts wrote it
-        if (code !== 0) {
+        const { inPlace, summary, layer2 } = await hostFirewallStatus(log);
+        if (!inPlace) {
           const hint =
-            "`ec2metaproxy firewall status` names what is missing, `ec2metaproxy firewall apply` mends it.";
+            "`ec2metaproxy firewall status` lists what is missing, `ec2metaproxy firewall apply` fixes it.";
           return { ok: false, text: summary, hint };
         }
         // Not a failure: a host that cannot have these rules would never pass.

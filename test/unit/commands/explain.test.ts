@@ -1,5 +1,5 @@
 import t from "tap";
-import { type ExplainOptions, explain } from "../../../src/commands/explain.ts";
+import { type ExplainOptions, explainContainer } from "../../../src/commands/explain.ts";
 import type { Container } from "../../../src/containers/container.ts";
 import { OperatorError, report } from "../../../src/errors.ts";
 import { hostileTexts, unsafe } from "../../support/hostile-texts.ts";
@@ -23,7 +23,7 @@ const config = configWith({
 async function explained(container: Container, over: Partial<ExplainOptions> = {}) {
   const printed: string[] = [];
   const options = { container: "web-1", json: false, configPath: "/etc/ec2metaproxy/config.json", ...over };
-  const exitCode = await explain(
+  const exitCode = await explainContainer(
     options,
     config,
     async () => [container],
@@ -169,7 +169,7 @@ t.test("what a container wrote cannot move the cursor of the operator's terminal
 t.test("no container, or several, is an error that says which there are", async (t) => {
   const failure = async (found: readonly Container[]) => {
     const options = { container: "we\u001bb", json: false, configPath: "config.json" };
-    const error: unknown = await explain(
+    const error: unknown = await explainContainer(
       options,
       config,
       async () => found,
@@ -197,7 +197,7 @@ t.test("an engine that does not answer is the engine's error, not a refusal", as
   const down = new OperatorError("listing containers", { exitCode: 69 });
   const options = { container: "web", json: false, configPath: "config.json" };
   await t.rejects(
-    explain(
+    explainContainer(
       options,
       config,
       () => Promise.reject(down),
@@ -241,7 +241,7 @@ t.test("no text that a container or its engine chose can write to the operator's
       t.notMatch(json, unsafe);
       t.match(JSON.parse(json), { container: { image: hostile } });
     }
-    const two = explain(
+    const two = explainContainer(
       { container: hostile, json: false, configPath: hostile },
       config,
       async () => [container, container],

@@ -1,7 +1,6 @@
 import { join } from "node:path";
 import t from "tap";
-import { firewall } from "../../../src/commands/firewall.ts";
-import type { FirewallOptions } from "../../../src/commands/firewall-options.ts";
+import { type FirewallOptions, firewall } from "../../../src/commands/firewall.ts";
 import { OperatorError, report } from "../../../src/errors.ts";
 import { renderBridgeTable } from "../../../src/firewall/bridge-table.ts";
 import type { Outcome, Run } from "../../../src/firewall/command.ts";
