@@ -52,10 +52,15 @@ export class OperatorError extends Error {
 /** The messages of an error and its causes, outermost first: `listing containers: connect EACCES /run/docker.sock`. */
 export function explain(error: unknown): string {
   const messages: string[] = [];
-  for (let at = error; at !== undefined && at !== null; at = at instanceof Error ? at.cause : undefined) {
+  const seen = new Set<unknown>();
+  let at = error;
+  // A chain of causes may be a circle.
+  while (at !== undefined && at !== null && !seen.has(at)) {
+    seen.add(at);
     const message = at instanceof Error ? at.message || at.name : String(at);
-    // Libraries often repeat the cause's message in their own; saying it twice helps nobody.
+    // Libraries often repeat the cause's message in their own; print it once.
     if (!messages.at(-1)?.includes(message)) messages.push(message);
+    at = at instanceof Error ? at.cause : undefined;
   }
   return messages.join(": ");
 }

@@ -29,6 +29,8 @@ export type Host = SignalSource & {
   readonly pid: number;
   /** Takes the log, a line at a time. */
   readonly write: (line: string) => void;
+  /** Whether the log goes to the journal, which reads priorities. */
+  readonly priorities: boolean;
 };
 
 const tokenKeyName = "token-key";
@@ -47,7 +49,7 @@ export async function serve(options: ServeOptions, environment: Environment, hos
   const config = await file.read();
   const log = openLog({
     level: config.verbose ? "debug" : "info",
-    priorities: environment.journalStream !== undefined,
+    priorities: host.priorities,
     write: host.write,
   });
   // From here on, so that a signal during the start neither kills the process half-way nor gets lost.

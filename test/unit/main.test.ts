@@ -5,11 +5,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import t from "tap";
-import { openAdmin } from "../../../src/observability/admin.ts";
-import { EngineStandIn, idOf } from "../../support/engine/engine.ts";
+import { openAdmin } from "../../src/observability/admin.ts";
+import { EngineStandIn, idOf } from "../support/engine/engine.ts";
+import { unsafe } from "../support/hostile-texts.ts";
 
-const main = new URL("../../../src/main.ts", import.meta.url).pathname;
-const slowReader = new URL("../../support/slow-reader.py", import.meta.url).pathname;
+const main = new URL("../../src/main.ts", import.meta.url).pathname;
+const slowReader = new URL("../support/slow-reader.py", import.meta.url).pathname;
 
 // Not in t.testdir(): a socket's path has room for 107 bytes.
 const folder = mkdtempSync(join(tmpdir(), "output-"));
@@ -54,9 +55,10 @@ const configPath = join(
 );
 const bad = configPath.replace("config.json", "bad.json");
 
-/** Runs a program; its standard output and exit code. */
-async function run(program: string, args: readonly string[]) {
+/** Runs a program to its end. */
+async function run(program: string, args: readonly string[], variables: NodeJS.ProcessEnv = {}) {
   const env = {
+    ...variables,
     PATH: process.env.PATH,
     RUNTIME_DIRECTORY: folder,
     AWS_REGION: "eu-west-1",
@@ -106,15 +108,15 @@ for (const [name, stream, args, expected, atLeast] of commands) {
     t.ok(slow.out.endsWith(whole.slice(-100)));
   });
 
-  t.test(`${name} ends quietly when its reader goes away`, { buffered: true }, async (t) => {
-    const redirect = stream === "stdout" ? "" : "2>&1 >/dev/null";
-    for (const reader of name === "status" ? ["head -n 1 >/dev/null", "true"] : ["true"]) {
+  for (const reader of name === "status" ? ["head -n 1 >/dev/null", "true"] : ["true"]) {
+    t.test(`${name} ends quietly when its reader, ${reader}, goes away`, { buffered: true }, async (t) => {
+      const redirect = stream === "stdout" ? "" : "2>&1 >/dev/null";
       const script = `"$@" ${redirect} | ${reader}; exit \${PIPESTATUS[0]}`;
       const { err, code } = await run("bash", ["-c", script, "bash", process.execPath, main, ...args]);
       t.equal(code, expected);
-      t.notMatch(err, /EPIPE|\bat /, `nothing is said of it to ${reader}`);
-    }
-  });
+      t.notMatch(err, /EPIPE|\bat /, "nothing about it on standard error");
+    });
+  }
 }
 
 t.test("output that cannot be written is a failure that says so", async (t) => {
@@ -131,10 +133,65 @@ t.test("output that cannot be written is a failure that says so", async (t) => {
   t.notMatch(err, /\bat /);
 });
 
-t.test("a command named like a member of every object is no command", async (t) => {
-  for (const name of ["constructor", "toString", "__proto__"]) {
+for (const name of ["constructor", "toString", "__proto__"]) {
+  t.test(`${name}, a member of every object, is no command`, async (t) => {
     const { err, code } = await run(process.execPath, [main, name, "--json"]);
     t.equal(code, 64, err);
     t.match(err, `there is no command "${name}"`);
-  }
+  });
+}
+
+/** Runs the program with standard error connected to the journal, as far as the program can tell. */
+const runInJournal = (...args: readonly string[]) =>
+  run("bash", [
+    "-c",
+    'JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2) exec "$@"',
+    "bash",
+    process.execPath,
+    ...args,
+  ]);
+
+const throwInTimer = (error: string) =>
+  `--import=data:text/javascript,${encodeURIComponent(`setTimeout(() => { throw ${error}; }, 100)`)}`;
+
+const fatal: readonly [name: string, args: readonly string[], code: number, lines: number, says: RegExp][] = [
+  ["wrong usage", [main, "nothing"], 64, 2, /^<3>ec2metaproxy: there is no command "nothing"\n<3>/],
+  ["a configuration with problems", [main, "serve", "-c", bad], 78, 92, /^<3>ec2metaproxy: .*90 problems\n/],
+  [
+    "a bug outside of every command",
+    [throwInTimer(String.raw`new Error("\u001b[2Jfirst\nsecond\u0085")`), main, "serve", "-c", configPath],
+    70,
+    4,
+    /^<3>ec2metaproxy: \\u\{1b\}\[2Jfirst\n<3> {6}second\\u\{85\}\n<3>Error: \\u\{1b\}\[2Jfirst\n<3>second/,
+  ],
+];
+
+for (const [name, args, expected, lines, says] of fatal) {
+  t.test(
+    `every line of the report of ${name} has priority 3 in the journal`,
+    { buffered: true },
+    async (t) => {
+      const { err, code } = await runInJournal(...args);
+      t.equal(code, expected, err);
+      t.match(err, says);
+      const written = err.trimEnd().split("\n");
+      t.ok(written.length >= lines, err);
+      t.same(
+        written.filter((line) => !line.startsWith("<3>")),
+        [],
+      );
+      t.notMatch(err, unsafe);
+    },
+  );
+}
+
+t.test("a warning of a one-shot command has priority 4 in the journal", { buffered: true }, async (t) => {
+  const { err, code } = await runInJournal(main, "firewall", "render", "--backend", "nftables", "-c", bad);
+  t.equal(code, 0);
+  t.match(err, /^<4>.*bad\.json has problems; .*\n$/);
+});
+
+t.test("a report that does not go to the journal has no priorities", { buffered: true }, async (t) => {
+  const { err } = await run(process.execPath, [main, "nothing"], { JOURNAL_STREAM: "1:2" });
+  t.match(err, /^ec2metaproxy: there is no command/);
 });
