@@ -11,7 +11,7 @@ import { stsSettings } from "./sts-settings.ts";
 
 const timeoutMs = 5_000;
 
-/** The looks at the instance that `check` takes: its metadata service, its own credentials, its firewall. */
+/** What `check` asks the instance: its metadata service, STS with its own credentials, its firewall. */
 export function hostChecks(environment: Environment, log: Log): HostChecks {
   return {
     metadata: async (config) => {
@@ -34,13 +34,13 @@ export function hostChecks(environment: Environment, log: Log): HostChecks {
       try {
         const region = await sts.region(AbortSignal.timeout(timeoutMs));
         const arn = await sts.callerArn(AbortSignal.timeout(timeoutMs));
-        return `region ${region}; this host is ${arn}, by the ${sts.identity().source}`;
+        return `region ${region}; this host is ${arn}, from the ${sts.identity().source}`;
       } finally {
         sts.close();
       }
     },
     role: async (config, alias) => {
-      // From the Map that the containers' requests are looked up in: `config.aliases.constructor` is there in every object.
+      // Not `config.aliases[alias]`: every object has a member `constructor`. The Map has aliases only.
       const settings = rolePolicy(config).aliases.get(alias);
       const roleArn = settings?.roleArn ?? "";
       const sts = openSts(stsSettings(config, environment, log, hostClocks()));
@@ -67,13 +67,13 @@ export function hostChecks(environment: Environment, log: Log): HostChecks {
             "`ec2metaproxy firewall status` lists what is missing, `ec2metaproxy firewall apply` fixes it.";
           return { ok: false, text: summary, hint };
         }
-        // Not a failure: a host that cannot have these rules would never pass.
+        // A note, not a failure: a host that cannot have these rules would never pass.
         return layer2.open === ""
           ? { ok: true, text: summary, hint: "" }
           : {
               ok: undefined,
               text: summary,
-              hint: "docs/firewall.md says what a host needs for rules on layer 2.",
+              hint: "docs/firewall.md lists what a host needs for rules on layer 2.",
             };
       } catch (error) {
         return {
