@@ -155,8 +155,8 @@ type Values = ReturnType<typeof read>["values"];
 
 function read(argv: readonly string[]) {
   try {
-    // iam-docker's flags have one dash, and Go's flag package takes one or two. parseArgs would read a single dash as a
-    // group of short options.
+    // iam-docker's flags have one dash, and Go's flag package takes one or two. parseArgs would read a single
+    // dash as a group of short options.
     const args = argv.map((arg) =>
       /^-(disable-upstream|meta-data-api|verbose|server)\b/.test(arg) ? `-${arg}` : arg,
     );

@@ -49,7 +49,7 @@ export class OperatorError extends Error {
   }
 }
 
-/** The messages of an error and its causes, outermost first: `listing containers: connect EACCES /run/docker.sock`. */
+/** The messages of an error and its causes, outermost first: `listing containers: connect EACCES`. */
 export function explain(error: unknown): string {
   const messages: string[] = [];
   const seen = new Set<unknown>();
@@ -71,9 +71,9 @@ export function problemLine(problem: Problem): string {
 }
 
 /**
- * What is printed for a failure that reached the top: message and causes, each problem, the hint. A message may quote
- * a container's name or an engine's answer, so control characters are escaped; lines after a message's own line breaks
- * are indented further than our lines.
+ * What is printed for a failure that reached the top: message and causes, each problem, the hint. A message
+ * may quote a container's name or an engine's answer, so control characters are escaped; lines after a
+ * message's own line breaks are indented further than our lines.
  */
 export function report(error: unknown): string {
   const lines = [printableLines(explain(error), "      ")];

@@ -22,7 +22,10 @@ const complain = (text: string) => {
   errors.write(`${errorsAreJournal ? withErrorPriority(lines) : lines}\n`);
 };
 
-/** Loads only the command that runs: `status` does not pay for the AWS SDK, nor `firewall` for the engine's client. */
+/**
+ * Loads only the command that runs: `status` does not pay for the AWS SDK, nor `firewall` for the engine's
+ * client.
+ */
 async function run(command: Command): Promise<ExitCode> {
   // One-shot commands log to standard error, to keep their result on standard output clean.
   const log = openLog({ level: "info", priorities: errorsAreJournal, write: errors.write });
@@ -96,11 +99,13 @@ async function writeOut(): Promise<ExitCode | undefined> {
   return lost === undefined ? undefined : exitCodes.unavailable;
 }
 
-// Outside of every command's promise, such as in a timer. Node itself would print it raw and without a priority.
+// Outside of every command's promise, such as in a timer. Node itself would print it raw and without a
+// priority.
 process.on("uncaughtException", (error) => {
   const code = failed(error);
   void Promise.race([writeOut(), sleep(flushMs)]).then(() => process.exit(code));
 });
 
-// exit(), not exitCode: a call to STS or the engine that nobody waits for any more would delay the end of a failed start.
+// exit(), not exitCode: a call to STS or the engine that nobody waits for any more would delay the end of a
+// failed start.
 void main().then((code) => process.exit(code));

@@ -3,11 +3,14 @@ import type { Writable } from "node:stream";
 /** Standard output or standard error. */
 export type Output = {
   write(text: string): void;
-  /** For a service's log, which never ends: while 16 MiB wait for a reader that hangs, lines are dropped and counted. */
+  /**
+   * For a service's log, which never ends: while 16 MiB wait for a reader that hangs, lines are dropped and
+   * counted.
+   */
   writeLog(line: string): void;
   /**
-   * Resolves when the reader has taken everything, however slow it is; or with the error, if it no longer can.
-   * A reader that went away (`| head -1`) is no error: it has what it wanted.
+   * Resolves when the reader has taken everything, however slow it is; or with the error, if it no longer
+   * can. A reader that went away (`| head -1`) is no error: it has what it wanted.
    */
   written(): Promise<Error | undefined>;
 };
@@ -15,7 +18,8 @@ export type Output = {
 const logBacklogBytes = 16 * 1024 * 1024;
 
 /**
- * After the reader is gone, writes are dropped silently: a command, above all `firewall apply`, must run to its end.
+ * After the reader is gone, writes are dropped silently: a command, above all `firewall apply`, must run to
+ * its end.
  * @param noticePrefix begins a notice of dropped lines, such as the priority `<4>` for journald
  */
 export function openOutput(stream: Writable, noticePrefix = ""): Output {

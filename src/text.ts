@@ -1,7 +1,7 @@
 /**
- * Escapes untrusted text for a terminal or a log. A container chooses its labels, whoever starts it its name, an engine
- * and an AWS service their error messages. A terminal interprets some of the characters, and a line break would start a
- * line that looks like ours.
+ * Escapes untrusted text for a terminal or a log. A container chooses its labels, whoever starts it its name,
+ * an engine and an AWS service their error messages. A terminal interprets some of the characters, and a line
+ * break would start a line that looks like ours.
  */
 
 /** Control, format and line-breaking characters, and unpaired surrogates. */
@@ -18,8 +18,8 @@ export function quote(text: string): string {
 }
 
 /**
- * Keeps line feeds and tabs, and writes every other unprintable character as `\uXXXX`. JSON allows that escape anywhere
- * in a string, so JSON keeps its meaning.
+ * Keeps line feeds and tabs, and writes every other unprintable character as `\uXXXX`. JSON allows that
+ * escape anywhere in a string, so JSON keeps its meaning.
  */
 export function shown(text: string): string {
   return text.replace(unprintable, (character) =>

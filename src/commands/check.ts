@@ -22,7 +22,10 @@ export type Finding = {
   readonly hint: string;
 };
 
-/** Checks what an instance needs besides its configuration. Passed in, so that `check` depends on no firewall and no AWS. */
+/**
+ * Checks what an instance needs besides its configuration. Passed in, so that `check` depends on no firewall
+ * and no AWS.
+ */
 export type HostChecks = {
   metadata(config: Config): Promise<string>;
   /** Rejects where the host has no credentials of its own. */
@@ -129,7 +132,10 @@ async function hostFindings(
   ];
 }
 
-/** Whether the host may assume each role that the configuration names. A new role fails here more often than anywhere. */
+/**
+ * Whether the host may assume each role that the configuration names. A new role fails here more often than
+ * anywhere.
+ */
 async function roleFindings(config: Config, host: HostChecks): Promise<Finding[]> {
   const aliases = [...Object.keys(config.aliasToARN), ...Object.keys(config.aliases)];
   const findings: Finding[] = [];

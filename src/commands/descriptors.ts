@@ -2,15 +2,18 @@ import { readFile } from "node:fs/promises";
 import type { DoorLimits } from "../imds/door.ts";
 
 /**
- * The most that the process needs for itself: engines (32 connections each), STS (64 and more), the metadata service
- * (32), the admin socket, metrics, files.
+ * The most that the process needs for itself: engines (32 connections each), STS (64 and more), the metadata
+ * service (32), the admin socket, metrics, files.
  */
 const ownDescriptors = 512;
 /** The clients' least share of the limit, on a system where the limit is small. */
 const leastShare = 0.5;
 /** Connections that stay open for a moment after they were refused for lack of room. */
 const turnedAway = { total: 1_024, perShare: 256 };
-/** Connections of unknown addresses: all together, and one of them. A container that is just starting opens a few. */
+/**
+ * Connections of unknown addresses: all together, and one of them. A container that is just starting opens a
+ * few.
+ */
 const strangers = { total: 1_024, perAddress: 64 };
 
 /** How many files this process may have open. Node raises the soft limit to the hard one when it starts. */
@@ -22,8 +25,8 @@ export async function openFilesLimit(): Promise<number> {
 }
 
 /**
- * Divides the descriptors, so that neither containers nor unknown addresses can use up those that the connections to
- * the engines and to STS need.
+ * Divides the descriptors, so that neither containers nor unknown addresses can use up those that the
+ * connections to the engines and to STS need.
  * @param perContainer the configuration's `limits.connections`
  */
 export function connectionLimits(perContainer: number, openFiles: number): DoorLimits {

@@ -46,8 +46,8 @@ export type ExplainOptions = {
 };
 
 /**
- * Prints who a container is, what it requests, what it gets and why. Exit code 0 where it gets a role, 1 where it
- * is refused. STS is not called, so IAM may still refuse what is granted here.
+ * Prints who a container is, what it requests, what it gets and why. Exit code 0 where it gets a role, 1
+ * where it is refused. STS is not called, so IAM may still refuse what is granted here.
  * @throws OperatorError unless exactly one container matches.
  */
 export async function explainContainer(

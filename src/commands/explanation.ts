@@ -2,7 +2,10 @@ import type { Container } from "../containers/container.ts";
 import type { Denial, Grant } from "../roles/grant.ts";
 import { composeProject, composeService, policiesAsked, rolesAsked } from "../roles/request.ts";
 
-/** What `explain --json` prints; docs/refusals.md describes it. Keys are added, never renamed; absent values are null. */
+/**
+ * What `explain --json` prints; docs/refusals.md describes it. Keys are added, never renamed; absent values
+ * are null.
+ */
 export type Explanation = {
   readonly config: string;
   readonly container: {

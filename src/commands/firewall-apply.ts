@@ -29,8 +29,8 @@ export async function applyFirewall(plan: FirewallPlan, log: Log): Promise<Firew
   try {
     choice = await chooseBackend(plan.wanted, plan.backends, rules);
     layer2 = await chooseLayer2(run, settings, plan.frames);
-    // Close before opening: the guard and the frame rules go in before the packet rules. Where the settings have no
-    // guard, it is removed after the packet rules are in.
+    // Close before opening: the guard and the frame rules go in before the packet rules. Where the settings
+    // have no guard, it is removed after the packet rules are in.
     guard = rules.guarded === undefined ? unchanged : await applyGuard(run, rules.guarded);
     undos.unshift(guard.undo);
     if (layer2.kind === "filtered") {
@@ -79,8 +79,8 @@ export async function applyFirewall(plan: FirewallPlan, log: Log): Promise<Firew
 const unchanged: GuardChange = { changed: false, undo: async () => {} };
 
 /**
- * Blocks the containers' way to the metadata service by routing where no rules are in force and none can be made.
- * Otherwise they would reach the instance's own role.
+ * Blocks the containers' way to the metadata service by routing where no rules are in force and none can be
+ * made. Otherwise they would reach the instance's own role.
  */
 export async function closeIfOpen(
   { run, backends, rules }: Pick<FirewallPlan, "run" | "backends" | "rules">,

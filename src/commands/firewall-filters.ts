@@ -12,13 +12,18 @@ export function backendsHere(run: Run): readonly Backend[] {
   return [nftables(run), iptables(run, kernelHasIpv6)];
 }
 
-/** Every filter that may hold our rules, whatever the settings are now: they may have changed since `apply`. */
+/**
+ * Every filter that may hold our rules, whatever the settings are now: they may have changed since `apply`.
+ */
 export function everyBackend(run: Run): readonly Backend[] {
   const variants = (["", "-nft", "-legacy"] as const).map((variant) => iptables(run, kernelHasIpv6, variant));
   return [nftables(run), ...variants];
 }
 
-/** Removes the previous backend's rules after a change of backend. The new ones are in force, so there is no gap. */
+/**
+ * Removes the previous backend's rules after a change of backend. The new ones are in force, so there is no
+ * gap.
+ */
 export async function removeOthers(run: Run, backend: Backend): Promise<void> {
   for (const other of everyBackend(run)) if (other.name !== backend.name) await other.remove();
 }
@@ -29,8 +34,8 @@ export function frameFilters(run: Run): readonly FrameFilter[] {
 }
 
 /**
- * Removes our frame rules from every place but `keep`. True if there were any; a host that cannot have such rules has
- * none.
+ * Removes our frame rules from every place but `keep`. True if there were any; a host that cannot have such
+ * rules has none.
  */
 export async function removeFrameFilters(
   filters: readonly FrameFilter[],

@@ -49,8 +49,9 @@ export async function hostFirewallStatus(log: Log): Promise<FirewallStatus> {
 }
 
 /**
- * The ports that config.json names. The rules must stand even where it is broken: the redirect then leads to a proxy
- * that does not run, so connections are refused. Without the rules they would reach the instance's own role.
+ * The ports that config.json names. The rules must stand even where it is broken: the redirect then leads to
+ * a proxy that does not run, so connections are refused. Without the rules they would reach the instance's
+ * own role.
  */
 async function configuredPorts(file: Configuration, log: Log): Promise<Ports> {
   try {

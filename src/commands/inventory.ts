@@ -20,8 +20,8 @@ export function staticsOf(config: Config): readonly Container[] {
 }
 
 /**
- * The macvlan and ipvlan networks of every engine. Packets of their containers do not pass through this host, so
- * its firewall can neither redirect nor refuse them.
+ * The macvlan and ipvlan networks of every engine. Packets of their containers do not pass through this host,
+ * so its firewall can neither redirect nor refuse them.
  */
 export async function linkNetworks(
   config: Config,

@@ -3,8 +3,8 @@ import { parseHostPort } from "../config/values.ts";
 import { exitCodes, OperatorError } from "../errors.ts";
 
 /**
- * Connections that may wait while the process is busy or being replaced. The same as Backlog= of the socket unit: listen(2)
- * on a socket that already listens changes its backlog.
+ * Connections that may wait while the process is busy or being replaced. The same as Backlog= of the socket
+ * unit: listen(2) on a socket that already listens changes its backlog.
  */
 const backlog = 4_096;
 
@@ -48,7 +48,8 @@ export async function listen(
         }),
       ),
     );
-    // An argument, not an option: Node ignores the option `backlog` beside `fd`, and would set its default of 511.
+    // An argument, not an option: Node ignores the option `backlog` beside `fd`, and would set its default of
+    // 511.
     server.listen(where, backlog, resolve);
   });
   const bound = server.address();

@@ -10,7 +10,10 @@ type Dependencies = {
   readonly enabled: () => boolean;
 };
 
-/** Has credentials fetched before containers request them, and released when a container is gone or lost its role. */
+/**
+ * Has credentials fetched before containers request them, and released when a container is gone or lost its
+ * role.
+ */
 export class Prefetching {
   readonly #dependencies: Dependencies;
   #started = false;
@@ -40,7 +43,8 @@ export class Prefetching {
     const { callers, credentials, enabled } = this.#dependencies;
     const { decision, key } = callers.of(container);
     if (decision.kind === "denial") credentials.release(container.id);
-    // A container without an address of its own (host network, another container's network) cannot request them.
+    // A container without an address of its own (host network, another container's network) cannot request
+    // them.
     else if (enabled() && addressesOf(container).length > 0)
       credentials.prefetch(container.id, key, decision.request);
   }

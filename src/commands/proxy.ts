@@ -187,7 +187,9 @@ export function openProxy(
   };
 }
 
-/** A handler that rejects has a bug. Its client still gets an answer, and the service goes on for the others. */
+/**
+ * A handler that rejects has a bug. Its client still gets an answer, and the service goes on for the others.
+ */
 function guarded(
   handle: ReturnType<typeof imdsHandler>,
   log: Log,

@@ -4,7 +4,9 @@ import type { EngineState } from "../engine/connection.ts";
 import type { Callers } from "../imds/callers.ts";
 import { version } from "../version.ts";
 
-/** What `ec2metaproxy status` prints. Holds no secret. Keys are stable, since programs read them (`--json`). */
+/**
+ * What `ec2metaproxy status` prints. Holds no secret. Keys are stable, since programs read them (`--json`).
+ */
 export type Status = {
   readonly version: string;
   readonly healthy: boolean;

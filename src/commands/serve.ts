@@ -24,7 +24,10 @@ import { listenForSignals, type SignalSource } from "./signals.ts";
 
 export type ServeOptions = { readonly configPath: string | undefined; readonly overrides: Overrides };
 
-/** The parts of the process that the proxy uses. Passed in by main, so that nothing below it touches the process. */
+/**
+ * The parts of the process that the proxy uses. Passed in by main, so that nothing below it touches the
+ * process.
+ */
 export type Host = SignalSource & {
   readonly pid: number;
   /** Takes the log, a line at a time. */
@@ -37,10 +40,14 @@ const tokenKeyName = "token-key";
 /** Longer than an unknown caller is held, so that every request in progress is answered before we close. */
 const drainMs = 3_000;
 const statusEveryMs = 5_000;
-/** READY should come after the engines' first lists, but an engine that hangs must not delay it for longer. */
+/**
+ * READY should come after the engines' first lists, but an engine that hangs must not delay it for longer.
+ */
 const firstListMs = 5_000;
 
-/** Runs the proxy until a signal stops it: start, READY, reload, watchdog, stop. `openProxy` does the wiring. */
+/**
+ * Runs the proxy until a signal stops it: start, READY, reload, watchdog, stop. `openProxy` does the wiring.
+ */
 export async function serve(options: ServeOptions, environment: Environment, host: Host): Promise<ExitCode> {
   const clocks = hostClocks();
   const { now } = clocks;
@@ -54,7 +61,8 @@ export async function serve(options: ServeOptions, environment: Environment, hos
   });
   // From here on, so that a signal during the start neither kills the process half-way nor gets lost.
   const signals = listenForSignals(host);
-  // Closed at the end, last first, also when the start fails: otherwise open handles would keep the process alive.
+  // Closed at the end, last first, also when the start fails: otherwise open handles would keep the process
+  // alive.
   await using open = new AsyncDisposableStack();
 
   const { runtimeDirectory } = environment;
@@ -150,7 +158,8 @@ export async function serve(options: ServeOptions, environment: Environment, hos
 
   const statusTimer = setInterval(() => unit.status(status().summary), statusEveryMs);
   open.defer(() => clearInterval(statusTimer));
-  // From the event loop, so that a loop that hangs does not ping; and only while the server accepts connections.
+  // From the event loop, so that a loop that hangs does not ping; and only while the server accepts
+  // connections.
   const ping = () => proxy.imds.server.listening && unit.watchdog();
   const watchdog = unit.watchdogIntervalMs === 0 ? undefined : setInterval(ping, unit.watchdogIntervalMs / 2);
   open.defer(() => clearInterval(watchdog));

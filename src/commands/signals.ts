@@ -3,7 +3,10 @@ export type SignalSource = {
   readonly on: (signal: "SIGTERM" | "SIGINT" | "SIGHUP", run: () => void) => void;
 };
 
-/** SIGHUP reloads, one at a time; one that comes before `onReload` waits for it. SIGTERM and SIGINT resolve `stop`. */
+/**
+ * SIGHUP reloads, one at a time; one that comes before `onReload` waits for it. SIGTERM and SIGINT resolve
+ * `stop`.
+ */
 export function listenForSignals(host: SignalSource): {
   readonly stop: Promise<void>;
   onReload(reload: () => Promise<void>): void;

@@ -74,7 +74,8 @@ export function askAdmin(path: string, timeoutMs = answerMs): Promise<unknown> {
       );
       request.destroy();
     };
-    // One timer for everything: a socket's own timeout restarts with each byte, and a sick process may trickle them.
+    // One timer for everything: a socket's own timeout restarts with each byte, and a sick process may
+    // trickle them.
     const timer = setTimeout(() => failed(new Error(`no answer within ${timeoutMs / 1000} s`)), timeoutMs);
     request.on("error", failed);
   });

@@ -5,7 +5,9 @@ import { shortId } from "../roles/template.ts";
 
 /** How often the same refusal of a container is logged at most: SDKs retry all the time. */
 const repeatMs = 60_000;
-/** Lines in that time for all unknown addresses together. A client could forge addresses and fill the journal. */
+/**
+ * Lines in that time for all unknown addresses together. A client could forge addresses and fill the journal.
+ */
 const maxUnknown = 64;
 
 export type Audit = {
@@ -16,7 +18,10 @@ export type Audit = {
   refusals(): ReadonlyMap<string, number>;
 };
 
-/** Records which container got which credentials, and who was refused and why. No secrets; an access key id is none. */
+/**
+ * Records which container got which credentials, and who was refused and why. No secrets; an access key id is
+ * none.
+ */
 export function openAudit(log: Log, now: () => number): Audit {
   const unknownLogged = new Map<string, number>();
   let suppressed = 0;

@@ -7,7 +7,10 @@ import { printable } from "../text.ts";
 type LogSettings = {
   /** `debug` shows every request. */
   readonly level: "debug" | "info";
-  /** Begin each line with its syslog priority (`<6>`). journald removes it, and `journalctl -p warning` then works. */
+  /**
+   * Begin each line with its syslog priority (`<6>`). journald removes it, and `journalctl -p warning` then
+   * works.
+   */
   readonly priorities: boolean;
   /** Takes a line with its line feed. */
   readonly write: (line: string) => void;
@@ -59,7 +62,10 @@ function lineOf({ err, ...fields }: LogFields, message: string): string {
   return `${printable(message)}${pairs.join("")}`;
 }
 
-/** Quoted unless it is one plain word. A container's text can neither start a line or a field nor control a terminal. */
+/**
+ * Quoted unless it is one plain word. A container's text can neither start a line or a field nor control a
+ * terminal.
+ */
 function fieldText(value: unknown): string | undefined {
   const text = typeof value === "string" ? value : jsonOf(value);
   if (text === undefined) return undefined;
@@ -90,8 +96,8 @@ export function withErrorPriority(text: string): string {
 }
 
 /**
- * Whether a descriptor is the stream that systemd connected to the journal: it compares device and inode, since a
- * child with redirected output inherits the variable as well (systemd.exec(5), $JOURNAL_STREAM).
+ * Whether a descriptor is the stream that systemd connected to the journal: it compares device and inode,
+ * since a child with redirected output inherits the variable as well (systemd.exec(5), $JOURNAL_STREAM).
  */
 export function isJournal(fd: number, journalStream: string | undefined): boolean {
   if (journalStream === undefined) return false;

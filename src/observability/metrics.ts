@@ -5,7 +5,10 @@ import { printable } from "../text.ts";
 /** The current value for a set of labels. */
 export type Sample = { readonly labels?: Readonly<Record<string, string>>; readonly value: number };
 
-/** One metric, read at each scrape, so that nothing is counted twice. `_total` at the end of the name makes it a counter. */
+/**
+ * One metric, read at each scrape, so that nothing is counted twice. `_total` at the end of the name makes it
+ * a counter.
+ */
 export type Metric = {
   readonly name: string;
   readonly help: string;
@@ -46,7 +49,10 @@ export function metricsServer(metrics: readonly Metric[]): Server {
   return server;
 }
 
-/** Terminals and dashboards show label values. The text format itself escapes only quotes, backslashes and line feeds. */
+/**
+ * Terminals and dashboards show label values. The text format itself escapes only quotes, backslashes and
+ * line feeds.
+ */
 function escaped(labels: Readonly<Record<string, string>>): Record<string, string> {
   return Object.fromEntries(Object.entries(labels).map(([name, value]) => [name, printable(value)]));
 }

@@ -21,8 +21,9 @@ export type InheritedSocket = {
 const firstFd = 3;
 
 /**
- * The sockets that systemd opened for this process, in the order of the unit's ListenStream= lines; none if systemd
- * did not pass any. Children inherit the variables, so they are ignored unless LISTEN_PID is this process.
+ * The sockets that systemd opened for this process, in the order of the unit's ListenStream= lines; none if
+ * systemd did not pass any. Children inherit the variables, so they are ignored unless LISTEN_PID is this
+ * process.
  */
 export function inheritedSockets(variables: ListenVariables, pid: number): readonly InheritedSocket[] {
   const { listenPid, listenFds, listenFdNames } = variables;

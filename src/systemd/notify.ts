@@ -13,7 +13,10 @@ export type Notifier = {
   readonly stopping: () => void;
   /** The line that `systemctl status` shows. */
   readonly status: (text: string) => void;
-  /** WatchdogSec= of the unit: systemd kills and restarts the service if no ping comes within it. 0: no watchdog. */
+  /**
+   * WatchdogSec= of the unit: systemd kills and restarts the service if no ping comes within it. 0: no
+   * watchdog.
+   */
   readonly watchdogIntervalMs: number;
   /** The ping. Call it at half the interval, from the event loop, which must not hang. */
   readonly watchdog: () => void;
@@ -27,8 +30,8 @@ type NotifierSettings = {
 };
 
 /**
- * sd-notify's native addon (notify.cc of version 2.8). Its JavaScript part is not used: it searches several folders for
- * the addon.
+ * sd-notify's native addon (notify.cc of version 2.8). Its JavaScript part is not used: it searches several
+ * folders for the addon.
  */
 type Addon = {
   ready(pid: number): void;
@@ -60,8 +63,8 @@ export function notifier(settings: NotifierSettings): Notifier {
 const statusBytes = 3_000;
 
 /**
- * One line: a second one would be another assignment, such as MAINPID=, and an engine's error or a container's name may
- * contain a line break.
+ * One line: a second one would be another assignment, such as MAINPID=, and an engine's error or a
+ * container's name may contain a line break.
  */
 function statusText(text: string): string {
   const line = printable(text.replace(/\s+/gu, " "));
@@ -84,7 +87,10 @@ const silent: Notifier = {
   watchdog: nothing,
 };
 
-/** Packaged beside the executable, not inside: unpacking it at run time needs a directory that is not mounted noexec. */
+/**
+ * Packaged beside the executable, not inside: unpacking it at run time needs a directory that is not mounted
+ * noexec.
+ */
 function defaultAddonPath(): string {
   return isSea()
     ? "/usr/lib/ec2metaproxy/notify.node"

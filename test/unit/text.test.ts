@@ -1,5 +1,4 @@
 import t from "tap";
-import { OperatorError, report } from "../../src/errors.ts";
 import { jsonText, printable, printableLines, shown } from "../../src/text.ts";
 import { hostileTexts, unsafe } from "../support/hostile-texts.ts";
 
@@ -16,24 +15,7 @@ for (const text of hostileTexts) {
   });
 }
 
-t.test("a report of a failure has our own lines at the margin, and nothing else there", (t) => {
-  const text = report(
-    new OperatorError("asking web\naliasToARN.db: gone\u001b[2J", {
-      exitCode: 69,
-      hint: "Ask\u0085again\nMAINPID=1",
-      problems: [{ where: "web\n  listen", message: "is\u202e wrong", hint: "" }],
-      cause: new Error("the engine says\r\nhello\u2028there"),
-    }),
-  );
-  t.notMatch(text, unsafe);
-  t.same(
-    text.split("\n").map((line) => line.slice(0, 6)),
-    ["asking", "      ", "      ", "  web", "      ", "Ask\\u{", "      "],
-  );
-  t.end();
-});
-
-t.test("several lines keep their breaks and are set in", (t) => {
+t.test("several lines keep their breaks and are indented", (t) => {
   t.equal(printableLines("a\n\tb\u001b\n", "  "), "a\n      b\\u{1b}");
   t.end();
 });

@@ -32,7 +32,7 @@ async function explained(container: Container, over: Partial<ExplainOptions> = {
   return { exitCode, text: printed.join("\n") };
 }
 
-t.test("a container that gets a role is told who it is, what it asks for and what it gets", async (t) => {
+t.test("a granted container is shown with who it is, what it requests and what it gets", async (t) => {
   const compose = { "com.docker.compose.project": "shop", "com.docker.compose.service": "cart" };
   const container = containerWith({
     labels: { ...asks("full").labels, ...compose },
@@ -80,7 +80,7 @@ What it gets
 });
 
 t.test(
-  "a container that is refused is told the code, the reason and what to change, and the exit code is 1",
+  "a refused container is shown with the code, the reason and what to change, and the exit code is 1",
   async (t) => {
     const { exitCode, text } = await explained(containerWith({ ...asks("ops"), attachments: [] }));
     t.equal(exitCode, 1);
@@ -93,7 +93,7 @@ t.test(
   },
 );
 
-t.test("a container on the host's network is told that it does not come by here", async (t) => {
+t.test("a container on the host's network has a warning that its requests bypass the proxy", async (t) => {
   const { text } = await explained(containerWith({ ...asks("web"), risks: ["host-network"] }));
   t.match(text, /warning +on the host's network its requests go to the real service/);
 });
@@ -148,25 +148,26 @@ t.test("--json has a stable shape, for a grant and for a refusal", async (t) => 
   });
 });
 
-t.test("what a container wrote cannot move the cursor of the operator's terminal", async (t) => {
-  const nasty = "\u001b[2J\u0007\u009b1m\u202e\u2028\r\n";
-  const labels = { ...asks(`web${nasty}x`).labels, "com.docker.compose.project": nasty };
-  const container = containerWith({
-    name: `n${nasty}`,
-    image: nasty,
-    user: nasty,
-    labels,
-    env: { IAM_POLICY: nasty },
-    attachments: [{ network: nasty, ipv4: "172.18.0.2", ipv6: undefined }],
-  });
-  for (const json of [false, true]) {
-    const { text } = await explained(container, { json });
-    t.notMatch(text, /[^\n\P{Cc}]|[\p{Cf}\p{Zl}\p{Zp}]/u, json ? "--json" : "text");
-    if (json) t.equal(JSON.parse(text).container.image, nasty, "a program still reads what was written");
-  }
+const nasty = "\u001b[2J\u0007\u009b1m\u202e\u2028\r\n";
+const nastyContainer = containerWith({
+  name: `n${nasty}`,
+  image: nasty,
+  user: nasty,
+  labels: { ...asks(`web${nasty}x`).labels, "com.docker.compose.project": nasty },
+  env: { IAM_POLICY: nasty },
+  attachments: [{ network: nasty, ipv4: "172.18.0.2", ipv6: undefined }],
 });
 
-t.test("no container, or several, is an error that says which there are", async (t) => {
+for (const json of [false, true]) {
+  const form = json ? "--json" : "text";
+  t.test(`${form}: what a container wrote cannot move the cursor of the operator's terminal`, async (t) => {
+    const { text } = await explained(nastyContainer, { json });
+    t.notMatch(text, /[^\n\P{Cc}]|[\p{Cf}\p{Zl}\p{Zp}]/u);
+    if (json) t.equal(JSON.parse(text).container.image, nasty, "a program still reads what was written");
+  });
+}
+
+t.test("no match, or several, is an error that lists what there is", async (t) => {
   const failure = async (found: readonly Container[]) => {
     const options = { container: "we\u001bb", json: false, configPath: "config.json" };
     const error: unknown = await explainContainer(
@@ -207,8 +208,8 @@ t.test("an engine that does not answer is the engine's error, not a refusal", as
   );
 });
 
-t.test("no text that a container or its engine chose can write to the operator's terminal", async (t) => {
-  for (const hostile of hostileTexts) {
+for (const hostile of hostileTexts) {
+  t.test(`explain escapes ${hostile.replace(/[^ -~]/g, "?")}, whoever wrote it`, async (t) => {
     const container = containerWith({
       name: hostile,
       image: hostile,
@@ -250,5 +251,5 @@ t.test("no text that a container or its engine chose can write to the operator's
     const error: unknown = await two.catch((error: unknown) => error);
     t.notMatch(report(error), unsafe);
     t.equal(report(error).split("\n").length, 2);
-  }
-});
+  });
+}

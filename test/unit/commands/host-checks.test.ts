@@ -5,7 +5,7 @@ import { isConfig, parseConfig, readEnvironment } from "../../../src/config/load
 const nothing = () => undefined;
 const log = { debug: nothing, info: nothing, warn: nothing, error: nothing };
 
-t.test("an alias called like a member of every object is tried with its own role", async (t) => {
+t.test("an alias named like a member of every object is checked with its own role", async (t) => {
   const arn = (name: string) => `arn:aws:iam::123456789012:role/${name}`;
   const config = parseConfig(
     JSON.stringify({
@@ -26,6 +26,8 @@ t.test("an alias called like a member of every object is tried with its own role
     ["toString", "short"],
     ["hasOwnProperty", "own"],
   ] as const) {
-    await t.rejects(role(config, alias), { message: `${alias}: assuming ${arn(name)}` });
+    await t.test(alias, (t) =>
+      t.rejects(role(config, alias), { message: `${alias}: assuming ${arn(name)}` }),
+    );
   }
 });

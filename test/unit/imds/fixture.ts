@@ -17,7 +17,10 @@ export const roleArn = (name: string) => `arn:aws:iam::${account.id}:role/contai
 export const listPath = "/latest/meta-data/iam/security-credentials/";
 export const tokenPath = "/latest/api/token";
 
-/** web and db have a role, IAM refuses admin's, none has no role, lax may use IMDSv1. No container is at 127.0.0.99. */
+/**
+ * web and db have a role, IAM refuses admin's, none has no role, lax may use IMDSv1. No container is at
+ * 127.0.0.99.
+ */
 export const web = { address: "127.0.0.1", name: "web", alias: "web" };
 export const db = { address: "127.0.0.2", name: "db", alias: "db" };
 export const admin = { address: "127.0.0.3", name: "admin", alias: "admin" };
@@ -49,7 +52,10 @@ export type Given = {
   readonly listed?: Promise<void>;
 };
 
-/** The proxy as `serve` runs it, in this process, on loopback, with stand-ins for IMDS and STS. Ends with the test. */
+/**
+ * The proxy as `serve` runs it, in this process, on loopback, with stand-ins for IMDS and STS. Ends with the
+ * test.
+ */
 export async function givenProxy(t: Test, given: Given = {}) {
   const aws = await startAws({ sts: { deny: [roleArn("Admin")] }, ...given.aws });
   const { passthrough, ...more } = given.config ?? {};

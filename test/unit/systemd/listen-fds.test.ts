@@ -5,7 +5,10 @@ import type { ListenVariables } from "../../../src/systemd/listen-fds.ts";
 
 const listenFds = new URL("../../../src/systemd/listen-fds.ts", import.meta.url).href;
 
-/** What `inheritedSockets` returns in a new process with `fds` as descriptors from 3 on. `self` stands for its pid. */
+/**
+ * What `inheritedSockets` returns in a new process with `fds` as descriptors from 3 on. `self` stands for its
+ * pid.
+ */
 function inChild(variables: Partial<ListenVariables>, fds: readonly ("pipe" | number)[]): unknown {
   const program = `
     import { inheritedSockets } from ${JSON.stringify(listenFds)};
