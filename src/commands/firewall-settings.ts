@@ -2,9 +2,10 @@ import { didYouMean } from "../config/suggest.ts";
 import { exitCodes, OperatorError, type Problem } from "../errors.ts";
 import type { Run } from "../firewall/command.ts";
 import { uidsOf } from "../firewall/host-users.ts";
+import { parseSettings } from "../firewall/parse-settings.ts";
 import { readSettingsFiles } from "../firewall/read-settings.ts";
 import { type Ruleset, ruleset } from "../firewall/ruleset.ts";
-import { type Ports, parseSettings, type Settings } from "../firewall/settings.ts";
+import type { Ports, Settings } from "../firewall/settings.ts";
 
 /** Settings without a mistake, and the rules that they mean on this host. */
 export type Prepared = { readonly settings: Settings; readonly rules: Ruleset };
@@ -16,12 +17,13 @@ export async function prepare(
   run: Run,
 ): Promise<Prepared | { readonly problems: readonly Problem[] }> {
   const { files, problems } = await readSettingsFiles(settingsDirectory);
-  const settings = parseSettings(files, ports, didYouMean);
-  if (!("backend" in settings)) return { problems: [...problems, ...settings] };
+  const parsed = parseSettings(files, ports, didYouMean);
+  if (!parsed.ok) return { problems: [...problems, ...parsed.problems] };
   if (problems.length > 0) return { problems };
-  const uids = await uidsOf(run, settings.hostAccess);
-  if (uids !== undefined && "problems" in uids) return uids;
-  return { settings, rules: ruleset(settings, uids) };
+  const { settings } = parsed;
+  const users = await uidsOf(run, settings.hostAccess);
+  if (!users.ok) return { problems: users.problems };
+  return { settings, rules: ruleset(settings, users.uids) };
 }
 
 export function settingsError(

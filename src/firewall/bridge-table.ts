@@ -1,7 +1,7 @@
 import { isIPv4 } from "node:net";
+import { addressBytes, canonicalAddress } from "../config/address.ts";
 import type { Comparison } from "./backend.ts";
 import { chainsOf, normal, type Priorities } from "./nft-listing.ts";
-import { canonicalIpv6 } from "./values.ts";
 
 /**
  * Nobody on a bridge speaks as the host: frames that come in by a container's port and name as their source a metadata
@@ -124,18 +124,7 @@ function setOf(elements: readonly string[]): string {
 }
 
 function hex(address: string): string {
-  return `0x${numberOf(address).toString(16)}`;
-}
-
-function numberOf(address: string): bigint {
-  if (isIPv4(address)) return address.split(".").reduce((sum, byte) => sum * 256n + BigInt(byte), 0n);
-  const [head = "", tail] = address.split("::");
-  const groups = (text: string) => (text === "" ? [] : text.split(":"));
-  const filled =
-    tail === undefined
-      ? groups(head)
-      : [...groups(head), ...Array(8 - groups(head).length - groups(tail).length).fill("0"), ...groups(tail)];
-  return filled.reduce((sum, group) => sum * 65_536n + BigInt(`0x${group}`), 0n);
+  return `0x${BigInt(`0x${Buffer.from(addressBytes(address)).toString("hex")}`).toString(16)}`;
 }
 
 function addressOf(element: string, bits: 32 | 128): string {
@@ -145,7 +134,7 @@ function addressOf(element: string, bits: 32 | 128): string {
   const parts = digits.match(bits === 32 ? /../g : /..../g) ?? [];
   return bits === 32
     ? parts.map((byte) => Number.parseInt(byte, 16)).join(".")
-    : canonicalIpv6(parts.join(":"));
+    : (canonicalAddress(parts.join(":")) ?? element);
 }
 
 /** @param listing what `nft list table` prints; undefined: there is no such table */

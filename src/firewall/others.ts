@@ -4,14 +4,6 @@ import type { Backend } from "./backend.ts";
 import type { Run } from "./command.ts";
 import type { Settings } from "./settings.ts";
 
-/** Whether the kernel has IPv6; the file is there even where all addresses are switched off by sysctl. */
-export function kernelHasIpv6(): Promise<boolean> {
-  return access("/proc/net/if_inet6").then(
-    () => true,
-    () => false,
-  );
-}
-
 /** What else on this host keeps containers from being served, each with the line that mends it. */
 export async function notes(
   run: Run,

@@ -156,10 +156,10 @@ t.test(
       said.printed.replaceAll(settingsDirectory, "ETC"),
       [
         "the firewall settings in ETC have 4 problems; the rules in force were not changed",
-        '  ETC/firewall.conf:2: there is no setting "INTERFACE". Did you mean "INTERFACES"?',
+        '  ETC/firewall.conf:2: unknown setting "INTERFACE". Did you mean "INTERFACES"?',
         '  ETC/firewall.conf:3: PROXY_PORT: expected a port from 1 to 65535, got "99999".',
-        '  ETC/firewall.d/10-site.conf:1: METADATA_IPV4: expected an IPv4 address, got "fd00::1". EC2\'s is 169.254.169.254.',
-        '  ETC/firewall.d/10-site.conf:2: INTERFACES: "br-0123456789abcdef" has 19 characters, an interface name at most 15.',
+        '  ETC/firewall.d/10-site.conf:1: METADATA_IPV4: expected an IPv4 address, got "fd00::1". EC2 uses 169.254.169.254.',
+        '  ETC/firewall.d/10-site.conf:2: INTERFACES: "br-0123456789abcdef" has 19 characters; an interface name has at most 15.',
         "ec2metaproxy-firewall.conf(5) explains each setting.",
       ].join("\n"),
     );

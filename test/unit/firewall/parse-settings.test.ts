@@ -1,12 +1,8 @@
 import t from "tap";
 import { didYouMean } from "../../../src/config/suggest.ts";
 import { problemLine } from "../../../src/errors.ts";
-import {
-  defaultSettings,
-  parseSettings,
-  type Settings,
-  settingKeys,
-} from "../../../src/firewall/settings.ts";
+import { parseSettings } from "../../../src/firewall/parse-settings.ts";
+import { defaultSettings, type Settings, settingKeys } from "../../../src/firewall/settings.ts";
 
 function parse(...texts: readonly string[]) {
   const files = texts.map((text, index) => ({ path: `${index}.conf`, text }));
@@ -74,7 +70,10 @@ const good: readonly {
 
 for (const { is, texts, gives } of good) {
   t.test(`${is} is understood`, (t) => {
-    t.strictSame(parse(...texts), { ...defaultSettings({ proxy: 18_000 }), ...gives });
+    t.strictSame(parse(...texts), {
+      ok: true,
+      settings: { ...defaultSettings({ proxy: 18_000 }), ...gives },
+    });
     t.end();
   });
 }
@@ -83,23 +82,23 @@ const bad: readonly { readonly is: string; readonly text: string; readonly says:
   {
     is: "an unknown key",
     text: "\nINTERFACE=docker0",
-    says: ['0.conf:2: there is no setting "INTERFACE". Did you mean "INTERFACES"?'],
+    says: ['0.conf:2: unknown setting "INTERFACE". Did you mean "INTERFACES"?'],
   },
   {
     is: "an unknown key that is near to none",
     text: "COLOUR=red",
-    says: [`0.conf:1: there is no setting "COLOUR". The settings are ${settingKeys.join(", ")}.`],
+    says: [`0.conf:1: unknown setting "COLOUR". The settings are ${settingKeys.join(", ")}.`],
   },
   {
     is: "a key in small letters",
     text: "ipv6=off",
-    says: ['0.conf:1: there is no setting "ipv6". Did you mean "IPV6"?'],
+    says: ['0.conf:1: unknown setting "ipv6". Did you mean "IPV6"?'],
   },
   {
     is: "a line that is no assignment",
     text: "IPV6 = off",
     says: [
-      '0.conf:1: expected KEY=value, got "IPV6 = off". No blanks around "="; a comment begins with "#".',
+      '0.conf:1: expected KEY=value, got "IPV6 = off". No spaces around "="; a comment starts with "#".',
     ],
   },
   {
@@ -110,7 +109,7 @@ const bad: readonly { readonly is: string; readonly text: string; readonly says:
   {
     is: "an interface name that is too long",
     text: "INTERFACES=docker0 br-0123456789abc",
-    says: ['0.conf:1: INTERFACES: "br-0123456789abc" has 16 characters, an interface name at most 15.'],
+    says: ['0.conf:1: INTERFACES: "br-0123456789abc" has 16 characters; an interface name has at most 15.'],
   },
   {
     is: "a wildcard for every interface",
@@ -127,12 +126,12 @@ const bad: readonly { readonly is: string; readonly text: string; readonly says:
   {
     is: "nft syntax as an interface",
     text: "INTERFACES='a\" accept'",
-    says: ['0.conf:1: INTERFACES: "a"" is no interface name.'],
+    says: ['0.conf:1: INTERFACES: "a"" is not an interface name.'],
   },
   {
     is: "lo",
     text: "INTERFACES=lo",
-    says: ['0.conf:1: INTERFACES: "lo" is the host itself. Only the containers\' bridges belong here.'],
+    says: ['0.conf:1: INTERFACES: "lo" is the host itself. List only the bridges of containers.'],
   },
   {
     is: "a port out of range",
@@ -147,12 +146,12 @@ const bad: readonly { readonly is: string; readonly text: string; readonly says:
   {
     is: "an IPv6 address for IPv4",
     text: "METADATA_IPV4=fd00::1",
-    says: ['0.conf:1: METADATA_IPV4: expected an IPv4 address, got "fd00::1". EC2\'s is 169.254.169.254.'],
+    says: ['0.conf:1: METADATA_IPV4: expected an IPv4 address, got "fd00::1". EC2 uses 169.254.169.254.'],
   },
   {
     is: "an IPv4 address for IPv6",
     text: "METADATA_IPV6=10.0.0.1",
-    says: ['0.conf:1: METADATA_IPV6: expected an IPv6 address, got "10.0.0.1". EC2\'s is fd00:ec2::254.'],
+    says: ['0.conf:1: METADATA_IPV6: expected an IPv6 address, got "10.0.0.1". EC2 uses fd00:ec2::254.'],
   },
   {
     is: "a loopback address for the proxy",
@@ -164,13 +163,21 @@ const bad: readonly { readonly is: string; readonly text: string; readonly says:
   {
     is: "two proxy addresses of one family",
     text: "PROXY_ADDRESS=10.0.0.1 10.0.0.2",
-    says: ['0.conf:1: PROXY_ADDRESS: there are two addresses of one family in "10.0.0.1 10.0.0.2".'],
+    says: ['0.conf:1: PROXY_ADDRESS: expected at most one address of each family, got "10.0.0.1 10.0.0.2".'],
   },
   {
     is: "a host name for the proxy",
     text: "PROXY_ADDRESS=localhost",
     says: [
       '0.conf:1: PROXY_ADDRESS: expected an IPv4 address, an IPv6 address or one of each, got "localhost".',
+    ],
+  },
+  {
+    is: "an IPv6 address with a zone",
+    text: "METADATA_IPV6=fe80::1%eth0\nPROXY_ADDRESS=fe80::1%eth0",
+    says: [
+      '0.conf:1: METADATA_IPV6: expected an IPv6 address, got "fe80::1%eth0". EC2 uses fd00:ec2::254.',
+      '0.conf:2: PROXY_ADDRESS: expected an IPv4 address, an IPv6 address or one of each, got "fe80::1%eth0".',
     ],
   },
   {
@@ -183,7 +190,7 @@ const bad: readonly { readonly is: string; readonly text: string; readonly says:
   {
     is: "all users and one more",
     text: "HOST_ACCESS=root all",
-    says: ['0.conf:1: HOST_ACCESS: expected all, root or names of users, got "all".'],
+    says: ['0.conf:1: HOST_ACCESS: expected all, root or user names, got "all".'],
   },
   {
     is: "a backend that does not exist",
@@ -204,8 +211,8 @@ const bad: readonly { readonly is: string; readonly text: string; readonly says:
 for (const { is, text, says } of bad) {
   t.test(`${is} is a problem`, (t) => {
     const parsed = parse(text);
-    t.ok(Array.isArray(parsed), "it is refused");
-    if (Array.isArray(parsed)) t.strictSame(parsed.map(problemLine), says);
+    t.notOk(parsed.ok, "it is refused");
+    if (!parsed.ok) t.strictSame(parsed.problems.map(problemLine), says);
     t.end();
   });
 }
