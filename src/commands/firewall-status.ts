@@ -1,9 +1,9 @@
 import { type ExitCode, exitCodes } from "../errors.ts";
-import { type Backend, type Comparison, inPlace } from "../firewall/backend.ts";
-import { chooseBackend } from "../firewall/choose.ts";
+import { type Backend, type Comparison, chooseBackend, inPlace } from "../firewall/backend.ts";
+
 import type { Run } from "../firewall/command.ts";
 import { chooseLayer2, type Layer2, openWithout } from "../firewall/layer2.ts";
-import { notes, sharedPorts } from "../firewall/others.ts";
+import { notes, sharedPorts } from "../firewall/notes.ts";
 import { missingFromGuard } from "../firewall/route-guard.ts";
 import type { Settings } from "../firewall/settings.ts";
 import { frameFilters } from "./firewall-filters.ts";

@@ -1,7 +1,7 @@
 import { isIPv4 } from "node:net";
-import type { HostSources } from "./bridge-table.ts";
+
 import { failure, isPassing, type Outcome, type Run, whyNot } from "./command.ts";
-import type { FrameFilter } from "./frame-filter.ts";
+import type { FrameFilter, HostSources } from "./layer2.ts";
 
 /** Two names, so that the new rules are whole before the former ones go. */
 const chainNames = ["EC2METAPROXY", "EC2METAPROXY-2"] as const;

@@ -1,9 +1,16 @@
 import { exitCodes, explain, OperatorError } from "../errors.ts";
 import type { Backend } from "./backend.ts";
 import { failure, isPassing, isPermission, mustRun, type Outcome, type Run, whyNot } from "./command.ts";
-import { differences, hasOurs, type LiveTables, parseSave } from "./iptables-live.ts";
-import { anyNew, leavesAny, leftBehind, marked, type PresentChains, parseChains } from "./iptables-made.ts";
-import { type Tables, tablesOf, transition } from "./iptables-tables.ts";
+import {
+  anyNew,
+  leavesAny,
+  leftBehind,
+  marked,
+  type PresentChains,
+  parseChains,
+} from "./iptables-base-chains.ts";
+import { type Tables, tablesOf, transition } from "./iptables-rules.ts";
+import { differences, hasOurs, type LiveTables, parseSave } from "./iptables-save.ts";
 import type { Family } from "./ruleset.ts";
 
 /** Which of the two implementations: what `iptables` is on this host, or the one of that name. */

@@ -3,8 +3,8 @@ import t from "tap";
 import { firewall } from "../../../src/commands/firewall.ts";
 import type { FirewallOptions } from "../../../src/commands/firewall-options.ts";
 import { OperatorError, report } from "../../../src/errors.ts";
-import { renderBridgeTable } from "../../../src/firewall/bridge-table.ts";
 import type { Outcome, Run } from "../../../src/firewall/command.ts";
+import { renderBridgeTable } from "../../../src/firewall/nft-bridge.ts";
 import { nftables } from "../../../src/firewall/nftables.ts";
 import type { Log } from "../../../src/log.ts";
 import { rulesOf } from "./configurations.ts";
@@ -104,7 +104,7 @@ t.test("a user who is not root is told so, whichever backend comes first", async
   ]);
   const said = await command(run, { settingsDirectory: t.testdir({}) });
   t.equal(said.code, 69);
-  t.match(said.printed, /^checking the nftables rules: nft: Operation not permitted/);
+  t.match(said.printed, /^checking table inet ec2metaproxy: nft: Operation not permitted/);
   t.match(said.printed, "Run it as root");
 });
 

@@ -1,7 +1,7 @@
 import t from "tap";
-import { differences, parseSave } from "../../../src/firewall/iptables-live.ts";
-import { leftBehind, marked, parseChains } from "../../../src/firewall/iptables-made.ts";
-import { tablesOf, transition } from "../../../src/firewall/iptables-tables.ts";
+import { leftBehind, marked, parseChains } from "../../../src/firewall/iptables-base-chains.ts";
+import { tablesOf, transition } from "../../../src/firewall/iptables-rules.ts";
+import { differences, parseSave } from "../../../src/firewall/iptables-save.ts";
 import { rulesOf } from "./configurations.ts";
 
 const wanted = tablesOf(rulesOf("INTERFACES=docker0"), "ipv4");

@@ -1,7 +1,6 @@
 import t from "tap";
 import { firewall } from "../../../src/commands/firewall.ts";
 import { OperatorError } from "../../../src/errors.ts";
-import { renderBridgeTable } from "../../../src/firewall/bridge-table.ts";
 import {
   isPassing,
   type Outcome,
@@ -9,6 +8,7 @@ import {
   run as runCommand,
   whyNot,
 } from "../../../src/firewall/command.ts";
+import { renderBridgeTable } from "../../../src/firewall/nft-bridge.ts";
 import { nftables } from "../../../src/firewall/nftables.ts";
 import type { Log } from "../../../src/log.ts";
 import { rulesOf } from "./configurations.ts";

@@ -1,4 +1,4 @@
-import { type Jump, madePrefix, type Table, type TableName, type Tables } from "./iptables-tables.ts";
+import { type Jump, madePrefix, type Table, type TableName, type Tables } from "./iptables-rules.ts";
 
 /** One table as it is: our part of it, and what stands before us. */
 export type LiveTable = Table & {

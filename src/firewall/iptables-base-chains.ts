@@ -1,5 +1,5 @@
-import type { LiveTables } from "./iptables-live.ts";
-import { madePrefix, type Table, type TableName, type Tables } from "./iptables-tables.ts";
+import { madePrefix, type Table, type TableName, type Tables } from "./iptables-rules.ts";
+import type { LiveTables } from "./iptables-save.ts";
 import type { Family } from "./ruleset.ts";
 
 /**

@@ -1,6 +1,6 @@
 import t from "tap";
-import { compareBridgeTable, renderBridgeTable } from "../../../src/firewall/bridge-table.ts";
 import { parseAddresses } from "../../../src/firewall/host-addresses.ts";
+import { compareBridgeTable, renderBridgeTable } from "../../../src/firewall/nft-bridge.ts";
 
 const sources = ["169.254.169.254", "fd00:ec2::254", "172.17.0.1", "10.0.0.5", "fe80::42:acff:fe11:1"];
 const rendered = renderBridgeTable(sources, "by kind");
