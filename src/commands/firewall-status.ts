@@ -3,7 +3,8 @@ import { type Backend, type Comparison, chooseBackend, inPlace } from "../firewa
 
 import type { Run } from "../firewall/command.ts";
 import { chooseLayer2, type Layer2, openWithout } from "../firewall/layer2.ts";
-import { notes, sharedPorts } from "../firewall/notes.ts";
+import { notes } from "../firewall/notes.ts";
+import { sharedPorts } from "../firewall/ports.ts";
 import { missingFromGuard } from "../firewall/route-guard.ts";
 import type { Settings } from "../firewall/settings.ts";
 import { frameFilters } from "./firewall-filters.ts";

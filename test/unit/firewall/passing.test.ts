@@ -106,7 +106,7 @@ for (const { what, first } of passing) {
   t.test(`${what}: apply fails, and what is in force stays`, async (t) => {
     const said = await apply(t.testdir({}), first);
     t.equal(said.code, 69);
-    t.match(said.text, "What is in force stays");
+    t.match(said.text, "The rules in force were not changed");
     t.strictSame(said.changes, []);
   });
 }
@@ -120,7 +120,7 @@ t.test("a listing of ebtables that fails in passing is not taken for an empty on
       [bridgeFamily, fails("Error: Could not process rule: Operation not supported")],
       [({ line }) => line === `ebtables -t nat -L ${chain}`, noMemory],
     );
-    t.match(said, { code: 69, text: "reading the rules for frames: ebtables: Cannot allocate memory" });
+    t.match(said, { code: 69, text: "reading the ebtables rules: ebtables: Cannot allocate memory" });
     t.strictSame(said.changes, []);
   }
 });
