@@ -88,7 +88,7 @@ export function configWith(over: ConfigText = {}): Config {
     aliasToARN: { ...base.aliasToARN, ...over.aliasToARN },
     aliases: { ...base.aliases, ...over.aliases },
   });
-  const config = parseConfig(text, "config.json");
-  if (!("listen" in config)) throw new Error(`reading the test's configuration: ${JSON.stringify(config)}`);
-  return config;
+  const parsed = parseConfig(text, "config.json");
+  if (!parsed.ok) throw new Error(`reading the test's configuration: ${JSON.stringify(parsed.problems)}`);
+  return parsed.config;
 }
