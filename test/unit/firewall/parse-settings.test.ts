@@ -16,7 +16,7 @@ const good: readonly {
 }[] = [
   { is: "nothing at all", texts: [], gives: {} },
   {
-    is: "comments, blank lines and a last line without an end",
+    is: "comments, blank lines and no newline at the end",
     texts: ["# a\n\n   # b\nIPV6=off"],
     gives: { ipv6: "off" },
   },
@@ -45,7 +45,7 @@ const good: readonly {
   },
   { is: "an empty value", texts: ["PROXY_PORT=1", "PROXY_PORT="], gives: {} },
   {
-    is: "Windows' line ends",
+    is: "Windows line endings",
     texts: ["IPV6=off\r\nBACKEND=iptables\r\n"],
     gives: { ipv6: "off", backend: "iptables" },
   },
@@ -59,9 +59,13 @@ const good: readonly {
     texts: ["PROXY_ADDRESS=10.0.0.1 fd00:1::1"],
     gives: { proxyAddress: { ipv4: "10.0.0.1", ipv6: "fd00:1::1" } },
   },
-  { is: "yes in another way", texts: ["REJECT_INSTEAD_OF_DROP=TRUE"], gives: { rejectInsteadOfDrop: true } },
   {
-    is: "users and where they are named",
+    is: "another spelling of yes",
+    texts: ["REJECT_INSTEAD_OF_DROP=TRUE"],
+    gives: { rejectInsteadOfDrop: true },
+  },
+  {
+    is: "users and the line that names them",
     texts: ["# x\nHOST_ACCESS=root 1001"],
     gives: { hostAccess: { kind: "users", users: ["root", "1001"], where: "0.conf:2" } },
   },
@@ -69,7 +73,7 @@ const good: readonly {
 ];
 
 for (const { is, texts, gives } of good) {
-  t.test(`${is} is understood`, (t) => {
+  t.test(`${is} is parsed`, (t) => {
     t.strictSame(parse(...texts), {
       ok: true,
       settings: { ...defaultSettings({ proxy: 18_000 }), ...gives },
@@ -85,24 +89,24 @@ const bad: readonly { readonly is: string; readonly text: string; readonly says:
     says: ['0.conf:2: unknown setting "INTERFACE". Did you mean "INTERFACES"?'],
   },
   {
-    is: "an unknown key that is near to none",
+    is: "an unknown key that resembles none",
     text: "COLOUR=red",
     says: [`0.conf:1: unknown setting "COLOUR". The settings are ${settingKeys.join(", ")}.`],
   },
   {
-    is: "a key in small letters",
+    is: "a key in lower case",
     text: "ipv6=off",
     says: ['0.conf:1: unknown setting "ipv6". Did you mean "IPV6"?'],
   },
   {
-    is: "a line that is no assignment",
+    is: "a line that is not an assignment",
     text: "IPV6 = off",
     says: [
       '0.conf:1: expected KEY=value, got "IPV6 = off". No spaces around "="; a comment starts with "#".',
     ],
   },
   {
-    is: "an open quote",
+    is: "an unclosed quote",
     text: 'INTERFACES="docker0',
     says: ['0.conf:1: INTERFACES: the quote is not closed: "docker0.'],
   },
@@ -211,7 +215,7 @@ const bad: readonly { readonly is: string; readonly text: string; readonly says:
 for (const { is, text, says } of bad) {
   t.test(`${is} is a problem`, (t) => {
     const parsed = parse(text);
-    t.notOk(parsed.ok, "it is refused");
+    t.notOk(parsed.ok, "it is rejected");
     if (!parsed.ok) t.strictSame(parsed.problems.map(problemLine), says);
     t.end();
   });
