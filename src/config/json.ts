@@ -27,7 +27,9 @@ export type JsonText = {
   line(path: readonly PropertyKey[]): number;
   /** The source text of the value at a path; undefined if there is none. */
   source(path: readonly PropertyKey[]): string | undefined;
-  /** Every value whose path matches; `*` matches any key or index. Includes both values of a duplicate key. */
+  /**
+   * Every value whose path matches; `*` matches any key or index. Includes both values of a duplicate key.
+   */
   written(...pattern: readonly string[]): readonly WrittenValue[];
 };
 
@@ -45,12 +47,15 @@ const hints: Readonly<Record<string, string>> = {
   EndOfFileExpected: "There is text after the end of the object; delete it.",
 };
 
-/** A configuration has 6 levels, plus a few in a policy. JSON parsers are recursive and would overflow the stack at 100,000. */
+/**
+ * A configuration has 6 levels, plus a few in a policy. JSON parsers are recursive and would overflow the
+ * stack at 100,000.
+ */
 const maxDepth = 64;
 
 /**
- * Parses strict JSON. Duplicate keys are problems: `JSON.parse` silently keeps the last one, and a lost alias is a lost rule.
- * So is the key `__proto__`, which objects and the schema drop.
+ * Parses strict JSON. Duplicate keys are problems: `JSON.parse` silently keeps the last one, and a lost alias
+ * is a lost rule. So is the key `__proto__`, which objects and the schema drop.
  */
 export function parseJson(text: string): ParsedJson {
   const lines = lineFeeds(text);
@@ -132,7 +137,10 @@ function tooDeep(text: string): number | undefined {
   return undefined;
 }
 
-/** Drops the keys that are reported as problems anyway: an own `__proto__` is interpreted differently by different code. */
+/**
+ * Drops the keys that are reported as problems anyway: an own `__proto__` is interpreted differently by
+ * different code.
+ */
 function withoutForbidden(text: string): unknown {
   return JSON.parse(text, (key, value: unknown) => (key === forbiddenKey ? undefined : value));
 }
@@ -197,8 +205,8 @@ function look(
 }
 
 /**
- * Both can be written as a JSON escape. An unpaired surrogate is not a character: encoding it as UTF-8 replaces it, and names
- * would no longer match.
+ * Both can be written as a JSON escape. An unpaired surrogate is not a character: encoding it as UTF-8
+ * replaces it, and names would no longer match.
  */
 function characterProblem(text: string): string | undefined {
   if (text.includes("\0")) return "a NUL character";

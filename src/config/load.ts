@@ -13,7 +13,9 @@ export type ParsedConfig<Problem> =
   | { readonly ok: true; readonly config: Config }
   | { readonly ok: false; readonly problems: readonly Problem[] };
 
-/** Checks by code outside config/, on the file as written. They run even if the schema rejects a part of it. */
+/**
+ * Checks by code outside config/, on the file as written. They run even if the schema rejects a part of it.
+ */
 export type Check = (file: Written) => readonly Conflict[];
 
 /**
@@ -110,7 +112,10 @@ function readHint(error: unknown, path: string): string {
   }
 }
 
-/** The environment variables that the process uses, read once, here. An empty variable counts as unset, as in the AWS SDKs. */
+/**
+ * The environment variables that the process uses, read once, here. An empty variable counts as unset, as in
+ * the AWS SDKs.
+ */
 export type Environment = {
   readonly notifySocket: string | undefined;
   readonly listenPid: string | undefined;

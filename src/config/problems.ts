@@ -3,7 +3,9 @@ import type { JsonText, TextProblem } from "./json.ts";
 import { configJsonSchema, recordValues } from "./schema.ts";
 import { didYouMean } from "./suggest.ts";
 
-/** Converts the schema's issues to problems: one per mistake, with its place, the value found and what to do. */
+/**
+ * Converts the schema's issues to problems: one per mistake, with its place, the value found and what to do.
+ */
 export function problemsOf(error: z.ZodError, json: JsonText): readonly TextProblem[] {
   const { keysAt, purpose } = meanings();
   return withValues(error.issues, json.value).flatMap((issue): TextProblem[] => {
@@ -37,7 +39,7 @@ export function problemsOf(error: z.ZodError, json: JsonText): readonly TextProb
         ];
       }
       case "invalid_union": {
-        // The schema's unions are "empty string or the real type". The error of the real type is the useful one.
+        // The schema's unions are "empty string or the real type". Report the error of the real type.
         const detail = issue.errors.at(-1)?.[0];
         const message = issue.message.startsWith("expected")
           ? issue.message
@@ -62,7 +64,10 @@ export function problemsOf(error: z.ZodError, json: JsonText): readonly TextProb
   });
 }
 
-/** The schema does not check the value of a key that it rejects. Check it here, so that its problems are reported at once too. */
+/**
+ * The schema does not check the value of a key that it rejects. Check it here, so that its problems are
+ * reported at once too.
+ */
 function withValues(issues: readonly z.core.$ZodIssue[], value: unknown): readonly z.core.$ZodIssue[] {
   return issues.flatMap((issue) => {
     const [section, key, ...deeper] = issue.path;
@@ -119,7 +124,10 @@ function valueAt(value: unknown, path: readonly PropertyKey[]): unknown {
   return at;
 }
 
-/** Looks up keys and descriptions in the JSON Schema, where they are plain data. Built once for all problems of a file. */
+/**
+ * Looks up keys and descriptions in the JSON Schema, where they are plain data. Built once for all problems
+ * of a file.
+ */
 function meanings() {
   const root = configJsonSchema() as JsonSchema; // the three members that are walked here
   const at = (path: readonly PropertyKey[]): JsonSchema | undefined => {

@@ -9,9 +9,9 @@ const pipeMs = 2_000;
 const pipePollMs = 10;
 
 /**
- * Returns the text of a configuration file, or a problem if it is too large or not UTF-8. Time and length are bounded even if
- * the path is a FIFO or a device.
- * Rejects with the error of node:fs if the file cannot be opened or read (EISDIR for a directory).
+ * Returns the text of a configuration file, or a problem if it is too large or not UTF-8. Time and length are
+ * bounded even if the path is a FIFO or a device. Rejects with the error of node:fs if the file cannot be
+ * opened or read (EISDIR for a directory).
  */
 export async function readText(path: string): Promise<string | Problem> {
   // Without O_NONBLOCK, opening a FIFO waits for a writer, in a thread that cannot be interrupted.
@@ -53,7 +53,9 @@ async function readBounded(file: FileHandle): Promise<Buffer | "late"> {
   return Buffer.concat(chunks);
 }
 
-/** Strict: Node would replace invalid bytes by U+FFFD, and an alias that contains them could never be found. */
+/**
+ * Strict: Node would replace invalid bytes by U+FFFD, and an alias that contains them could never be found.
+ */
 function decode(bytes: Buffer, path: string): string | Problem {
   const [first = 0, second = 0] = bytes;
   if ((first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff))

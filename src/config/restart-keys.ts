@@ -1,7 +1,10 @@
 import type { Config } from "./schema.ts";
 
 type Effect = "reload" | "restart";
-/** For every key, or for each key of a section. A new key in the schema does not compile until it is listed here. */
+/**
+ * For every key, or for each key of a section. A new key in the schema does not compile until it is listed
+ * here.
+ */
 type Effects<Of> = {
   readonly [Key in keyof Of]-?:
     | Effect

@@ -14,8 +14,8 @@ import {
 } from "./values.ts";
 
 /**
- * Every key of config.json, defined once. scripts/schema.ts generates the packaged JSON Schema from this file, and a test
- * compares the README's table with it. Editors show the `describe` texts to the operator.
+ * Every key of config.json, defined once. scripts/schema.ts generates the packaged JSON Schema from this
+ * file, and a test compares the README's table with it. Editors show the `describe` texts to the operator.
  */
 
 const dockerHost = z
@@ -40,7 +40,10 @@ const externalId = z
   .max(1224)
   .regex(/^[\w+=,.@:/-]*$/, "expected letters, digits and _+=,.@:/-");
 
-/** The rules of STS for session tags; the prefix `aws:` is reserved. relations.ts checks their number and case. */
+/**
+ * The rules of STS for session tags; the prefix `aws:` is reserved. relations.ts checks their number and
+ * case.
+ */
 const tagKey = z
   .string()
   .max(128)

@@ -1,6 +1,8 @@
 import { closestMatch } from "leven";
 
-/** No real name is longer, and comparing two texts takes time proportional to the product of their lengths. */
+/**
+ * No real name is longer, and comparing two texts takes time proportional to the product of their lengths.
+ */
 const longestName = 256;
 
 /** `Did you mean "listen"?` if a candidate is close enough to be a typo; otherwise empty. */

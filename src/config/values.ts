@@ -9,8 +9,8 @@ z.config({ jitless: true });
 /** Value types of config.json that are more than a plain string. Messages start with `expected`. */
 
 /**
- * A role ARN: partition, 12-digit account, path, name (IAM quotas: name 1-64 of `[\w+=,.@-]`, path at most 512 characters).
- * Partitions are not listed here, because AWS adds new ones. STS rejects unknown ones.
+ * A role ARN: partition, 12-digit account, path, name (IAM quotas: name 1-64 of `[\w+=,.@-]`, path at most
+ * 512 characters). Partitions are not listed here, because AWS adds new ones. STS rejects unknown ones.
  */
 export const roleArnPattern = /^arn:aws[a-z-]*:iam::\d{12}:role\/(?:[\x21-\x7e]{1,510}\/)?[\w+=,.@-]{1,64}$/;
 
@@ -37,7 +37,9 @@ export function whyNoRoleArn(value: string): string {
   return " (the role's name or path contains characters that IAM does not allow)";
 }
 
-/** A glob for whole role ARNs. It must at least fix the service and `role/`: `*` alone would be an accident. */
+/**
+ * A glob for whole role ARNs. It must at least fix the service and `role/`: `*` alone would be an accident.
+ */
 export const arnGlob = z
   .string()
   .regex(

@@ -31,8 +31,8 @@ export type Obstacle = {
   readonly reason: string;
   readonly error: Error;
   /**
-   * Whether to stop here instead of trying the next backend: missing permissions or a temporary lack of resources says nothing
-   * about what the host supports.
+   * Whether to stop here instead of trying the next backend: missing permissions or a temporary lack of
+   * resources says nothing about what the host supports.
    */
   readonly decides: boolean;
 };

@@ -10,11 +10,15 @@ export type Outcome =
 /** Runs a command with `input` on its standard input. Never rejects because the command fails. */
 export type Run = (command: string, args: readonly string[], input?: string) => Promise<Outcome>;
 
-/** A command that waits longer than this, for example for a lock, has hung. Runs of the repair timer must not pile up. */
+/**
+ * A command that waits longer than this, for example for a lock, has hung. Runs of the repair timer must not
+ * pile up.
+ */
 const timeoutMs = 20_000;
 
 /**
- * Wraps execa: no shell, messages in English. If the command timed out or was killed, `stderr` starts with the reason.
+ * Wraps execa: no shell, messages in English. If the command timed out or was killed, `stderr` starts with
+ * the reason.
  */
 export const run: Run = async (command, args, input = "") => {
   const result = await execa(command, args, {
@@ -37,7 +41,10 @@ export const run: Run = async (command, args, input = "") => {
   };
 };
 
-/** Returns the output of a command that must succeed. @throws OperatorError 69 that says what to install or run */
+/**
+ * Returns the output of a command that must succeed.
+ * @throws OperatorError 69 that says what to install or run
+ */
 export async function mustRun(
   run: Run,
   doing: string,
@@ -86,8 +93,8 @@ function hintFor(command: string, outcome: Outcome): string {
 }
 
 /**
- * Whether a failure is temporary: the host is out of memory, processes or time. A container can cause that, so it must never
- * lead to removing a protection.
+ * Whether a failure is temporary: the host is out of memory, processes or time. A container can cause that,
+ * so it must never lead to removing a protection.
  */
 export function isPassing(outcome: Outcome): boolean {
   return outcome.kind === "ran" && outcome.exitCode !== 0 && passing.test(outcome.stderr);

@@ -2,9 +2,10 @@ import { isIPv4 } from "node:net";
 import type { Run } from "./command.ts";
 
 /**
- * Deletes the conntrack entries of connections that containers opened to the real metadata service before there were rules,
- * so that the rules apply to their next packet. Only masqueraded connections: neither redirected ones nor the host's own.
- * Without conntrack-tools the guard chains still drop those packets; the client then times out instead of being redirected.
+ * Deletes the conntrack entries of connections that containers opened to the real metadata service before
+ * there were rules, so that the rules apply to their next packet. Only masqueraded connections: neither
+ * redirected ones nor the host's own. Without conntrack-tools the guard chains still drop those packets; the
+ * client then times out instead of being redirected.
  * @returns what was done, for the log
  */
 export async function forgetOldConnections(run: Run, addresses: readonly string[]): Promise<string> {

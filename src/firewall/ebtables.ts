@@ -8,8 +8,8 @@ const chainNames = ["EC2METAPROXY", "EC2METAPROXY-2"] as const;
 type ChainName = (typeof chainNames)[number];
 
 /**
- * The frame filter by ebtables, for a host whose nft has no bridge family. It is weaker: it cannot match addresses behind a
- * VLAN tag or in neighbour discovery, and matches ports only by name.
+ * The frame filter by ebtables, for a host whose nft has no bridge family. It is weaker: it cannot match
+ * addresses behind a VLAN tag or in neighbour discovery, and matches ports only by name.
  */
 export function ebtables(run: Run): FrameFilter {
   const nat = (...args: readonly string[]) => run("ebtables", ["-t", "nat", ...args]);
@@ -18,7 +18,10 @@ export function ebtables(run: Run): FrameFilter {
     if (outcome.kind === "missing" || outcome.exitCode !== 0)
       throw failure(`running ebtables -t nat ${args.join(" ")}`, "ebtables", outcome);
   };
-  /** A temporary failure is not an empty listing: treating it as one would rebuild or remove the rules in force. */
+  /**
+   * A temporary failure is not an empty listing: treating it as one would rebuild or remove the rules in
+   * force.
+   */
   const list = async (name: string) => {
     const outcome = await nat("-L", name);
     if (isPassing(outcome)) throw failure("reading the ebtables rules", "ebtables", outcome);
@@ -114,14 +117,17 @@ function rulesOf(sources: HostSources): readonly string[] {
       ? [`-p ARP --arp-ip-src ${address} -j DROP`, `-p IPv4 --ip-src ${address} -j DROP`]
       : [`-p IPv6 --ip6-src ${address} -j DROP`],
   );
-  // Linux treats a frame with a tag for VLAN 0 as untagged, and ebtables cannot match what is behind the tag. It cannot match the id
-  // of an 802.1ad tag at all; no container needs such a tag.
+  // Linux treats a frame with a tag for VLAN 0 as untagged, and ebtables cannot match what is behind the tag.
+  // It cannot match the id of an 802.1ad tag at all; no container needs such a tag.
   return ["-p 802_1Q --vlan-id 0 -j DROP", `-p ${providerTag} -j DROP`, ...rules];
 }
 
 const providerTag = "0x88a8";
 
-/** ebtables prints protocol names from /etc/ethertypes, which differ between hosts; without that file, numbers. */
+/**
+ * ebtables prints protocol names from /etc/ethertypes, which differ between hosts; without that file,
+ * numbers.
+ */
 const protocolNames: Readonly<Record<string, string>> = {
   "0x806": "ARP",
   "0x800": "IPv4",

@@ -10,8 +10,9 @@ export function kernelHasIpv6(): Promise<boolean> {
 }
 
 /**
- * The host's own addresses in the output of `ip addr show`, each once. The link-local addresses of interfaces with a master
- * (such as bridge ports) are left out: no packet reaches them, and they come and go with every container.
+ * The host's own addresses in the output of `ip addr show`, each once. The link-local addresses of interfaces
+ * with a master (such as bridge ports) are left out: no packet reaches them, and they come and go with every
+ * container.
  */
 export function parseAddresses(listing: string): readonly string[] {
   const addresses = new Set<string>();

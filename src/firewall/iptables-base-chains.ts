@@ -3,9 +3,9 @@ import type { LiveTables } from "./iptables-save.ts";
 import type { Family } from "./ruleset.ts";
 
 /**
- * iptables-nft creates an nftables table, and a base chain for each hook, when a rule first needs them, and never removes
- * them. We remove those that did not exist before us. The name of an empty marker chain records which ones they are.
- * (With iptables-legacy there is nothing to remove: its tables are part of the kernel.)
+ * iptables-nft creates an nftables table, and a base chain for each hook, when a rule first needs them, and
+ * never removes them. We remove those that did not exist before us. The name of an empty marker chain records
+ * which ones they are. (With iptables-legacy there is nothing to remove: its tables are part of the kernel.)
  */
 const hooksOf: Readonly<Record<TableName, readonly string[]>> = {
   mangle: ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"],
@@ -25,7 +25,9 @@ const lettersOf: Readonly<Record<string, string>> = {
 /** Stands for the table itself. A table that existed before, even an empty one, stays. */
 const tableLetter = "T";
 
-/** Table -> its chains in nftables. iptables-save prints the built-in chains even if they do not exist there. */
+/**
+ * Table -> its chains in nftables. iptables-save prints the built-in chains even if they do not exist there.
+ */
 export type PresentChains = ReadonlyMap<string, ReadonlySet<string>>;
 
 /** Parses the output of `nft list chains ip` (or ip6). */
@@ -38,7 +40,10 @@ export function parseChains(listing: string): PresentChains {
   return tables;
 }
 
-/** Whether any of the wanted tables has no rules of ours yet, so that its existing base chains must be recorded. */
+/**
+ * Whether any of the wanted tables has no rules of ours yet, so that its existing base chains must be
+ * recorded.
+ */
 export function anyNew(wanted: Tables, live: LiveTables): boolean {
   return [...wanted.keys()].some((name) => !hasRules(live.get(name)));
 }
@@ -75,7 +80,10 @@ export function leavesAny(from: LiveTables, to: Tables): boolean {
   );
 }
 
-/** Input for `nft -f` that deletes the empty chains and tables that a change left behind; an empty string if there are none. */
+/**
+ * Input for `nft -f` that deletes the empty chains and tables that a change left behind; an empty string if
+ * there are none.
+ */
 export function leftBehind(
   from: LiveTables,
   to: Tables,

@@ -41,10 +41,11 @@ const hookOf: Readonly<Partial<Record<ChainName, string>>> = {
 };
 
 /**
- * The rules of one family, by table. The guard chains go to mangle, which runs before filter and where no other tool accepts
- * packets: in filter, Docker puts its own accept before our jump at each restart. REJECT exists only in filter. With REJECT
- * the guard chains go there, and again as drops to security, which runs after filter and which an accept cannot skip.
- * One more chain in filter accepts the services' ports from containers, for hosts whose INPUT chain drops by default.
+ * The rules of one family, by table. The guard chains go to mangle, which runs before filter and where no
+ * other tool accepts packets: in filter, Docker puts its own accept before our jump at each restart. REJECT
+ * exists only in filter. With REJECT the guard chains go there, and again as drops to security, which runs
+ * after filter and which an accept cannot skip. One more chain in filter accepts the services' ports from
+ * containers, for hosts whose INPUT chain drops by default.
  */
 export function tablesOf(rules: Ruleset, family: Family): Tables {
   const rejects = rules.chains.some((chain) => chain.rules.some(({ verdict }) => verdict.kind === "reject"));
@@ -65,8 +66,9 @@ export function tablesOf(rules: Ruleset, family: Family): Tables {
 }
 
 /**
- * iptables has no chain after source NAT. What nftables drops there is dropped before it, by the source port that the packet
- * has then. Remaining gap: source NAT that finds its port taken and happens to choose the credentials port instead.
+ * iptables has no chain after source NAT. What nftables drops there is dropped before it, by the source port
+ * that the packet has then. Remaining gap: source NAT that finds its port taken and happens to choose the
+ * credentials port instead.
  */
 function withoutMasquerade(chains: readonly Chain[]): readonly Chain[] {
   const early = chains.find(({ name }) => name === "guard_masquerade")?.rules ?? [];
@@ -173,11 +175,12 @@ function target(verdict: Verdict, family: Family, reject: "REJECT" | "DROP"): st
 }
 
 /**
- * Input for `iptables-restore --noflush` that changes our chains from one state to another. Each table is one transaction.
- * From an empty map, it is the rules themselves.
+ * Input for `iptables-restore --noflush` that changes our chains from one state to another. Each table is one
+ * transaction. From an empty map, it is the rules themselves.
  */
 export function transition(from: Tables, to: Tables): string {
-  // Tables that are only emptied come last: the guard chains exist in their new table before they leave the old one.
+  // Tables that are only emptied come last: the guard chains exist in their new table before they leave the
+  // old one.
   const going = tableNames.filter((name) => ours(from.get(name)) && !to.has(name));
   return [...tableNames.filter((name) => to.has(name)), ...going]
     .map((name) => {

@@ -17,8 +17,8 @@ import type { Family } from "./ruleset.ts";
 export type Variant = "" | "-legacy" | "-nft";
 
 /**
- * Uses iptables-save and iptables-restore of each family, with chains of our own. Tables are committed one by one, and
- * rolled back if a later one fails.
+ * Uses iptables-save and iptables-restore of each family, with chains of our own. Tables are committed one by
+ * one, and rolled back if a later one fails.
  * @param hasIpv6 whether the kernel supports IPv6; without it, ip6tables is not used
  */
 export function iptables(run: Run, hasIpv6: () => Promise<boolean>, variant: Variant = ""): Backend {

@@ -3,7 +3,10 @@ import { mustRun, type Run } from "./command.ts";
 import { parseAddresses } from "./host-addresses.ts";
 import type { Settings } from "./settings.ts";
 
-/** The addresses that no container may use as a source: the metadata addresses and the host's own. IPv6 in RFC 5952 form. */
+/**
+ * The addresses that no container may use as a source: the metadata addresses and the host's own. IPv6 in RFC
+ * 5952 form.
+ */
 export type HostSources = readonly string[];
 
 /** A filter below IP: it keeps containers from sending frames with a source address of the host. */
@@ -33,8 +36,8 @@ export type Layer2 =
   | { readonly kind: "open"; readonly why: string };
 
 /**
- * Chooses the first filter that this host can use. Having none is not an error, because the packet rules still hold, but it
- * is reported.
+ * Chooses the first filter that this host can use. Having none is not an error, because the packet rules
+ * still hold, but it is reported.
  * @throws OperatorError 69 for a temporary failure: it must not remove a filter that is in force
  */
 export async function chooseLayer2(

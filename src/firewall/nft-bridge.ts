@@ -8,9 +8,10 @@ import { nftTable, normalize, type Priorities, parseListing, renderTable } from 
 const tableName = "bridge ec2metaproxy";
 
 /**
- * The frame filter in nftables' bridge family. It drops frames that arrive on a container's port with a metadata address or
- * an address of the host as their source: IPv4, ARP, IPv6 and neighbour discovery. Also used beside the iptables backend:
- * ebtables knows no neighbour discovery and sees nothing behind a VLAN tag, and nobody else flushes a table of our own.
+ * The frame filter in nftables' bridge family. It drops frames that arrive on a container's port with a
+ * metadata address or an address of the host as their source: IPv4, ARP, IPv6 and neighbour discovery. Also
+ * used beside the iptables backend: ebtables knows no neighbour discovery and sees nothing behind a VLAN tag,
+ * and nobody else flushes a table of our own.
  */
 export function nftBridge(run: Run, ports: PortMatch): FrameFilter {
   const table = nftTable(run, tableName);
@@ -37,8 +38,9 @@ const priorities: Priorities = { dstnat: -300, filter: -200 };
 export type PortMatch = "by kind" | "by name";
 
 const portMatches: Readonly<Record<PortMatch, readonly string[]>> = {
-  // An engine may give a port any name. A network card that is a bridge port is none of these kinds, so answers of the real
-  // metadata service still arrive through it. Tunnels are included because anyone can send packets to one that ends here.
+  // An engine may give a port any name. A network card that is a bridge port is none of these kinds, so
+  // answers of the real metadata service still arrive through it. Tunnels are included because anyone can
+  // send packets to one that ends here.
   "by kind": ["veth", "tun", "vxlan", "geneve", "gretap", "ip6gretap", "erspan", "ip6erspan"].map(
     (kind) => `meta iifkind "${kind}"`,
   ),
@@ -51,11 +53,12 @@ type Values = { readonly ipv4: string; readonly ipv6: string };
 
 /**
  * The rules read every field by its offset, not by its name, in separate chains behind `meta protocol`:
- *  - `ip saddr` and `icmpv6 type` also match the EtherType of the frame. In a tagged frame that is the tag's, so an attacker
- *    could evade the rules with a tag for VLAN 0, which Linux ignores. `meta protocol` is the protocol behind the tag.
+ *  - `ip saddr` and `icmpv6 type` also match the EtherType of the frame. In a tagged frame that is the tag's,
+ *    so an attacker could evade the rules with a tag for VLAN 0, which Linux ignores. `meta protocol` is the
+ *    protocol behind the tag.
  *  - `arp saddr ip` also matches hardware type 1 only. Linux accepts 6 as well.
- *  - In a chain that matches the protocol, nft would list the offset by its field name, and that, read back, would add both
- *    conditions.
+ *  - In a chain that matches the protocol, nft would list the offset by its field name, and that, read back,
+ *    would add both conditions.
  * The target of a goto comes first, for old versions of nft.
  */
 const chains: readonly (readonly [name: string, lines: readonly Line[]])[] = [
@@ -120,7 +123,8 @@ export function renderBridgeTable(sources: HostSources, ports: PortMatch): strin
 }
 
 function linesOf(sources: HostSources, ports: PortMatch): readonly (readonly [string, readonly string[]])[] {
-  // Together with the metadata address these are at least two elements: nft prints a set of one as a plain value.
+  // Together with the metadata address these are at least two elements: nft prints a set of one as a plain
+  // value.
   const ipv4 = setOf([...sources.filter(isIPv4), "127.0.0.1"].map(hex));
   const ipv6 = setOf([...sources.filter((address) => !isIPv4(address)), "::1"].map(hex));
   const values = { ipv4, ipv6 };

@@ -2,7 +2,9 @@ import { failure, mustRun, type Outcome, type Run } from "./command.ts";
 
 /** One nftables table that belongs to us alone, by nft(8). */
 export type NftTable = {
-  /** As nft lists it, without counter values; undefined if there is no such table, or no nft to create one. */
+  /**
+   * As nft lists it, without counter values; undefined if there is no such table, or no nft to create one.
+   */
   list(): Promise<string | undefined>;
   /** Asks nft whether this host takes the table. Changes nothing. */
   check(text: string): Promise<Outcome>;

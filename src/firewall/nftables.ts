@@ -9,9 +9,10 @@ const tableName = "inet ec2metaproxy";
 const priorities: Priorities = { dstnat: -100, filter: 0, srcnat: 100 };
 
 /**
- * Hooks and priorities. Among nat chains on one hook, the first that translates wins, so ours runs just before those at
- * dstnat (-100): Docker's, netavark's, firewalld's. For filter chains the order matters little, because an accept in
- * another table does not override a drop. They run before the others at filter (0) so that a reject is ours.
+ * Hooks and priorities. Among nat chains on one hook, the first that translates wins, so ours runs just
+ * before those at dstnat (-100): Docker's, netavark's, firewalld's. For filter chains the order matters
+ * little, because an accept in another table does not override a drop. They run before the others at filter
+ * (0) so that a reject is ours.
  */
 const hooks: Readonly<Partial<Record<ChainName, string>>> = {
   redirect_metadata: "type nat hook prerouting priority -101; policy accept;",

@@ -4,7 +4,9 @@ import type { Backend } from "./backend.ts";
 import type { Run } from "./command.ts";
 import type { Settings } from "./settings.ts";
 
-/** Other things on this host that keep containers from reaching the proxy, each with the line that fixes it. */
+/**
+ * Other things on this host that keep containers from reaching the proxy, each with the line that fixes it.
+ */
 export async function notes(
   run: Run,
   settings: Settings,
@@ -97,8 +99,9 @@ async function firewalldRuns(run: Run): Promise<boolean> {
 }
 
 /**
- * firewalld accepts redirected connections (`ct status dnat`), except in old versions. Without that, Docker and netavark put
- * their bridges into zones that accept everything; a bridge in another zone needs the port opened there.
+ * firewalld accepts redirected connections (`ct status dnat`), except in old versions. Without that, Docker
+ * and netavark put their bridges into zones that accept everything; a bridge in another zone needs the port
+ * opened there.
  */
 async function firewalldNotes(
   run: Run,

@@ -15,8 +15,8 @@ export type ParsedSettings =
   | { readonly ok: false; readonly problems: readonly Problem[] };
 
 /**
- * Parses the settings files into one set of settings, or returns every problem in them. A later file, and a later line,
- * overrides an earlier one. An empty value restores the default.
+ * Parses the settings files into one set of settings, or returns every problem in them. A later file, and a
+ * later line, overrides an earlier one. An empty value restores the default.
  * @param ports the ports in config.json; PROXY_PORT overrides the proxy's
  * @param didYouMean returns a sentence that suggests the nearest candidate, or an empty string
  */
@@ -155,7 +155,10 @@ function parseYesOrNo(value: string): Parsed<boolean> {
   return invalid(`expected yes or no, got "${value}"`);
 }
 
-/** In the form in which nft, ip6tables and ip print it. Undefined for an address with a zone, which no rule can match. */
+/**
+ * In the form in which nft, ip6tables and ip print it. Undefined for an address with a zone, which no rule
+ * can match.
+ */
 function parseIp(value: string): { readonly family: "ipv4" | "ipv6"; readonly text: string } | undefined {
   const text = value.includes("%") ? undefined : canonicalAddress(value);
   return text === undefined ? undefined : { family: isIP(text) === 4 ? "ipv4" : "ipv6", text };
@@ -190,7 +193,8 @@ function parseInterfacePattern(word: string): Parsed<string> {
   }
   if (name.includes("*")) return invalid(`"${word}" has a "*" that is not at its end`);
   if (name === "lo") return invalid('"lo" is the host itself', "List only the bridges of containers.");
-  // iptables reads a trailing "+" as a wildcard, and a quote or a brace would be nft syntax. No bridge has them in its name.
+  // iptables reads a trailing "+" as a wildcard, and a quote or a brace would be nft syntax. No bridge has
+  // them in its name.
   if (!/^[A-Za-z0-9_.@-]+$/.test(name)) return invalid(`"${word}" is not an interface name`);
   if (name.length > interfaceNameLimit) {
     return invalid(
@@ -209,7 +213,7 @@ function parseProxyAddress(value: string): Parsed<Partial<Settings>> {
     const { family, text } = address;
     if (proxyAddress[family] !== undefined)
       return invalid(`expected at most one address of each family, got "${value}"`);
-    // The kernel drops packets that arrive on a bridge for a loopback address, so every request would time out.
+    // The kernel drops packets from a bridge to a loopback address, so every request would time out.
     if (text.startsWith("127.") || text === "::1") {
       return invalid(
         `${text} cannot be reached from a bridge`,

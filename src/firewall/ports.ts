@@ -8,8 +8,8 @@ const defaultPort = 18_000;
 export const defaultPorts: Ports = { proxy: defaultPort };
 
 /**
- * The ports in a config.json that has problems elsewhere: a mistake in an alias must neither move the redirect to another
- * port nor open the guarded ports. Undefined if the text is not a JSON object.
+ * The ports in a config.json that has problems elsewhere: a mistake in an alias must neither move the
+ * redirect to another port nor open the guarded ports. Undefined if the text is not a JSON object.
  */
 export function portsInText(text: string): Ports | undefined {
   let parsed: unknown;

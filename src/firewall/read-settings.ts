@@ -9,7 +9,10 @@ export type SettingsFiles = {
   readonly problems: readonly Problem[];
 };
 
-/** Reads firewall.conf, then firewall.d/*.conf in the order of their names. Files that do not exist are skipped. */
+/**
+ * Reads firewall.conf, then firewall.d/*.conf in the order of their names. Files that do not exist are
+ * skipped.
+ */
 export async function readSettingsFiles(directory: string): Promise<SettingsFiles> {
   const files: SettingsFile[] = [];
   const problems: Problem[] = [];

@@ -2,14 +2,18 @@ import { isIPv4 } from "node:net";
 import { failure, mustRun, type Run } from "./command.ts";
 
 /**
- * A second layer beside the packet filter: routing rules (ip-rule(8)) that discard every packet for a metadata address that
- * the host itself did not send. `nft flush ruleset`, a restart of nftables or Docker and `firewall-cmd --reload` do not
- * change routing. So a container that sends a request while the filter's rules are gone gets nothing, instead of the
- * instance's role. A redirected packet already has another destination when it is routed, so these rules do not match it.
+ * A second layer beside the packet filter: routing rules (ip-rule(8)) that discard every packet for a
+ * metadata address that the host itself did not send. `nft flush ruleset`, a restart of nftables or Docker
+ * and `firewall-cmd --reload` do not change routing. So a container that sends a request while the filter's
+ * rules are gone gets nothing, instead of the instance's role. A redirected packet already has another
+ * destination when it is routed, so these rules do not match it.
  */
 export type Guard = { readonly addresses: readonly string[]; readonly action: "blackhole" | "prohibit" };
 
-/** Priorities: before the rules of VPN tools and of amazon-ec2-net-utils (from 5000), after the local table (0). */
+/**
+ * Priorities: after the local table (0), before the rules of VPN tools and of amazon-ec2-net-utils (from
+ * 5000).
+ */
 const skipAt = 169;
 const refuseAt = 170;
 const landAt = 171;
@@ -22,8 +26,8 @@ function rulesOf(guard: Guard): readonly RoutingRule[] {
     const family = isIPv4(address) ? "-4" : "-6";
     return [
       routingRule(family, landAt, address, ["nop"]),
-      // A lookup for a local socket has lo as its incoming interface. It jumps past the refusal instead of looking in the
-      // main table, so that the host's own routing rules still apply.
+      // A lookup for a local socket has lo as its incoming interface. It jumps past the refusal instead of
+      // looking in the main table, so that the host's own routing rules still apply.
       routingRule(family, skipAt, address, ["iif", "lo", "goto", String(landAt)]),
       routingRule(family, refuseAt, address, [guard.action]),
     ];
@@ -50,7 +54,10 @@ export async function missingFromGuard(run: Run, guard: Guard): Promise<readonly
 
 export type GuardChange = { readonly changed: boolean; readonly undo: () => Promise<void> };
 
-/** Adds missing rules and removes those of earlier settings; without a guard, removes all. If it fails, it undoes its changes. */
+/**
+ * Adds missing rules and removes those of earlier settings; without a guard, removes all. If it fails, it
+ * undoes its changes.
+ */
 export async function applyGuard(run: Run, guard: Guard | undefined): Promise<GuardChange> {
   const live = await liveRules(run);
   const wanted = guard === undefined ? [] : rulesOf(guard).filter((rule) => live.supports(rule.family));

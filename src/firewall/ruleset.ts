@@ -40,7 +40,10 @@ export type Rule = {
   /** Original destination of the connection, before NAT. Matches only packets in the original direction. */
   readonly sentTo?: string;
   readonly tcpPort?: number;
-  /** Source port. Matches only packets in the original direction and, if the filter can tell, only after source NAT. */
+  /**
+   * Source port. Matches only packets in the original direction and, if the filter can tell, only after
+   * source NAT.
+   */
   readonly masqueradedPort?: number;
   /** Only connections with destination NAT; a number is their original destination port. */
   readonly translated?: number | "from any port";
@@ -100,8 +103,8 @@ export function ruleset(settings: Settings, hostUids: readonly number[] | undefi
   }
   const toRefusal: Verdict = { kind: "goto", chain: "refuse_containers" };
   for (const { family, address } of metadata) {
-    // Match both the packet's destination and the connection's original one, to catch connections from before the rules,
-    // untracked packets, and NAT of the metadata address by another tool.
+    // Match both the packet's destination and the connection's original one, to catch connections from before
+    // the rules, untracked packets, and NAT of the metadata address by another tool.
     for (const match of [{ to: address }, { sentTo: address }]) {
       input.push({ family, ...match, verdict: toRefusal, why: "" });
       if (settings.forwarded === "listed") forward.push({ family, ...match, verdict: toRefusal, why: "" });
@@ -110,8 +113,9 @@ export function ruleset(settings: Settings, hostUids: readonly number[] | undefi
   }
 
   if (settings.forwarded === "drop") {
-    // A tunnel that ends on this host, or a wrong route, could deliver packets with the service's source address to a container.
-    // If the container answers one, its socket table shows a connection to the service.
+    // A tunnel that ends on this host, or a wrong route, could deliver packets with the service's source
+    // address to a container. If the container answers one, its socket table shows a connection to the
+    // service.
     for (const { family, address } of metadata)
       forward.push({ family, source: address, verdict: { kind: "drop" }, why: "nobody is the service" });
   }
@@ -134,7 +138,8 @@ export function ruleset(settings: Settings, hostUids: readonly number[] | undefi
     );
     chains.push({ name: "guard_output", rules: output });
     const allowed = hostUids.map((uid): Rule => ({ uid, verdict: { kind: "accept" }, why: "HOST_ACCESS" }));
-    // Only packets with a socket: those that the kernel sends itself (a final ACK) carry no data and have no owner.
+    // Only packets with a socket: those that the kernel sends itself (a final ACK) carry no data and have no
+    // owner.
     const others: Rule = { uid: "any", verdict: refuse, why: "not in HOST_ACCESS" };
     chains.push({ name: "host_users", rules: [...allowed, others] });
   }
@@ -144,9 +149,9 @@ export function ruleset(settings: Settings, hostUids: readonly number[] | undefi
 }
 
 /**
- * Masquerading keeps the source port if it is free. So a masqueraded connection to a container, sent from the port number of
- * `containerCredentials`, would look in that container's socket table like the container's own connection to that port of the
- * host.
+ * Masquerading keeps the source port if it is free. So a masqueraded connection to a container, sent from the
+ * port number of `containerCredentials`, would look in that container's socket table like the container's own
+ * connection to that port of the host.
  */
 function masqueradeChain({ credentialsPort, interfaces }: Settings): readonly Chain[] {
   if (credentialsPort === undefined) return [];
@@ -159,7 +164,9 @@ function masqueradeChain({ credentialsPort, interfaces }: Settings): readonly Ch
 
 type PortChain = Chain & { readonly port: number };
 
-/** Who may reach our ports. If two services share a port, the rules of the first apply; it is the strictest. */
+/**
+ * Who may reach our ports. If two services share a port, the rules of the first apply; it is the strictest.
+ */
 function portChains(settings: Settings, refuse: Verdict): readonly PortChain[] {
   const { interfaces, proxyPort, credentialsPort, metricsPort, metadataPort } = settings;
   const accept: Verdict = { kind: "accept" };
@@ -177,8 +184,9 @@ function portChains(settings: Settings, refuse: Verdict): readonly PortChain[] {
     (family) => redirection(settings, family) !== undefined,
   );
   add("proxy_port", proxyPort, [
-    // Only redirected connections. In the container's socket table these have the metadata address as their remote end, so the
-    // proxy can tell them from a connection that someone else made to an address of the host.
+    // Only redirected connections. In the container's socket table these have the metadata address as their
+    // remote end, so the proxy can tell them from a connection that someone else made to an address of the
+    // host.
     ...families.flatMap((family) =>
       interfaces.map(
         (from): Rule => ({

@@ -16,10 +16,15 @@ export type Settings = {
   /** If empty, requests are redirected to the bridge's own address. */
   readonly proxyAddress: { readonly ipv4?: string; readonly ipv6?: string };
   readonly rejectInsteadOfDrop: boolean;
-  /** Which forwarded packets to the metadata addresses are refused: all (`drop`), or only those from `interfaces` (`listed`). */
+  /**
+   * Which forwarded packets to the metadata addresses are refused: all (`drop`), or only those from
+   * `interfaces` (`listed`).
+   */
   readonly forwarded: "drop" | "listed";
   readonly hostAccess: HostAccess;
-  /** Whether to drop frames from containers that claim a source address of the host, on hosts that support it. */
+  /**
+   * Whether to drop frames from containers that claim a source address of the host, on hosts that support it.
+   */
   readonly layer2: "auto" | "off";
 };
 

@@ -65,8 +65,8 @@ function rule(
 }
 
 /**
- * The image name as written; for a glob that starts with `sha256:`, the image's digest instead, which no other image has.
- * Never both for one glob: `*:1*` means a tag, and would match one digest in sixteen.
+ * The image name as written; for a glob that starts with `sha256:`, the image's digest instead, which no
+ * other image has. Never both for one glob: `*:1*` means a tag, and would match one digest in sixteen.
  */
 function imageNames(container: Container, { text }: Glob): readonly string[] {
   const name = text.startsWith("sha256:") ? container.imageId : container.image;

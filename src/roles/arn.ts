@@ -20,8 +20,8 @@ export function parseRoleArn(value: string): RoleArn | undefined {
 }
 
 /**
- * Returns the same text for all ARNs that can only mean the same role: role names are unique in an account, regardless of path
- * and letter case (IAM User Guide, "IAM and AWS STS quotas", name requirements).
+ * Returns the same text for all ARNs that can only mean the same role: role names are unique in an account,
+ * regardless of path and letter case (IAM User Guide, "IAM and AWS STS quotas", name requirements).
  */
 export function roleIdentity(arn: RoleArn): string {
   return `${arn.partition}:${arn.account}:${arn.name.toLowerCase()}`;
@@ -35,7 +35,8 @@ export type RoleArnGlob = {
 
 /**
  * Matches part by part. On the whole text, the `*` of `arn:aws*:iam::111111111111:role/x` would also match
- * `arn:aws:iam::999999999999:role/y:iam::111111111111:role/x`, a role in another account: IAM allows colons in a path.
+ * `arn:aws:iam::999999999999:role/y:iam::111111111111:role/x`, a role in another account: IAM allows colons
+ * in a path.
  */
 export function roleArnGlob(text: string): RoleArnGlob {
   const [, partition = "", , , account = "", ...rest] = text.split(":");

@@ -1,8 +1,8 @@
 import type { Risk } from "../containers/container.ts";
 
 /**
- * Why a container gets no role. The codes are an interface: they are in the log, audit records, metrics and `explain`, and
- * docs/refusals.md lists them. Codes may be added, never changed or removed.
+ * Why a container gets no role. The codes are an interface: they are in the log, audit records, metrics and
+ * `explain`, and docs/refusals.md lists them. Codes may be added, never changed or removed.
  */
 export const denialCodes = [
   "no-role-requested",

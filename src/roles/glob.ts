@@ -1,4 +1,7 @@
-/** A glob. `*` matches any run of characters, including `/` and `:`; `?` matches one. The rest is literal and case-sensitive. */
+/**
+ * A glob. `*` matches any run of characters, including `/` and `:`; `?` matches one. The rest is literal and
+ * case-sensitive.
+ */
 export type Glob = {
   /** As written. */
   readonly text: string;
@@ -11,9 +14,9 @@ export function glob(text: string): Glob {
 }
 
 /**
- * Not a RegExp: the value comes from a container, and `*a*a*a*b` as a RegExp takes exponential time on `aaaa…`.
- * Only the last `*` needs backtracking: extending an earlier one matches nothing that the last one cannot. So the time is at
- * most the length of the value times the length of the pattern.
+ * Not a RegExp: the value comes from a container, and `*a*a*a*b` as a RegExp takes exponential time on
+ * `aaaa…`. Only the last `*` needs backtracking: extending an earlier one matches nothing that the last one
+ * cannot. So the time is at most the length of the value times the length of the pattern.
  */
 function matches(pattern: readonly string[], value: readonly string[]): boolean {
   let at = 0;

@@ -10,7 +10,10 @@ import { renderSessionName, renderTagValue, templateValues } from "./template.ts
 export type { DenialCode } from "./denial.ts";
 export { type RolePolicy, rolePolicy } from "./policy.ts";
 
-/** Every AssumeRole input of a grant. Grants with equal requests share one STS call and one set of credentials. */
+/**
+ * Every AssumeRole input of a grant. Grants with equal requests share one STS call and one set of
+ * credentials.
+ */
 export type RoleRequest = {
   readonly roleArn: string;
   readonly sessionName: string;
@@ -47,7 +50,10 @@ export type Denial = Refusal & {
   readonly source: RequestSource | undefined;
 };
 
-/** Decides which role a container gets. The only place that applies the host's rules to its labels and variables. */
+/**
+ * Decides which role a container gets. The only place that applies the host's rules to its labels and
+ * variables.
+ */
 export function decide(
   container: Container,
   policy: RolePolicy,

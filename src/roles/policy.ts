@@ -6,7 +6,9 @@ import { parseTemplate, type Template } from "./template.ts";
 
 /** The configuration's rules about which container may have which role, compiled. */
 export type RolePolicy = {
-  /** A Map, not an object: the keys looked up come from containers and may be `__proto__` or `constructor`. */
+  /**
+   * A Map, not an object: the keys looked up come from containers and may be `__proto__` or `constructor`.
+   */
   readonly aliases: ReadonlyMap<string, RoleSettings & { readonly alias: string }>;
   /** By `roleIdentity`, in the order of the configuration: all of `aliases`, then `aliasToARN`. */
   readonly aliasesByRole: ReadonlyMap<string, readonly (RoleSettings & { readonly alias: string })[]>;

@@ -1,6 +1,9 @@
 import type { Container } from "../containers/container.ts";
 
-/** What a container requests, and where. Labels and variables are only requests: whoever starts the container sets them. */
+/**
+ * What a container requests, and where. Labels and variables are only requests: whoever starts the container
+ * sets them.
+ */
 
 export type RequestSource =
   | "label ec2metaproxy.RoleAlias"
@@ -12,8 +15,9 @@ export type RequestSource =
 export type Requested<Source extends string> = { readonly source: Source; readonly value: string };
 
 /**
- * The roles that a container requests, in order of precedence. White space around a value is removed, and an empty value
- * requests nothing, as in the original ec2metaproxy: `IAM_ROLE=${ROLE:-}` in a Compose file means the default.
+ * The roles that a container requests, in order of precedence. White space around a value is removed, and an
+ * empty value requests nothing, as in the original ec2metaproxy: `IAM_ROLE=${ROLE:-}` in a Compose file means
+ * the default.
  */
 export function requestedRoles(container: Container): readonly Requested<RequestSource>[] {
   if (container.source === "static") return nonEmpty([["staticContainers", container.staticAlias]]);

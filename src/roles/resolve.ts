@@ -26,7 +26,10 @@ export function resolve(
     : resolveAliases(container, requested, [settings]);
 }
 
-/** An ARN must not bypass the rules of an alias with the same role: then only the aliases decide, not `allowRoleArns`. */
+/**
+ * An ARN must not bypass the rules of an alias with the same role: then only the aliases decide, not
+ * `allowRoleArns`.
+ */
 function resolveArn(
   container: Container,
   requested: Requested<RequestSource>,

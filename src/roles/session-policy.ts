@@ -16,8 +16,9 @@ type PolicyChoice =
   | { readonly ok: false; readonly refusal: Refusal };
 
 /**
- * The `policy` and `policyArns` of an alias are a ceiling. STS combines all session policies of a call as a union, so another
- * one would widen them. `defaultPolicy` is not a ceiling: it is for containers that set no policy.
+ * The `policy` and `policyArns` of an alias are a ceiling. STS combines all session policies of a call as a
+ * union, so another one would widen them. `defaultPolicy` is not a ceiling: it is for containers that set no
+ * policy.
  */
 export function inlinePolicy(
   container: Container,

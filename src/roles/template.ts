@@ -22,7 +22,9 @@ export type Template = {
 
 /** What STS accepts for a parameter (botocore's model of AssumeRole). */
 type Limits = { readonly min: number; readonly max: number; readonly refused: RegExp };
-/** Also for source identities. Since a colon is not allowed, none can start with the reserved prefix `aws:`. */
+/**
+ * Also for source identities. Since a colon is not allowed, none can start with the reserved prefix `aws:`.
+ */
 const sessionName: Limits = { min: 2, max: 64, refused: /[^\w+=,.@-]/gu };
 const tagValue: Limits = { min: 0, max: 256, refused: /[^\p{L}\p{Z}\p{N}_.:/=+\-@]/gu };
 
@@ -91,8 +93,9 @@ export function renderTagValue(template: Template, values: TemplateValues): stri
 }
 
 /**
- * Other characters become `-`. If the result is too long, the longest values are truncated first, then the template's own
- * text, and the id last: in `{name}-{id}`, a long name must not remove what distinguishes two containers.
+ * Other characters become `-`. If the result is too long, the longest values are truncated first, then the
+ * template's own text, and the id last: in `{name}-{id}`, a long name must not remove what distinguishes two
+ * containers.
  */
 function render(template: Template, values: TemplateValues, limits: Limits): string {
   const parts = template.parts.map((part) => {
