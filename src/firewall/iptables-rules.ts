@@ -103,10 +103,13 @@ function acceptChain(rules: Ruleset, family: Family): readonly string[] {
     const chain = rules.chains.find(({ name }) => name === toChain.chain)?.rules ?? [];
     // A chain that first drops translated connections accepts only direct ones.
     const direct = chain.some(
-      ({ translated, verdict }) => translated !== undefined && verdict.kind !== "accept",
+      ({ dnatFromPort, verdict }) => dnatFromPort !== undefined && verdict.kind !== "accept",
     );
     return chain
-      .filter((rule) => rule.verdict.kind === "accept" && rule.from !== undefined && rule.from !== "lo")
+      .filter(
+        (rule) =>
+          rule.verdict.kind === "accept" && rule.inInterface !== undefined && rule.inInterface !== "lo",
+      )
       .filter((rule) => rule.family === undefined || rule.family === family)
       .map((rule) => `${matches({ ...rule, tcpPort }, family, direct)} -j ACCEPT`);
   });
@@ -132,16 +135,17 @@ function ruleText(rule: Rule, family: Family, reject: "REJECT" | "DROP"): string
 function matches(rule: Rule, family: Family, direct: boolean): string {
   const parts: string[] = [];
   if (rule.source !== undefined) parts.push(`-s ${rule.source}/${family === "ipv4" ? 32 : 128}`);
-  if (rule.to !== undefined) parts.push(`-d ${rule.to}/${family === "ipv4" ? 32 : 128}`);
-  if (rule.from !== undefined) parts.push(`-i ${wildcard(rule.from)}`);
-  if (rule.out !== undefined) parts.push(`-o ${wildcard(rule.out)}`);
+  if (rule.destination !== undefined) parts.push(`-d ${rule.destination}/${family === "ipv4" ? 32 : 128}`);
+  if (rule.inInterface !== undefined) parts.push(`-i ${wildcard(rule.inInterface)}`);
+  if (rule.outInterface !== undefined) parts.push(`-o ${wildcard(rule.outInterface)}`);
   if (rule.tcpPort !== undefined || rule.masqueradedPort !== undefined) parts.push("-p tcp");
   const connection: string[] = [];
-  if (rule.translated !== undefined) connection.push("--ctstate DNAT");
+  if (rule.dnatFromPort !== undefined) connection.push("--ctstate DNAT");
   if (direct) connection.push("! --ctstate DNAT");
-  if (rule.sentTo !== undefined) connection.push(`--ctorigdst ${rule.sentTo}`);
-  if (typeof rule.translated === "number") connection.push(`--ctorigdstport ${rule.translated}`);
-  if (rule.sentTo !== undefined || rule.masqueradedPort !== undefined) connection.push("--ctdir ORIGINAL");
+  if (rule.originalDestination !== undefined) connection.push(`--ctorigdst ${rule.originalDestination}`);
+  if (typeof rule.dnatFromPort === "number") connection.push(`--ctorigdstport ${rule.dnatFromPort}`);
+  if (rule.originalDestination !== undefined || rule.masqueradedPort !== undefined)
+    connection.push("--ctdir ORIGINAL");
   if (connection.length > 0) parts.push(`-m conntrack ${connection.join(" ")}`);
   if (rule.tcpPort !== undefined) parts.push(`-m tcp --dport ${rule.tcpPort}`);
   if (rule.masqueradedPort !== undefined) parts.push(`-m tcp --sport ${rule.masqueradedPort}`);

@@ -66,25 +66,27 @@ function linesOf(chain: Chain): readonly string[] {
 /** Matches in the order and spelling of `nft list`, so that the two can be compared. */
 function line(rule: Rule): string {
   const parts: string[] = [];
-  if (rule.from !== undefined) parts.push(`iifname "${rule.from}"`);
-  if (rule.out !== undefined) parts.push(`oifname "${rule.out}"`);
+  if (rule.inInterface !== undefined) parts.push(`iifname "${rule.inInterface}"`);
+  if (rule.outInterface !== undefined) parts.push(`oifname "${rule.outInterface}"`);
   if (rule.source !== undefined) parts.push(`${keyword(rule.source)} saddr ${rule.source}`);
-  if (rule.to !== undefined) parts.push(`${keyword(rule.to)} daddr ${rule.to}`);
+  if (rule.destination !== undefined) parts.push(`${keyword(rule.destination)} daddr ${rule.destination}`);
   if (rule.masqueradedPort !== undefined)
     parts.push(`ct direction original ct status snat tcp sport ${rule.masqueradedPort}`);
-  if (rule.sentTo !== undefined) {
-    parts.push(`ct direction original ct original ${keyword(rule.sentTo)} daddr ${rule.sentTo}`);
+  if (rule.originalDestination !== undefined) {
+    parts.push(
+      `ct direction original ct original ${keyword(rule.originalDestination)} daddr ${rule.originalDestination}`,
+    );
   }
   if (rule.tcpPort !== undefined) parts.push(`tcp dport ${rule.tcpPort}`);
   // After `tcp dport`: nft rejects `proto-dst` without a protocol before it.
-  if (typeof rule.translated === "number") parts.push(`ct original proto-dst ${rule.translated}`);
-  if (rule.translated !== undefined) parts.push("ct status dnat");
+  if (typeof rule.dnatFromPort === "number") parts.push(`ct original proto-dst ${rule.dnatFromPort}`);
+  if (rule.dnatFromPort !== undefined) parts.push("ct status dnat");
   // No user has the uid (uid_t)-1. A packet without a socket matches neither this nor any other skuid.
   if (rule.uid !== undefined)
     parts.push(rule.uid === "any" ? "meta skuid != 4294967295" : `meta skuid ${rule.uid}`);
   if (rule.verdict.kind !== "goto") parts.push("counter");
   parts.push(verdictText(rule.verdict));
-  if (rule.why !== "") parts.push(`comment "${rule.why}"`);
+  if (rule.comment !== "") parts.push(`comment "${rule.comment}"`);
   return parts.join(" ");
 }
 

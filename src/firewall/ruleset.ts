@@ -30,15 +30,15 @@ export type Verdict =
 export type Rule = {
   readonly family?: Family;
   /** Incoming interface: a name, or a prefix followed by `*`. */
-  readonly from?: string;
+  readonly inInterface?: string;
   /** Outgoing interface, likewise. */
-  readonly out?: string;
+  readonly outInterface?: string;
   /** Source address of the packet. */
   readonly source?: string;
   /** Destination address of the packet. */
-  readonly to?: string;
+  readonly destination?: string;
   /** Original destination of the connection, before NAT. Matches only packets in the original direction. */
-  readonly sentTo?: string;
+  readonly originalDestination?: string;
   readonly tcpPort?: number;
   /**
    * Source port. Matches only packets in the original direction and, if the filter can tell, only after
@@ -46,12 +46,12 @@ export type Rule = {
    */
   readonly masqueradedPort?: number;
   /** Only connections with destination NAT; a number is their original destination port. */
-  readonly translated?: number | "from any port";
+  readonly dnatFromPort?: number | "any";
   /** Uid of the sending socket; `any` matches every packet that has a socket. */
   readonly uid?: number | "any";
   readonly verdict: Verdict;
   /** The comment on the rule; empty for a plain goto. */
-  readonly why: string;
+  readonly comment: string;
 };
 
 export type Chain = { readonly name: ChainName; readonly rules: readonly Rule[] };
@@ -78,13 +78,13 @@ export function ruleset(settings: Settings, hostUids: readonly number[] | undefi
   const redirect = metadata.flatMap(({ family, address }): Rule[] => {
     const verdict = redirection(settings, family);
     if (verdict === undefined) return [];
-    const match = { family, to: address, tcpPort: metadataPort, verdict, why: "to the proxy" };
-    return interfaces.map((from) => ({ from, ...match }));
+    const match = { family, destination: address, tcpPort: metadataPort, verdict, comment: "to the proxy" };
+    return interfaces.map((inInterface) => ({ inInterface, ...match }));
   });
 
   const ports = portChains(settings, refuse);
   const input = ports.map(
-    ({ name, port }): Rule => ({ tcpPort: port, verdict: { kind: "goto", chain: name }, why: "" }),
+    ({ name, port }): Rule => ({ tcpPort: port, verdict: { kind: "goto", chain: name }, comment: "" }),
   );
   const forward: Rule[] = [];
   for (const { family, address } of metadata) {
@@ -93,11 +93,11 @@ export function ruleset(settings: Settings, hostUids: readonly number[] | undefi
       const verdict: Verdict = { kind: "accept" };
       forward.push({
         family,
-        to: proxy,
-        sentTo: address,
+        destination: proxy,
+        originalDestination: address,
         tcpPort: proxyPort,
         verdict,
-        why: "redirected to the proxy",
+        comment: "redirected to the proxy",
       });
     }
   }
@@ -105,10 +105,11 @@ export function ruleset(settings: Settings, hostUids: readonly number[] | undefi
   for (const { family, address } of metadata) {
     // Match both the packet's destination and the connection's original one, to catch connections from before
     // the rules, untracked packets, and NAT of the metadata address by another tool.
-    for (const match of [{ to: address }, { sentTo: address }]) {
-      input.push({ family, ...match, verdict: toRefusal, why: "" });
-      if (settings.forwarded === "listed") forward.push({ family, ...match, verdict: toRefusal, why: "" });
-      else forward.push({ family, ...match, verdict: refuse, why: "only the host itself may reach it" });
+    for (const match of [{ destination: address }, { originalDestination: address }]) {
+      input.push({ family, ...match, verdict: toRefusal, comment: "" });
+      if (settings.forwarded === "listed")
+        forward.push({ family, ...match, verdict: toRefusal, comment: "" });
+      else forward.push({ family, ...match, verdict: refuse, comment: "only the host itself may reach it" });
     }
   }
 
@@ -117,7 +118,7 @@ export function ruleset(settings: Settings, hostUids: readonly number[] | undefi
     // address to a container. If the container answers one, its socket table shows a connection to the
     // service.
     for (const { family, address } of metadata)
-      forward.push({ family, source: address, verdict: { kind: "drop" }, why: "nobody is the service" });
+      forward.push({ family, source: address, verdict: { kind: "drop" }, comment: "nobody is the service" });
   }
 
   const chains: Chain[] = [
@@ -128,19 +129,23 @@ export function ruleset(settings: Settings, hostUids: readonly number[] | undefi
     ...ports.map(({ name, rules }): Chain => ({ name, rules })),
     {
       name: "refuse_containers",
-      rules: interfaces.map((from): Rule => ({ from, verdict: refuse, why: "not by way of the proxy" })),
+      rules: interfaces.map(
+        (inInterface): Rule => ({ inInterface, verdict: refuse, comment: "not by way of the proxy" }),
+      ),
     },
   ];
   if (hostUids !== undefined) {
     const toUsers: Verdict = { kind: "goto", chain: "host_users" };
     const output = metadata.map(
-      ({ family, address }): Rule => ({ family, to: address, verdict: toUsers, why: "" }),
+      ({ family, address }): Rule => ({ family, destination: address, verdict: toUsers, comment: "" }),
     );
     chains.push({ name: "guard_output", rules: output });
-    const allowed = hostUids.map((uid): Rule => ({ uid, verdict: { kind: "accept" }, why: "HOST_ACCESS" }));
+    const allowed = hostUids.map(
+      (uid): Rule => ({ uid, verdict: { kind: "accept" }, comment: "HOST_ACCESS" }),
+    );
     // Only packets with a socket: those that the kernel sends itself (a final ACK) carry no data and have no
     // owner.
-    const others: Rule = { uid: "any", verdict: refuse, why: "not in HOST_ACCESS" };
+    const others: Rule = { uid: "any", verdict: refuse, comment: "not in HOST_ACCESS" };
     chains.push({ name: "host_users", rules: [...allowed, others] });
   }
   const addresses = metadata.map(({ address }) => address);
@@ -157,7 +162,12 @@ function masqueradeChain({ credentialsPort, interfaces }: Settings): readonly Ch
   if (credentialsPort === undefined) return [];
   const verdict: Verdict = { kind: "drop" };
   const rules = interfaces.map(
-    (out): Rule => ({ out, masqueradedPort: credentialsPort, verdict, why: "not in the host's name" }),
+    (outInterface): Rule => ({
+      outInterface,
+      masqueradedPort: credentialsPort,
+      verdict,
+      comment: "not in the host's name",
+    }),
   );
   return [{ name: "guard_masquerade", rules }];
 }
@@ -172,7 +182,7 @@ function portChains(settings: Settings, refuse: Verdict): readonly PortChain[] {
   const accept: Verdict = { kind: "accept" };
   // Drop, even if containers get a reject: a port scan from outside learns nothing.
   const drop: Verdict = { kind: "drop" };
-  const host: Rule = { from: "lo", verdict: accept, why: "the host itself" };
+  const host: Rule = { inInterface: "lo", verdict: accept, comment: "the host itself" };
   const chains: PortChain[] = [];
   const add = (name: ChainName, port: number | undefined, rules: readonly Rule[]) => {
     if (port !== undefined && !chains.some((chain) => chain.port === port))
@@ -189,31 +199,33 @@ function portChains(settings: Settings, refuse: Verdict): readonly PortChain[] {
     // host.
     ...families.flatMap((family) =>
       interfaces.map(
-        (from): Rule => ({
+        (inInterface): Rule => ({
           family,
-          from,
-          sentTo: metadata[family],
+          inInterface,
+          originalDestination: metadata[family],
           tcpPort: proxyPort,
-          translated: metadataPort,
+          dnatFromPort: metadataPort,
           verdict: accept,
-          why: "a container asks",
+          comment: "a container asks",
         }),
       ),
     ),
     host,
     ...(refuse.kind === "drop"
       ? []
-      : interfaces.map((from): Rule => ({ from, verdict: refuse, why: "only by the metadata address" }))),
-    { verdict: drop, why: "nobody else reaches the proxy" },
+      : interfaces.map(
+          (inInterface): Rule => ({ inInterface, verdict: refuse, comment: "only by the metadata address" }),
+        )),
+    { verdict: drop, comment: "nobody else reaches the proxy" },
   ]);
   add("credentials_port", credentialsPort, [
     // Only direct connections: there the remote end in the container's socket table is this port itself.
-    { translated: "from any port", verdict: drop, why: "only direct connections" },
-    ...interfaces.map((from): Rule => ({ from, verdict: accept, why: "a container asks" })),
+    { dnatFromPort: "any", verdict: drop, comment: "only direct connections" },
+    ...interfaces.map((inInterface): Rule => ({ inInterface, verdict: accept, comment: "a container asks" })),
     host,
-    { verdict: drop, why: "nobody else reaches the proxy" },
+    { verdict: drop, comment: "nobody else reaches the proxy" },
   ]);
-  add("metrics_port", metricsPort, [host, { verdict: drop, why: "metrics are the host's" }]);
+  add("metrics_port", metricsPort, [host, { verdict: drop, comment: "metrics are the host's" }]);
   return chains;
 }
 
