@@ -10,7 +10,7 @@ export type TextProblem = {
 };
 
 /** One value as written, whether or not the schema accepts it. */
-export type WrittenValue = {
+type WrittenValue = {
   readonly path: readonly string[];
   readonly kind: "object" | "array" | "string" | "other";
   /** The value of a string; undefined for other kinds. */

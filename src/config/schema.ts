@@ -130,7 +130,7 @@ const staticContainer = z.strictObject({
 /** The value types of the sections whose keys operators choose. */
 export const recordValues = { aliasToARN: roleArn, aliases: alias, staticContainers: staticContainer };
 
-export const risks = [
+const risks = [
   "privileged",
   "docker-socket",
   "host-network",

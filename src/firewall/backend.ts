@@ -27,7 +27,7 @@ export type Backend = {
   remove(): Promise<boolean>;
 };
 
-export type Obstacle = {
+type Obstacle = {
   readonly reason: string;
   readonly error: Error;
   /**

@@ -1,7 +1,7 @@
 import { type Jump, madePrefix, type Table, type TableName, type Tables } from "./iptables-rules.ts";
 
 /** One table in force: our part of it, and what affects it. */
-export type LiveTable = Table & {
+type LiveTable = Table & {
   /** Our jumps that an earlier rule can keep packets from reaching. */
   readonly bypassed: readonly Jump[];
   /** The built-in chains. Idle: the policy is ACCEPT and every rule is ours. */

@@ -11,7 +11,7 @@ const tableName = "bridge ec2metaproxy";
  * The frame filter in nftables' bridge family. It drops frames that arrive on a container's port with a
  * metadata address or an address of the host as their source: IPv4, ARP, IPv6 and neighbour discovery. Also
  * used beside the iptables backend: ebtables knows no neighbour discovery and sees nothing behind a VLAN tag,
- * and nobody else flushes a table of our own.
+ * and no other tool flushes a table of our own.
  */
 export function nftBridge(run: Run, ports: PortMatch): FrameFilter {
   const table = nftTable(run, tableName);

@@ -4,20 +4,17 @@ import type { Settings } from "./settings.ts";
 export type Family = "ipv4" | "ipv6";
 
 /** The chains, by purpose. The first five are base chains on a netfilter hook; they go to the others. */
-export const chainNames = [
-  "redirect_metadata",
-  "guard_input",
-  "guard_forward",
-  "guard_masquerade",
-  "guard_output",
-  "proxy_port",
-  "credentials_port",
-  "metrics_port",
-  "refuse_containers",
-  "host_users",
-] as const;
-
-export type ChainName = (typeof chainNames)[number];
+export type ChainName =
+  | "redirect_metadata"
+  | "guard_input"
+  | "guard_forward"
+  | "guard_masquerade"
+  | "guard_output"
+  | "proxy_port"
+  | "credentials_port"
+  | "metrics_port"
+  | "refuse_containers"
+  | "host_users";
 
 export type Verdict =
   | { readonly kind: "accept" | "drop" | "reject" }

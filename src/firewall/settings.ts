@@ -62,7 +62,7 @@ export const settingKeys = [
 export type SettingKey = (typeof settingKeys)[number];
 
 /** Docker's default and user-defined bridges, Podman's (netavark, then CNI), and Docker Swarm's. */
-export const defaultInterfaces = ["docker0", "br-*", "podman*", "cni-podman*", "docker_gwbridge"] as const;
+const defaultInterfaces = ["docker0", "br-*", "podman*", "cni-podman*", "docker_gwbridge"] as const;
 
 export function defaultSettings(ports: Ports): Settings {
   return {

@@ -9,7 +9,7 @@ import { type ContainerPolicySource, requestedPolicies } from "./request.ts";
 export type PolicySource = ContainerPolicySource | "alias" | "defaultPolicy" | "none";
 
 /** The inline session policy of a grant. */
-export type InlinePolicy = { readonly source: PolicySource; readonly text: string | undefined };
+type InlinePolicy = { readonly source: PolicySource; readonly text: string | undefined };
 
 type PolicyChoice =
   | { readonly ok: true; readonly policy: InlinePolicy }
