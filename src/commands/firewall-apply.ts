@@ -1,6 +1,5 @@
 import { type ExitCode, exitCodes } from "../errors.ts";
 import { type Backend, type Choice, type Comparison, chooseBackend, inPlace } from "../firewall/backend.ts";
-
 import type { Run } from "../firewall/command.ts";
 import { forgetOldConnections } from "../firewall/conntrack.ts";
 import { chooseLayer2, type Layer2, openWithout } from "../firewall/layer2.ts";

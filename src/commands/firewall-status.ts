@@ -1,6 +1,5 @@
 import { type ExitCode, exitCodes } from "../errors.ts";
 import { type Backend, type Comparison, chooseBackend, inPlace } from "../firewall/backend.ts";
-
 import type { Run } from "../firewall/command.ts";
 import { chooseLayer2, type Layer2, openWithout } from "../firewall/layer2.ts";
 import { notes } from "../firewall/notes.ts";

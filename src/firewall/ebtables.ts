@@ -1,5 +1,4 @@
 import { isIPv4 } from "node:net";
-
 import { failure, isPassing, type Outcome, type Run, whyNot } from "./command.ts";
 import type { FrameFilter, HostSources } from "./layer2.ts";
 
