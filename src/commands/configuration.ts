@@ -2,7 +2,6 @@ import type { Overrides } from "../cli.ts";
 import {
   configurationError,
   defaultConfigPath,
-  isConfig,
   loadConfig,
   parseConfig,
   readConfig,
@@ -56,15 +55,15 @@ function isFileMissing(error: unknown): boolean {
 
 /** @throws OperatorError with all problems of file and flags: exit code 78 if the file has any, else 64 */
 function overridden(text: string | Problem, file: string, overrides: Overrides): Config {
-  const own = typeof text === "string" ? parseConfig(text, file, checks) : [text];
-  const problems = isConfig(own) ? [] : own;
+  const own = typeof text === "string" ? parseConfig(text, file, checks) : { ok: false, problems: [text] };
+  const problems = own.ok ? [] : own.problems;
   const flags = flagProblems(overrides);
   if (problems.length > 0) throw configurationError(file, [...problems, ...flags]);
   if (flags.length > 0) throw wrongFlags(flags);
   const raw = JSON.parse(String(text).replace(/^\uFEFF/, "")) as Record<string, unknown>; // it was just validated as an object
-  const config = parseConfig(JSON.stringify(merge(raw, overrides)), `the flags with ${file}`, checks);
-  if (!isConfig(config)) throw wrongFlags(config);
-  return config;
+  const merged = parseConfig(JSON.stringify(merge(raw, overrides)), `the flags with ${file}`, checks);
+  if (!merged.ok) throw wrongFlags(merged.problems);
+  return merged.config;
 }
 
 function wrongFlags(problems: readonly Problem[]): OperatorError {
@@ -74,8 +73,8 @@ function wrongFlags(problems: readonly Problem[]): OperatorError {
 /** The problems that the flags have on their own, whatever the file contains. */
 function flagProblems(overrides: Overrides): readonly Problem[] {
   const alone = readConfig(JSON.stringify(merge({}, overrides)), checks);
-  if (isConfig(alone)) return [];
-  return alone.map(({ path, message, hint }) => ({
+  if (alone.ok) return [];
+  return alone.problems.map(({ path, message, hint }) => ({
     where: flagOf.get(path?.[0] ?? "") ?? "the flags",
     message,
     hint,

@@ -1,6 +1,6 @@
 import type { Container } from "../containers/container.ts";
 import type { Denial, Grant } from "../roles/grant.ts";
-import { composeProject, composeService, policiesAsked, rolesAsked } from "../roles/request.ts";
+import { composeProject, composeService, requestedPolicies, requestedRoles } from "../roles/request.ts";
 
 /**
  * What `explain --json` prints; docs/refusals.md describes it. Keys are added, never renamed; absent values
@@ -71,7 +71,7 @@ export function explanationOf(container: Container, decision: Grant | Denial, co
       })),
       risks,
     },
-    asks: { roles: rolesAsked(container), policies: policiesAsked(container) },
+    asks: { roles: requestedRoles(container), policies: requestedPolicies(container) },
     granted: decision.kind === "grant",
     source: decision.source ?? null,
     grant: decision.kind === "grant" ? grantOf(decision) : null,

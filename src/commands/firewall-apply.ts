@@ -1,5 +1,4 @@
-import { type Backend, type Comparison, inPlace } from "../firewall/backend.ts";
-import { type Choice, chooseBackend } from "../firewall/choose.ts";
+import { type Backend, type Choice, type Comparison, chooseBackend, inPlace } from "../firewall/backend.ts";
 import { forgetOldConnections } from "../firewall/conntrack.ts";
 import { chooseLayer2, type Layer2, openWithout } from "../firewall/layer2.ts";
 import { applyGuard, type GuardChange, guardPresent } from "../firewall/route-guard.ts";

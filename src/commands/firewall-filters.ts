@@ -1,11 +1,11 @@
 import type { Backend } from "../firewall/backend.ts";
 import type { Run } from "../firewall/command.ts";
 import { ebtables } from "../firewall/ebtables.ts";
-import type { FrameFilter } from "../firewall/frame-filter.ts";
+import { kernelHasIpv6 } from "../firewall/host-addresses.ts";
 import { iptables } from "../firewall/iptables.ts";
+import type { FrameFilter } from "../firewall/layer2.ts";
 import { nftBridge } from "../firewall/nft-bridge.ts";
 import { nftables } from "../firewall/nftables.ts";
-import { kernelHasIpv6 } from "../firewall/others.ts";
 
 /** The filters for packets, in the order of preference. */
 export function backendsHere(run: Run): readonly Backend[] {

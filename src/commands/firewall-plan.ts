@@ -2,11 +2,12 @@ import { didYouMean } from "../config/suggest.ts";
 import { exitCodes, OperatorError, type Problem } from "../errors.ts";
 import type { Backend } from "../firewall/backend.ts";
 import type { Run } from "../firewall/command.ts";
-import type { FrameFilter } from "../firewall/frame-filter.ts";
 import { uidsOf } from "../firewall/host-users.ts";
+import type { FrameFilter } from "../firewall/layer2.ts";
+import { parseSettings } from "../firewall/parse-settings.ts";
 import { readSettingsFiles } from "../firewall/read-settings.ts";
 import { type Ruleset, ruleset } from "../firewall/ruleset.ts";
-import { type Ports, parseSettings, type Settings } from "../firewall/settings.ts";
+import type { Ports, Settings } from "../firewall/settings.ts";
 import { backendsHere, frameFilters } from "./firewall-filters.ts";
 
 /** What every action works with: valid settings, the rules they mean on this host, and the host's filters. */
@@ -31,16 +32,17 @@ export async function planFirewall(
   run: Run,
 ): Promise<FirewallPlan | { readonly ok: false; readonly problems: readonly Problem[] }> {
   const { files, problems } = await readSettingsFiles(settingsDirectory);
-  const settings = parseSettings(files, ports, didYouMean);
-  if (!("backend" in settings)) return { ok: false, problems: [...problems, ...settings] };
+  const parsed = parseSettings(files, ports, didYouMean);
+  if (!parsed.ok) return { ok: false, problems: [...problems, ...parsed.problems] };
   if (problems.length > 0) return { ok: false, problems };
-  const uids = await uidsOf(run, settings.hostAccess);
-  if (uids !== undefined && "problems" in uids) return { ok: false, ...uids };
+  const { settings } = parsed;
+  const users = await uidsOf(run, settings.hostAccess);
+  if (!users.ok) return users;
   return {
     ok: true,
     wanted: backend ?? settings.backend,
     settings,
-    rules: ruleset(settings, uids),
+    rules: ruleset(settings, users.uids),
     backends: backendsHere(run),
     frames: frameFilters(run),
     run,

@@ -1,7 +1,7 @@
-import { type Backend, type Comparison, inPlace } from "../firewall/backend.ts";
-import { chooseBackend } from "../firewall/choose.ts";
+import { type Backend, type Comparison, chooseBackend, inPlace } from "../firewall/backend.ts";
 import { chooseLayer2, type Layer2, openWithout } from "../firewall/layer2.ts";
-import { notes, sharedPorts } from "../firewall/others.ts";
+import { notes } from "../firewall/notes.ts";
+import { sharedPorts } from "../firewall/ports.ts";
 import { missingFromGuard } from "../firewall/route-guard.ts";
 import type { Settings } from "../firewall/settings.ts";
 import type { FirewallPlan } from "./firewall-plan.ts";

@@ -74,8 +74,8 @@ What it gets
   source identity  web-1
   external id      set
   IMDSv1           allowed
-  note             net-admin: it may set up its network (NET_ADMIN)
-  note             env IAM_ROLE asks for "db"; label ec2metaproxy.RoleAlias goes before it`,
+  note             net-admin: it can configure its network (NET_ADMIN)
+  note             env IAM_ROLE requests "db"; label ec2metaproxy.RoleAlias takes precedence`,
   );
 });
 
@@ -144,7 +144,7 @@ t.test("--json has a stable shape, for a grant and for a refusal", async (t) => 
     granted: false,
     source: null,
     grant: null,
-    refusal: { code: "no-role-requested", reason: /asks for no role/, hint: /RoleAlias/ },
+    refusal: { code: "no-role-requested", reason: /requests no role/, hint: /RoleAlias/ },
   });
 });
 

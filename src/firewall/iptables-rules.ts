@@ -1,25 +1,25 @@
 import type { Chain, ChainName, Family, Rule, Ruleset, Verdict } from "./ruleset.ts";
 
-/** A jump from one of the kernel's chains into ours; `position` counts from 1. */
+/** A jump from a built-in chain to one of ours; `position` counts from 1. */
 export type Jump = { readonly hook: string; readonly chain: string; readonly position: number };
 
-/** Our part of one table: chain -> its rules, in the words of iptables-save without `-A CHAIN`. */
+/** Our part of one table: chain -> its rules as iptables-save prints them, without `-A CHAIN`. */
 export type Table = {
   readonly chains: ReadonlyMap<string, readonly string[]>;
   readonly jumps: readonly Jump[];
 };
 
-/** In the order in which they are committed: what closes comes before what opens. */
+/** In the order of commits: the chains that block come before the redirect. */
 const tableNames = ["mangle", "filter", "security", "nat"] as const;
 export type TableName = (typeof tableNames)[number];
 export type Tables = ReadonlyMap<TableName, Table>;
 
 const prefix = "EC2METAPROXY-";
 
-/** An empty chain of such a name remembers what was made for us: iptables-made.ts. */
+/** The prefix of marker chains; see iptables-base-chains.ts. */
 export const madePrefix = `${prefix}MADE-`;
 
-/** At most 28 characters with the prefix. */
+/** A chain name has at most 28 characters, including the prefix. */
 const chainNameOf: Readonly<Record<ChainName, string>> = {
   redirect_metadata: `${prefix}REDIRECT`,
   guard_input: `${prefix}INPUT`,
@@ -41,10 +41,11 @@ const hookOf: Readonly<Partial<Record<ChainName, string>>> = {
 };
 
 /**
- * The rules of one family, by table. The guards go to mangle, which comes before filter and where nobody else accepts:
- * in filter, Docker's own accept stands before ours after each of its restarts. REJECT exists in filter only; so with it
- * they go there, and once more, as drops, to security, which comes after filter and cannot be skipped by an accept.
- * A third chain in filter accepts the proxy port from containers, for hosts whose INPUT drops what it does not know.
+ * The rules of one family, by table. The guard chains go to mangle, which runs before filter and where no
+ * other tool accepts packets: in filter, Docker puts its own accept before our jump at each restart. REJECT
+ * exists only in filter. With REJECT the guard chains go there, and again as drops to security, which runs
+ * after filter and which an accept cannot skip. One more chain in filter accepts the services' ports from
+ * containers, for hosts whose INPUT chain drops by default.
  */
 export function tablesOf(rules: Ruleset, family: Family): Tables {
   const rejects = rules.chains.some((chain) => chain.rules.some(({ verdict }) => verdict.kind === "reject"));
@@ -65,8 +66,9 @@ export function tablesOf(rules: Ruleset, family: Family): Tables {
 }
 
 /**
- * iptables has no chain behind the translation of sources, so what nftables refuses there is refused before it, by the port that the
- * source has then. What is left: a translation that finds the port taken, and happens upon this one.
+ * iptables has no chain after source NAT. What nftables drops there is dropped before it, by the source port
+ * that the packet has then. Remaining gap: source NAT that finds its port taken and happens to choose the
+ * credentials port instead.
  */
 function withoutMasquerade(chains: readonly Chain[]): readonly Chain[] {
   const early = chains.find(({ name }) => name === "guard_masquerade")?.rules ?? [];
@@ -93,18 +95,21 @@ function tableOf(chains: readonly Chain[], family: Family, reject: "REJECT" | "D
 
 const admission = `${prefix}ACCEPT`;
 
-/** What our own port chains accept from containers, and nothing wider: here an accept is the last word of this table. */
+/** Exactly what our port chains accept from containers: ACCEPT here is final for the table. */
 function acceptChain(rules: Ruleset, family: Family): readonly string[] {
   const input = rules.chains.find(({ name }) => name === "guard_input")?.rules ?? [];
   return input.flatMap(({ tcpPort, verdict: toChain }) => {
     if (tcpPort === undefined || toChain.kind !== "goto") return [];
     const chain = rules.chains.find(({ name }) => name === toChain.chain)?.rules ?? [];
-    // A chain that refuses translated connections first accepts the others.
+    // A chain that first drops translated connections accepts only direct ones.
     const direct = chain.some(
-      ({ translated, verdict }) => translated !== undefined && verdict.kind !== "accept",
+      ({ dnatFromPort, verdict }) => dnatFromPort !== undefined && verdict.kind !== "accept",
     );
     return chain
-      .filter((rule) => rule.verdict.kind === "accept" && rule.from !== undefined && rule.from !== "lo")
+      .filter(
+        (rule) =>
+          rule.verdict.kind === "accept" && rule.inInterface !== undefined && rule.inInterface !== "lo",
+      )
       .filter((rule) => rule.family === undefined || rule.family === family)
       .map((rule) => `${matches({ ...rule, tcpPort }, family, direct)} -j ACCEPT`);
   });
@@ -124,22 +129,23 @@ function ruleText(rule: Rule, family: Family, reject: "REJECT" | "DROP"): string
 }
 
 /**
- * In the order and spelling in which iptables-save prints it.
- * @param direct only connections that were not translated
+ * In the order and spelling of iptables-save.
+ * @param direct match only connections whose destination was not translated
  */
 function matches(rule: Rule, family: Family, direct: boolean): string {
   const parts: string[] = [];
   if (rule.source !== undefined) parts.push(`-s ${rule.source}/${family === "ipv4" ? 32 : 128}`);
-  if (rule.to !== undefined) parts.push(`-d ${rule.to}/${family === "ipv4" ? 32 : 128}`);
-  if (rule.from !== undefined) parts.push(`-i ${wildcard(rule.from)}`);
-  if (rule.out !== undefined) parts.push(`-o ${wildcard(rule.out)}`);
+  if (rule.destination !== undefined) parts.push(`-d ${rule.destination}/${family === "ipv4" ? 32 : 128}`);
+  if (rule.inInterface !== undefined) parts.push(`-i ${wildcard(rule.inInterface)}`);
+  if (rule.outInterface !== undefined) parts.push(`-o ${wildcard(rule.outInterface)}`);
   if (rule.tcpPort !== undefined || rule.masqueradedPort !== undefined) parts.push("-p tcp");
   const connection: string[] = [];
-  if (rule.translated !== undefined) connection.push("--ctstate DNAT");
+  if (rule.dnatFromPort !== undefined) connection.push("--ctstate DNAT");
   if (direct) connection.push("! --ctstate DNAT");
-  if (rule.sentTo !== undefined) connection.push(`--ctorigdst ${rule.sentTo}`);
-  if (typeof rule.translated === "number") connection.push(`--ctorigdstport ${rule.translated}`);
-  if (rule.sentTo !== undefined || rule.masqueradedPort !== undefined) connection.push("--ctdir ORIGINAL");
+  if (rule.originalDestination !== undefined) connection.push(`--ctorigdst ${rule.originalDestination}`);
+  if (typeof rule.dnatFromPort === "number") connection.push(`--ctorigdstport ${rule.dnatFromPort}`);
+  if (rule.originalDestination !== undefined || rule.masqueradedPort !== undefined)
+    connection.push("--ctdir ORIGINAL");
   if (connection.length > 0) parts.push(`-m conntrack ${connection.join(" ")}`);
   if (rule.tcpPort !== undefined) parts.push(`-m tcp --dport ${rule.tcpPort}`);
   if (rule.masqueradedPort !== undefined) parts.push(`-m tcp --sport ${rule.masqueradedPort}`);
@@ -156,7 +162,7 @@ function wildcard(pattern: string): string {
 function target(verdict: Verdict, family: Family, reject: "REJECT" | "DROP"): string {
   switch (verdict.kind) {
     case "accept":
-      // Not ACCEPT: it would also skip what others have behind us in this table.
+      // Not ACCEPT: it would also skip the rules of others after ours in this table.
       return "-j RETURN";
     case "drop":
       return "-j DROP";
@@ -173,11 +179,12 @@ function target(verdict: Verdict, family: Family, reject: "REJECT" | "DROP"): st
 }
 
 /**
- * What iptables-restore --noflush must be given to come from one state of our chains to another; each table is one
- * transaction. From an empty map: the rules themselves.
+ * Input for `iptables-restore --noflush` that changes our chains from one state to another. Each table is one
+ * transaction. From an empty map, it is the rules themselves.
  */
 export function transition(from: Tables, to: Tables): string {
-  // What only goes away goes last, so that a table that takes over the guards from another has them before.
+  // Tables that are only emptied come last: the guard chains exist in their new table before they leave the
+  // old one.
   const going = tableNames.filter((name) => ours(from.get(name)) && !to.has(name));
   return [...tableNames.filter((name) => to.has(name)), ...going]
     .map((name) => {
@@ -185,7 +192,7 @@ export function transition(from: Tables, to: Tables): string {
       const will = to.get(name) ?? { chains: new Map<string, readonly string[]>(), jumps: [] };
       const gone = [...was.chains.keys()].filter((chain) => !will.chains.has(chain));
       const lines = [
-        // Declaring a chain makes it, or empties it.
+        // Declaring a chain creates it, or empties an existing one.
         ...[...will.chains.keys()].map((chain) => `:${chain} - [0:0]`),
         ...[...will.chains].flatMap(([chain, rules]) => rules.map((rule) => `-A ${chain} ${rule}`)),
         ...was.jumps.map(({ hook, chain }) => `-D ${hook} -j ${chain}`),

@@ -1,16 +1,16 @@
-import { type Jump, madePrefix, type Table, type TableName, type Tables } from "./iptables-tables.ts";
+import { type Jump, madePrefix, type Table, type TableName, type Tables } from "./iptables-rules.ts";
 
-/** One table as it is: our part of it, and what stands before us. */
-export type LiveTable = Table & {
-  /** Jumps of ours that a rule before them can keep packets from. */
+/** One table in force: our part of it, and what affects it. */
+type LiveTable = Table & {
+  /** Our jumps that an earlier rule can keep packets from reaching. */
   readonly bypassed: readonly Jump[];
-  /** The kernel's chains; idle: they accept, and have no rule that is not ours. */
+  /** The built-in chains. Idle: the policy is ACCEPT and every rule is ours. */
   readonly builtins: ReadonlyMap<string, "idle" | "used">;
 };
 
 export type LiveTables = ReadonlyMap<TableName, LiveTable>;
 
-/** Reads what iptables-save prints. Tables in which we have no business are left out. */
+/** Parses the output of iptables-save. Tables that we never use are left out. */
 export function parseSave(text: string): LiveTables {
   const tables = new Map<TableName, LiveTable>();
   for (const part of text.split(/^\*/m).slice(1)) {
@@ -57,16 +57,16 @@ function isOurs(chain: string): boolean {
   return chain.startsWith("EC2METAPROXY-");
 }
 
-/** Whether a rule before our jump can decide over a packet that is ours to decide over. */
+/** Whether a rule before our jump can decide about a packet that our rules should see. */
 function decides(rule: string, jumpTarget: string): boolean {
   const deciding = jumpTarget.endsWith("-ACCEPT")
     ? /-j (DROP|REJECT)\b/
     : /-j (ACCEPT|RETURN|DNAT|REDIRECT)\b/;
-  // A rule for broken packets stands first on many hosts and keeps nobody's request away.
+  // Many hosts drop INVALID packets first. That keeps no request from our rules.
   return deciding.test(rule) && !/--ctstate INVALID\b/.test(rule);
 }
 
-/** Differences between what is and what should be, each in the words of iptables. */
+/** The differences between the rules in force and the wanted ones, in iptables syntax. */
 export function differences(live: LiveTables, wanted: Tables, command: string) {
   const missing: string[] = [];
   const unexpected: string[] = [];
@@ -105,7 +105,7 @@ export function differences(live: LiveTables, wanted: Tables, command: string) {
   return { missing, unexpected };
 }
 
-/** Versions print a rule's matches in different orders. */
+/** Versions of iptables print the matches of a rule in different orders. */
 function normal(rule: string): string {
   return rule.split(" ").sort().join(" ");
 }

@@ -11,7 +11,7 @@ const backends = [nftables(noCommands), iptables(noCommands, () => Promise.resol
 
 for (const { name, text, uids, ports } of configurations) {
   for (const backend of backends) {
-    t.test(`the ${backend.name} rules of ${name} are as they were`, (t) => {
+    t.test(`the ${backend.name} rules of ${name} match the golden file`, (t) => {
       const file = join(goldenDirectory, `${name}.${backend.name}`);
       const rendered = backend.render(rulesOf(text, uids, ports));
       if (process.env.UPDATE_GOLDEN === "1") writeFileSync(file, rendered);
@@ -21,7 +21,7 @@ for (const { name, text, uids, ports } of configurations) {
   }
 }
 
-t.test("no golden file is left over", (t) => {
+t.test("every golden file belongs to a configuration", (t) => {
   const expected = configurations.flatMap(({ name }) => [`${name}.iptables`, `${name}.nftables`]).sort();
   t.strictSame(readdirSync(goldenDirectory).sort(), expected);
   t.end();

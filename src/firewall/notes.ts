@@ -4,15 +4,9 @@ import type { Backend } from "./backend.ts";
 import type { Run } from "./command.ts";
 import type { Settings } from "./settings.ts";
 
-/** Whether the kernel has IPv6; the file is there even where all addresses are switched off by sysctl. */
-export function kernelHasIpv6(): Promise<boolean> {
-  return access("/proc/net/if_inet6").then(
-    () => true,
-    () => false,
-  );
-}
-
-/** What else on this host keeps containers from being served, each with the line that mends it. */
+/**
+ * Other things on this host that keep containers from reaching the proxy, each with the line that fixes it.
+ */
 export async function notes(
   run: Run,
   settings: Settings,
@@ -20,19 +14,6 @@ export async function notes(
 ): Promise<readonly string[]> {
   const bridges = await bridgesOfHost();
   return [...unlisted(bridges, settings), ...(await inputPolicy(run, settings, backend, bridges))];
-}
-
-/** Services on one port: the rules can be those of one only. */
-export function sharedPorts(settings: Settings): readonly string[] {
-  const { proxyPort, credentialsPort, metricsPort } = settings;
-  const shared = [
-    { key: "containerCredentials.listen", port: credentialsPort, others: [proxyPort] },
-    { key: "metricsListen", port: metricsPort, others: [proxyPort, credentialsPort] },
-  ].filter(({ port, others }) => port !== undefined && others.includes(port));
-  return shared.map(
-    ({ key, port }) =>
-      `${key} has port ${port}, which is another service's: it is not reached there. Give it a port of its own`,
-  );
 }
 
 async function bridgesOfHost(): Promise<readonly string[]> {
@@ -47,7 +28,7 @@ async function bridgesOfHost(): Promise<readonly string[]> {
   return (await Promise.all(checks)).flat();
 }
 
-export function matches(pattern: string, name: string): boolean {
+function matches(pattern: string, name: string): boolean {
   return pattern.endsWith("*") ? name.startsWith(pattern.slice(0, -1)) : name === pattern;
 }
 
@@ -57,13 +38,13 @@ function unlisted(bridges: readonly string[], settings: Settings): readonly stri
     .map((name) => {
       const now =
         settings.forwarded === "drop"
-          ? "what is behind it cannot reach the metadata service"
-          : "WHAT IS BEHIND IT REACHES THE INSTANCE'S OWN ROLE";
-      return `bridge ${name} is not in INTERFACES: ${now}. If containers are on it: INTERFACES="${settings.interfaces.join(" ")} ${name}"`;
+          ? "containers on it cannot reach the metadata service"
+          : "CONTAINERS ON IT REACH THE INSTANCE'S OWN ROLE";
+      return `bridge ${name} is not in INTERFACES: ${now}. If it carries containers: INTERFACES="${settings.interfaces.join(" ")} ${name}"`;
     });
 }
 
-/** A drop of another table cannot be overruled from ours, so the operator must let the services' ports in there. */
+/** Our table cannot override a drop in another one, so the operator must open the services' ports there. */
 async function inputPolicy(
   run: Run,
   settings: Settings,
@@ -71,15 +52,15 @@ async function inputPolicy(
   bridges: readonly string[],
 ): Promise<readonly string[]> {
   const ports = [settings.proxyPort, settings.credentialsPort].filter((port) => port !== undefined);
-  const still = "(everybody but containers stays shut out by the rules here)";
+  const still = "(the rules of ec2metaproxy still accept only containers)";
   if (await firewalldRuns(run)) return firewalldNotes(run, settings, ports, bridges);
-  // Our chain in filter accepts before ufw and its like drop.
+  // Our chain in the filter table accepts before ufw and similar tools drop.
   if (backend === "iptables") return [];
   const ufw = await run("ufw", ["status"]);
   if (ufw.kind === "ran" && /^Status: active/m.test(ufw.stdout)) {
     return ports
       .filter((port) => !new RegExp(`^${port}(/tcp)?\\s+.*ALLOW`, "m").test(ufw.stdout))
-      .map((port) => `ufw drops the containers' requests: run  ufw allow ${port}/tcp  ${still}`);
+      .map((port) => `ufw drops requests from containers: run  ufw allow ${port}/tcp  ${still}`);
   }
   const saved = await run("iptables-save", ["-t", "filter"]);
   const shut =
@@ -89,7 +70,7 @@ async function inputPolicy(
   if (shut.length > 0) {
     return shut.map(
       (port) =>
-        `the chain INPUT of iptables drops: run  iptables -I INPUT -p tcp --dport ${port} -j ACCEPT  ${still}`,
+        `the iptables chain INPUT drops by default: run  iptables -I INPUT -p tcp --dport ${port} -j ACCEPT  ${still}`,
     );
   }
   const listing = await run("nft", ["-s", "list", "ruleset"]);
@@ -100,13 +81,13 @@ function nftablesPolicy(listing: Awaited<ReturnType<Run>>, port: number): readon
   if (listing.kind === "missing" || listing.exitCode !== 0) return [];
   for (const table of listing.stdout.split(/^(?=table )/m)) {
     const [, family, name] = /^table (\S+) (\S+) \{/.exec(table) ?? [];
-    // iptables-nft's own tables were looked at above.
+    // The tables of iptables-nft were checked above.
     if (family === undefined || name === "ec2metaproxy" || /^ip6? filter$/.test(`${family} ${name}`))
       continue;
     const [, chain] = /chain (\S+) \{\s*type filter hook input [^\n]*policy drop;/.exec(table) ?? [];
     if (chain === undefined || new RegExp(`dport.*\\b${port}\\b.*accept`).test(table)) continue;
     return [
-      `the nftables chain ${family} ${name} ${chain} drops: run  nft insert rule ${family} ${name} ${chain} tcp dport ${port} accept`,
+      `the nftables chain ${family} ${name} ${chain} drops by default: run  nft insert rule ${family} ${name} ${chain} tcp dport ${port} accept`,
     ];
   }
   return [];
@@ -118,8 +99,9 @@ async function firewalldRuns(run: Run): Promise<boolean> {
 }
 
 /**
- * firewalld accepts what was redirected (`ct status dnat`), in all but old versions. Where it does not: Docker and netavark put
- * their bridges into zones that accept all; a bridge in another zone needs the port opened there.
+ * firewalld accepts redirected connections (`ct status dnat`), except in old versions. Without that, Docker
+ * and netavark put their bridges into zones that accept everything; a bridge in another zone needs the port
+ * opened there.
  */
 async function firewalldNotes(
   run: Run,
@@ -136,7 +118,7 @@ async function firewalldNotes(
   const takesRedirected =
     (chain.kind === "ran" && /ct status dnat accept/.test(chain.stdout)) ||
     (input.kind === "ran" && /^-A INPUT .*--ctstate \S*DNAT\b.* -j ACCEPT$/m.test(input.stdout));
-  // What is asked at the credentials port is not redirected.
+  // Connections to the credentials port are not redirected.
   const ports = services.filter((port) => !(takesRedirected && port === settings.proxyPort));
   if (ports.length === 0) return [];
   const shut = new Map<string, { readonly bridges: readonly string[]; readonly closed: readonly number[] }>();

@@ -1,11 +1,11 @@
-import type { LiveTables } from "./iptables-live.ts";
-import { madePrefix, type Table, type TableName, type Tables } from "./iptables-tables.ts";
+import { madePrefix, type Table, type TableName, type Tables } from "./iptables-rules.ts";
+import type { LiveTables } from "./iptables-save.ts";
 import type { Family } from "./ruleset.ts";
 
 /**
- * iptables-nft makes a table of nftables, and a chain for each hook, when a rule first needs them, and leaves them behind
- * empty. What was not there before us goes with us; until then, the name of an empty chain remembers which it was.
- * (With iptables-legacy nothing can be done: there a table is a part of the kernel.)
+ * iptables-nft creates an nftables table, and a base chain for each hook, when a rule first needs them, and
+ * never removes them. We remove those that did not exist before us. The name of an empty marker chain records
+ * which ones they are. (With iptables-legacy there is nothing to remove: its tables are part of the kernel.)
  */
 const hooksOf: Readonly<Record<TableName, readonly string[]>> = {
   mangle: ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"],
@@ -22,13 +22,15 @@ const lettersOf: Readonly<Record<string, string>> = {
   POSTROUTING: "Q",
 };
 
-/** The table itself; one that was there before, even empty, stays. */
+/** Stands for the table itself. A table that existed before, even an empty one, stays. */
 const tableLetter = "T";
 
-/** Table -> the chains that nftables has in it; iptables-save prints the kernel's five even where there are none. */
+/**
+ * Table -> its chains in nftables. iptables-save prints the built-in chains even if they do not exist there.
+ */
 export type PresentChains = ReadonlyMap<string, ReadonlySet<string>>;
 
-/** Reads what `nft list chains ip` (or ip6) prints. */
+/** Parses the output of `nft list chains ip` (or ip6). */
 export function parseChains(listing: string): PresentChains {
   const tables = new Map<string, Set<string>>();
   for (const part of listing.split(/^table \S+ /m).slice(1)) {
@@ -38,12 +40,15 @@ export function parseChains(listing: string): PresentChains {
   return tables;
 }
 
-/** Whether any of the wanted tables has nothing of ours yet, so that what it has must be remembered. */
+/**
+ * Whether any of the wanted tables has no rules of ours yet, so that its existing base chains must be
+ * recorded.
+ */
 export function anyNew(wanted: Tables, live: LiveTables): boolean {
   return [...wanted.keys()].some((name) => !hasRules(live.get(name)));
 }
 
-/** The wanted tables with the markers of what is not there yet; a marker from before stays. */
+/** Adds to the wanted tables the markers of what does not exist yet. An existing marker stays. */
 export function marked(wanted: Tables, live: LiveTables, present: PresentChains | undefined): Tables {
   const withMarker = ([name, table]: readonly [TableName, Table]): readonly [TableName, Table] => {
     const there = live.get(name);
@@ -68,14 +73,17 @@ function markerIn(table: Table | undefined): string | undefined {
   return [...(table?.chains.keys() ?? [])].find((chain) => chain.startsWith(madePrefix));
 }
 
-/** Whether a change gives up a table that has a marker. */
+/** Whether a change drops a table that has a marker. */
 export function leavesAny(from: LiveTables, to: Tables): boolean {
   return [...from].some(
     ([name, table]) => markerIn(table) !== undefined && markerIn(to.get(name)) === undefined,
   );
 }
 
-/** What `nft -f` must be given to clear away the empty chains and tables that a change left; empty where it left none. */
+/**
+ * Input for `nft -f` that deletes the empty chains and tables that a change left behind; an empty string if
+ * there are none.
+ */
 export function leftBehind(
   from: LiveTables,
   to: Tables,
