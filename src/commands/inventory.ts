@@ -5,7 +5,7 @@ import type { Container } from "../containers/container.ts";
 import { Directory, staticContainer } from "../containers/directory.ts";
 import type { Clocks } from "../credentials/clock.ts";
 import { connectEngine } from "../engine/client.ts";
-import { type EngineState, watchEngine } from "../engine/connection.ts";
+import { type EngineState, followEngine } from "../engine/connection.ts";
 import { parseDockerHost } from "../engine/endpoint.ts";
 import type { Log } from "../log.ts";
 
@@ -53,7 +53,7 @@ export async function takeInventory(
 ): Promise<{ readonly directory: Directory; readonly engines: readonly EngineState[] }> {
   const directory = new Directory({ statics: staticsOf(config) });
   const watches = engineHosts(config, environment).map((host) =>
-    watchEngine({
+    followEngine({
       host,
       ...(config.dockerTls && { tls: config.dockerTls }),
       directory,

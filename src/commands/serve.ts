@@ -10,7 +10,7 @@ import { Directory } from "../containers/directory.ts";
 import { Provenance } from "../containers/provenance.ts";
 import { CredentialCache } from "../credentials/cache.ts";
 import { openSts } from "../credentials/sts.ts";
-import { watchEngine } from "../engine/connection.ts";
+import { followEngine } from "../engine/connection.ts";
 import { type ExitCode, exitCodes, explain, OperatorError, problemLine } from "../errors.ts";
 import { errorAnswers } from "../imds/answers.ts";
 import { Callers } from "../imds/callers.ts";
@@ -111,7 +111,7 @@ export async function serve(options: ServeOptions, environment: Environment, hos
 
   const prefetching = new Prefetching({ callers, credentials, enabled: () => config.prefetch });
   const engines = engineHosts(config, environment).map((engineHost) =>
-    watchEngine({
+    followEngine({
       host: engineHost,
       ...(config.dockerTls && { tls: config.dockerTls }),
       directory,

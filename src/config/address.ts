@@ -1,14 +1,15 @@
 import { isIPv4, isIPv6, SocketAddress } from "node:net";
 
 /**
- * The one text form in which an address is used as a key: dotted IPv4, or IPv6 as inet_ntop(3) writes it. That is RFC 5952,
- * except that `::1.2.3.4` keeps its dotted end.
- * A zone is dropped. An IPv4-mapped IPv6 address becomes the IPv4 address, because a dual-stack listener reports
- * `::ffff:172.17.0.2` for the container that the engine knows as `172.17.0.2`. Undefined if the text is not an address.
+ * The one text form in which an address is used as a key: dotted IPv4, or IPv6 as inet_ntop(3) writes it.
+ * That is RFC 5952, except that `::1.2.3.4` keeps its dotted end. A zone is dropped. An IPv4-mapped IPv6
+ * address becomes the IPv4 address, because a dual-stack listener reports `::ffff:172.17.0.2` for the
+ * container that the engine knows as `172.17.0.2`. Undefined if the text is not an address.
  *
- * ipaddr.js cannot replace this: it reads `::172.17.0.2`, another address, as `::ffff:172.17.0.2` (2.5.0), which would give
- * its holder the identity of the container at 172.17.0.2. It also accepts octal, hex and short IPv4 (`010.0.0.5`, `0x0a.5`,
- * `2852039166`), so it would need the checks below in front of it all the same.
+ * ipaddr.js cannot replace this: it reads `::172.17.0.2`, another address, as `::ffff:172.17.0.2` (2.5.0),
+ * which would give its holder the identity of the container at 172.17.0.2. It also accepts octal, hex and
+ * short IPv4 (`010.0.0.5`, `0x0a.5`, `2852039166`), so it would need the checks below in front of it all the
+ * same.
  */
 export function canonicalAddress(text: string): string | undefined {
   if (isIPv4(text)) return text;
