@@ -8,8 +8,7 @@ import { isIPv4, isIPv6, SocketAddress } from "node:net";
  *
  * ipaddr.js cannot replace this: it reads `::172.17.0.2`, another address, as `::ffff:172.17.0.2` (2.5.0),
  * which would give its holder the identity of the container at 172.17.0.2. It also accepts octal, hex and
- * short IPv4 (`010.0.0.5`, `0x0a.5`, `2852039166`), so it would need the checks below in front of it all the
- * same.
+ * short IPv4 (`010.0.0.5`, `0x0a.5`, `2852039166`), so it would still need the checks below in front of it.
  */
 export function canonicalAddress(text: string): string | undefined {
   if (isIPv4(text)) return text;

@@ -37,8 +37,7 @@ export type Container = {
   readonly pid: number;
   /**
    * When that process started: field 22 of /proc/<pid>/stat, in clock ticks since boot, read when the engine
-   * reported the pid. Pid and start time together identify a process, so a reused pid is not mistaken for the
-   * container.
+   * reported the pid. Together with the pid it identifies a process, so a reused pid is never the container.
    */
   readonly pidStartedAt?: number;
   readonly risks: readonly Risk[];

@@ -17,8 +17,7 @@ const maxWaitersPerAddress = 64;
 
 /**
  * Which container has which address, in memory. The engines write (engine/sync.ts), requests read. Containers
- * are stored by owner (an engine, or the static containers) and id, so the entries of one engine do not
- * depend on another.
+ * are stored by owner (an engine, or the static containers) and id, so losing one engine keeps the others'.
  */
 export class Directory {
   readonly #byOwner = new Map<string, Map<string, Container>>();
@@ -119,8 +118,7 @@ export class Directory {
   }
 
   #updateLookup(address: string): void {
-    // One engine under two names (/run/docker.sock and /var/run/docker.sock) lists the same container: not a
-    // conflict.
+    // One engine under two names (/run/docker.sock, /var/run/docker.sock) is not a conflict with itself.
     const claims = new Map([...(this.#claims.get(address)?.values() ?? [])].map((one) => [one.id, one]));
     const [only] = claims.values();
     if (only === undefined) {
@@ -145,10 +143,7 @@ function isSettled(lookup: Lookup): boolean {
 /** Not a valid engine host, so it cannot collide with one. */
 const staticOwner = "staticContainers";
 
-/**
- * A container that `staticContainers` declares at a canonical address. It has no process, so provenance
- * trusts the operator.
- */
+/** A container from `staticContainers`, at a canonical address. It has no process to check. */
 export function staticContainer(address: string, declared: { name: string; alias?: string }): Container {
   const isIpv6 = address.includes(":");
   return {

@@ -11,8 +11,7 @@ export async function processStartedAt(procRoot: string, pid: number): Promise<n
   } catch {
     return undefined;
   }
-  // The second field is the command's name in brackets, which may contain spaces and brackets: count from the
-  // last one.
+  // The second field is the command in brackets, with any spaces and brackets in it: count after it.
   const afterName = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   const [state] = afterName;
   // A zombie has no network namespace any more, so it has no sockets.
@@ -21,10 +20,7 @@ export async function processStartedAt(procRoot: string, pid: number): Promise<n
   return Number.isSafeInteger(startedAt) && startedAt > 0 ? startedAt : undefined;
 }
 
-/**
- * Opens a file in /proc/<pid>/net. The handle keeps the network namespace that the process has at this
- * moment.
- */
+/** Opens a file in /proc/<pid>/net. The handle keeps the network namespace that the process has now. */
 export function openSocketTable(procRoot: string, pid: number, file: "tcp" | "tcp6"): Promise<FileHandle> {
   return open(`${procRoot}/${pid}/net/${file}`, "r");
 }

@@ -15,9 +15,8 @@ export type Connection = {
 
 /**
  * How clients reach the listener that accepted the connection. This decides the remote end of the client's
- * own socket: with the firewall's redirect it is the metadata service, otherwise the address that accepted. A
- * listener never allows both, because a real connection of one kind would then prove a forged one of the
- * other.
+ * own socket: with the firewall's redirect it is the metadata service, otherwise the address that accepted.
+ * Never both for one listener: a real connection of one kind would prove a forged one of the other.
  */
 export type Via = "redirect" | "direct";
 
@@ -26,12 +25,12 @@ export type Proof =
   | {
       readonly proven: false;
       /**
-       * `no-such-socket`: the container has no such connection, so another machine or container uses its
-       * address. `port-listening`: the container listens on the client's port. A real client's port is never
-       * a listening one. It is if an attacker connected *to* the container from a forged address of the
-       * metadata service. `container-gone`: its first process has ended, and the engine has not reported that
-       * yet. `no-pid`: it has not started, or it runs where this host cannot see it. `unreadable`: /proc
-       * cannot be read.
+       * - `no-such-socket`: the container has no such connection: somebody else uses its address.
+       * - `port-listening`: the container listens on the client's port. A client's port is never a listening
+       *   one, unless an attacker connected *to* the container from a forged address of the metadata service.
+       * - `container-gone`: its first process has ended, and the engine has not reported that yet.
+       * - `no-pid`: it has not started, or it runs where this host cannot see it.
+       * - `unreadable`: /proc cannot be read.
        */
       readonly code: "no-such-socket" | "port-listening" | "no-pid" | "unreadable" | "container-gone";
       readonly reason: string;
@@ -54,18 +53,15 @@ type Question = {
 
 const tables = ["tcp", "tcp6"] as const;
 const maxQuestionsPerPass = 64;
-/**
- * A pass can miss a socket if another one leaves its hash bucket between two reads, so a miss is looked up
- * again.
- */
+/** A pass misses a socket if another leaves its hash bucket between two reads: a miss is retried. */
 const passesBeforeRefusal = 2;
 
 /**
  * Checks that a connection comes from a container. The kernel lists the sockets of a network namespace in
- * /proc/<pid>/net/tcp and tcp6. An attacker who merely uses the container's address has no socket there.
- * There are two ways to get one there: connecting to the container from a forged address, so a port on which
- * it listens proves nothing; and a connection of the container's own to elsewhere, so the remote end must
- * match too.
+ * /proc/<pid>/net/tcp and tcp6. An attacker who only uses the container's address has no socket there. There
+ * are two ways around that, and so two more conditions. A connection *to* the container from a forged address
+ * has a socket there: a port on which the container listens proves nothing. So has a connection of the
+ * container to somewhere else: the remote end must match too.
  *
  * The process must be the one that the engine reported, by pid and start time. The start time is read after
  * the table was opened: if it is still right, the process was alive then and the table is that of its
@@ -75,10 +71,7 @@ export class Provenance {
   readonly #procRoot: string;
   readonly #metadata: readonly End[];
   readonly #reads: LimitFunction;
-  /**
-   * Questions about one container share passes over its tables. The cost of a pass hardly depends on their
-   * number.
-   */
+  /** Questions about one container share passes over its tables: a pass costs the same for any number. */
   readonly #searches = new Map<Container, Question[]>();
   /** The table in which a container's last client was found: `tcp6` for a JVM's dual-stack sockets. */
   readonly #lastTable = new WeakMap<Container, "tcp" | "tcp6">();

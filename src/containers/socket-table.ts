@@ -113,10 +113,7 @@ function hasSocket(lines: Buffer, { local, remotes }: Pattern): boolean {
   return false;
 }
 
-/**
- * Uses the callback API: a table of 20,000 sockets takes 750 reads, and FileHandle's promises cost more than
- * the reads.
- */
+/** The callback API: a table of 20,000 sockets takes 750 reads, and promises cost more than they do. */
 function readInto(table: FileHandle, buffer: Buffer, offset: number): Promise<number> {
   return new Promise((resolve, reject) => {
     read(table.fd, buffer, offset, chunkBytes, null, (error, count) => {

@@ -15,7 +15,7 @@ export type Differences = {
   /** Ids to remove from the directory. */
   readonly gone: readonly string[];
   readonly toInspect: readonly string[];
-  /** How many containers came or went without an event: more than none, and the event stream cannot be trusted. */
+  /** How many containers came or went without an event. If any did, the event stream is unreliable. */
   readonly withoutEvent: number;
 };
 

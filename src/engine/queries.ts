@@ -41,7 +41,7 @@ export class Queries {
     this.#stopped = true;
   }
 
-  /** Calls `apply` with the answer, unless it is stale or the engine failed. Then it resolves all the same. */
+  /** Calls `apply` with the answer, unless it is stale or the engine failed. Resolves in any case. */
   async run<T>(
     kind: "inspect" | "announcement",
     id: string,

@@ -6,7 +6,7 @@ export type RetryTimes = {
   readonly maxAfterAnswer: number;
 };
 
-/** How a connection attempt went: how long it lasted after the engine's list had arrived; undefined if no list arrived. */
+/** How long a connection lasted after the engine had sent its list; undefined if it never did. */
 export type Attempt = { readonly lastedMs: number | undefined };
 
 /** A connection that lasted this long is not part of a series of failures. */
@@ -24,8 +24,7 @@ export function retryDelayMs(
   times: RetryTimes,
   random: number,
 ): number {
-  // An engine that answers and then drops the connection is dialled again sooner: the containers that it starts
-  // in the gap are unknown.
+  // Sooner for an engine that answered: the containers that it starts in the gap are unknown.
   const max = lastedMs === undefined ? times.max : times.maxAfterAnswer;
   const delay = Math.min(max, times.first * 2 ** Math.min(failures, 10));
   return delay * (0.5 + random / 2);

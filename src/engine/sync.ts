@@ -13,9 +13,10 @@ import { Queries } from "./queries.ts";
 
 export type Change = {
   /**
-   * `appeared`: it has an address but its first process has not run yet; its pid is 0. `started`: its process
-   * is known; sent without `appeared` for containers that already ran. `updated`: its name or addresses
-   * changed. `gone`: it died or was removed.
+   * - `appeared`: it has an address, but its first process has not run yet; its pid is 0.
+   * - `started`: its process is known. Sent without `appeared` for containers that already ran.
+   * - `updated`: its name or addresses changed.
+   * - `gone`: it died or was removed.
    */
   readonly kind: "appeared" | "started" | "updated" | "gone";
   readonly container: Container;
@@ -54,8 +55,8 @@ const maxRounds = 3;
 export class Sync {
   /**
    * Compares the directory with the engine's list and inspects containers that differ. Concurrent calls share
-   * one comparison. Returns how many containers came or went without an event. Rejects if the engine does not
-   * list.
+   * one comparison. Resolves with the number of containers that came or went without an event. Rejects if the
+   * engine does not answer.
    */
   readonly compare = singleFlight(() => this.#compare());
   readonly #options: SyncOptions;

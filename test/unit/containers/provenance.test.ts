@@ -93,8 +93,7 @@ t.test(
 
 for (const [what, listen, to] of ways) {
   t.test(`${what}: a connection that a listening socket accepted is not proven`, async (t) => {
-    // The other end, as an attacker does it: connecting *to* the container puts the same 4-tuple into its
-    // table.
+    // An attacker's way: connecting *to* the container puts the same 4-tuple into its table.
     const { client, connection, server } = await connected(t, listen, to);
     const forged = {
       remoteAddress: connection.localAddress,
@@ -116,8 +115,7 @@ for (const [what, listen, to] of ways) {
       "nor through the redirect",
     );
     server.close();
-    // Layer b of the firewall prevents this: once nothing listens any more, the table looks as it would for a
-    // client.
+    // Layer b of the firewall is for this: without the listening socket it looks like a client's.
     t.same(await provenance.check(container, forged, "direct"), { proven: true });
   });
 }
