@@ -2,7 +2,7 @@ import { type Attachment, addressesOf, type Container, isStarting } from "../con
 import type { Listed } from "./client.ts";
 
 /** What the engine lists and what the directory has of that engine. */
-export type Compared = {
+type Compared = {
   readonly listed: readonly Listed[];
   /** Ids of listed containers whose entry in the directory is still right. */
   readonly unchanged: ReadonlySet<string>;
@@ -11,7 +11,7 @@ export type Compared = {
   readonly changed: ReadonlySet<string>;
 };
 
-export type Differences = {
+type Differences = {
   /** Ids to remove from the directory. */
   readonly gone: readonly string[];
   readonly toInspect: readonly string[];

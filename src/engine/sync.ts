@@ -22,7 +22,7 @@ export type Change = {
   readonly container: Container;
 };
 
-export type SyncOptions = {
+type SyncOptions = {
   /** The owner of the containers in the directory. */
   readonly owner: string;
   readonly engine: Engine;
