@@ -60,3 +60,24 @@ export function addressesOf(container: Container): string[] {
   }
   return [...addresses];
 }
+
+/** A container from `staticContainers`, at a canonical address. It has no process to check. */
+export function staticContainer(address: string, declared: { name: string; alias?: string }): Container {
+  const isIpv6 = address.includes(":");
+  return {
+    id: `static:${address}`,
+    name: declared.name,
+    image: "",
+    imageId: "",
+    labels: {},
+    env: {},
+    user: "",
+    attachments: [
+      { network: "static", ipv4: isIpv6 ? undefined : address, ipv6: isIpv6 ? address : undefined },
+    ],
+    pid: 0,
+    risks: [],
+    source: "static",
+    ...(declared.alias === undefined ? {} : { staticAlias: declared.alias }),
+  };
+}

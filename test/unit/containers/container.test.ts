@@ -1,5 +1,10 @@
 import t from "tap";
-import { addressesOf, type Container, isStarting } from "../../../src/containers/container.ts";
+import {
+  addressesOf,
+  type Container,
+  isStarting,
+  staticContainer,
+} from "../../../src/containers/container.ts";
 
 function container(changed: Partial<Container> = {}): Container {
   return {
@@ -41,5 +46,17 @@ const attachments = [
 for (const [what, list, expected] of attachments) {
   t.test(`the addresses of ${what}`, async (t) => {
     t.same(addressesOf(container({ attachments: list })), expected);
+  });
+}
+
+for (const [address, attachment] of [
+  ["10.0.3.5", { network: "static", ipv4: "10.0.3.5", ipv6: undefined }],
+  ["fd00::5", { network: "static", ipv4: undefined, ipv6: "fd00::5" }],
+] as const) {
+  t.test(`a static container at ${address} has that address and no process`, async (t) => {
+    const one = staticContainer(address, { name: "vm-1", alias: "db" });
+    t.same(one.attachments, [attachment]);
+    t.match(one, { id: `static:${address}`, name: "vm-1", staticAlias: "db", pid: 0, source: "static" });
+    t.notOk("staticAlias" in staticContainer(address, { name: "vm-1" }));
   });
 }

@@ -1,6 +1,6 @@
 import t from "tap";
-import type { Container } from "../../../src/containers/container.ts";
-import { Directory, staticContainer } from "../../../src/containers/directory.ts";
+import { type Container, staticContainer } from "../../../src/containers/container.ts";
+import { Directory } from "../../../src/containers/directory.ts";
 
 function container(name: string, addresses: readonly string[], pid = 100): Container {
   return {

@@ -4,8 +4,7 @@ import { mkdir, readdir, writeFile } from "node:fs/promises";
 import { connect, createServer, type Socket } from "node:net";
 import t from "tap";
 import { canonicalAddress } from "../../../src/config/address.ts";
-import type { Container } from "../../../src/containers/container.ts";
-import { staticContainer } from "../../../src/containers/directory.ts";
+import { type Container, staticContainer } from "../../../src/containers/container.ts";
 import { processStartedAt } from "../../../src/containers/proc.ts";
 import { type Connection, Provenance } from "../../../src/containers/provenance.ts";
 
