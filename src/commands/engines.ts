@@ -3,7 +3,7 @@ import type { Environment } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
 import type { Directory } from "../containers/directory.ts";
 import type { Clocks } from "../credentials/clock.ts";
-import { type Change, type EngineState, watchEngine } from "../engine/connection.ts";
+import { type Change, type EngineState, followEngine } from "../engine/connection.ts";
 import type { Log } from "../log.ts";
 
 const defaultDockerHost = "unix:///var/run/docker.sock";
@@ -41,7 +41,7 @@ export function followEngines(
   { firstListMs, ...options }: FollowOptions,
 ): Engines {
   const engines = engineHosts(config, environment).map((host) =>
-    watchEngine({ ...options, host, ...(config.dockerTls && { tls: config.dockerTls }) }),
+    followEngine({ ...options, host, ...(config.dockerTls && { tls: config.dockerTls }) }),
   );
   const settled = Promise.all(engines.map((engine) => engine.settled)).then(() => undefined);
   return {

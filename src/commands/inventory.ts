@@ -1,7 +1,7 @@
 import type { Environment } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
-import type { Container } from "../containers/container.ts";
-import { Directory, staticContainer } from "../containers/directory.ts";
+import { type Container, staticContainer } from "../containers/container.ts";
+import { Directory } from "../containers/directory.ts";
 import type { Clocks } from "../credentials/clock.ts";
 import { connectEngine } from "../engine/client.ts";
 import type { EngineState } from "../engine/connection.ts";

@@ -3,8 +3,7 @@ import { once } from "node:events";
 import { connect, createServer, type Socket } from "node:net";
 import { createInterface } from "node:readline";
 import { table } from "../../scripts/demo/table.ts";
-import type { Container } from "../../src/containers/container.ts";
-import { staticContainer } from "../../src/containers/directory.ts";
+import { type Container, staticContainer } from "../../src/containers/container.ts";
 import { processStartedAt } from "../../src/containers/proc.ts";
 import { type Connection, Provenance } from "../../src/containers/provenance.ts";
 

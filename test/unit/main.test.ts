@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import t from "tap";
 import { openAdmin } from "../../src/observability/admin.ts";
-import { EngineStandIn, idOf } from "../support/engine/engine.ts";
+import { EngineStandIn, idOf } from "../support/engine/stand-in.ts";
 import { unsafe } from "../support/hostile-texts.ts";
 
 const main = new URL("../../src/main.ts", import.meta.url).pathname;

@@ -2,7 +2,7 @@ import { join } from "node:path";
 import t, { type Test } from "tap";
 import { check, type Finding, type HostChecks } from "../../../src/commands/check.ts";
 import { OperatorError } from "../../../src/errors.ts";
-import { EngineStandIn, idOf } from "../../support/engine/engine.ts";
+import { EngineStandIn, idOf } from "../../support/engine/stand-in.ts";
 import { hostileTexts, unsafe } from "../../support/hostile-texts.ts";
 
 const silent = {

@@ -13,17 +13,17 @@ export type StandInContainer = {
   readonly networks?: Readonly<Record<string, StandInNetwork>>;
   readonly labels?: Readonly<Record<string, string>>;
   readonly env?: readonly string[];
-  /** Of a living process, so that /proc has it; default: the test's own. */
+  /** Of a live process, so that /proc has it. Default: the test's own. */
   readonly pid?: number;
 };
 
-/** How the engine misbehaves, until told otherwise. */
+/** How the engine misbehaves, until the next call of `fault`. */
 export type Fault =
   | { readonly kind: "none" }
-  /** Connections are accepted, and nothing is ever answered. */
+  /** Accepts connections and never answers. */
   | { readonly kind: "hang" }
   | { readonly kind: "status"; readonly status: number; readonly only?: RegExp }
-  /** The answer's head and half of its body, then the connection is closed. */
+  /** Sends the response head and half of the body, then closes the connection. */
   | { readonly kind: "half-answer"; readonly only?: RegExp };
 
 /** A container's id from a short name: 64 hex digits. */
@@ -32,8 +32,8 @@ export function idOf(name: string): string {
 }
 
 /**
- * An engine for what a real one cannot be made to do: hang, refuse, send half an event, drop its event stream at a given moment.
- * It answers the paths that we read, and 501 to any other.
+ * A stand-in for an engine, for what a real one cannot be made to do: hang, refuse, send half an event, drop
+ * its event stream at a given moment. It answers the paths that we request, and 501 to any other.
  */
 export class EngineStandIn implements AsyncDisposable {
   readonly socketPath: string;
@@ -44,9 +44,9 @@ export class EngineStandIn implements AsyncDisposable {
   readonly #sockets = new Set<Socket>();
   readonly #server: Server;
   #fault: Fault = { kind: "none" };
-  /** Awaited before an answer whose path matches: to hold an answer back while something else happens. */
+  /** Delays the answer to a matching path, so that something else can happen before it. */
   hold: { readonly only: RegExp; readonly until: Promise<void> } | undefined;
-  /** Beside those that containers are on. */
+  /** In addition to those that containers are attached to. */
   networks: readonly { readonly Name: string; readonly Driver: string }[] = [];
   version = { ApiVersion: "1.52", MinAPIVersion: "1.24", Version: "29.0.0" };
 
@@ -60,7 +60,7 @@ export class EngineStandIn implements AsyncDisposable {
   }
 
   static async listen(): Promise<EngineStandIn> {
-    // A socket's path has at most 107 bytes: a test's own folder is too deep.
+    // A socket path has at most 107 bytes; the path of a test's own directory is too long.
     const engine = new EngineStandIn(join(await mkdtemp(join(tmpdir(), "engine-")), "engine.sock"));
     await engine.#listen();
     return engine;
@@ -82,7 +82,7 @@ export class EngineStandIn implements AsyncDisposable {
     this.#fault = fault;
   }
 
-  /** The engine is stopped: its socket is gone, its connections are closed. Containers live on. */
+  /** Stops the engine: removes its socket and closes its connections. Containers keep running. */
   async stop(): Promise<void> {
     for (const socket of this.#sockets) socket.destroy();
     this.#streams.clear();
@@ -99,7 +99,7 @@ export class EngineStandIn implements AsyncDisposable {
     this.#streams.clear();
   }
 
-  /** Runs a container, and says so unless `quietly`. */
+  /** Runs a container, and sends the event unless `quietly`. */
   run(container: StandInContainer, options: { quietly?: boolean } = {}): void {
     this.#stopped.delete(container.id);
     this.#running.set(container.id, container);
@@ -111,7 +111,7 @@ export class EngineStandIn implements AsyncDisposable {
     this.event("container", "create", container.id);
   }
 
-  /** Gives a created container its networks, as the engine does before the start. */
+  /** Attaches a created container to its networks, as the engine does before the start. */
   connect(container: StandInContainer): void {
     this.#stopped.set(container.id, container);
     for (const name of Object.keys(container.networks ?? {})) {
@@ -142,7 +142,7 @@ export class EngineStandIn implements AsyncDisposable {
     this.raw(`${JSON.stringify({ ...event, time: Math.floor(at / 1000), timeNano: at * 1e6 })}\n`);
   }
 
-  /** Whatever bytes, to everyone who follows the events. */
+  /** Writes any bytes to every event stream. */
   raw(text: string): void {
     for (const stream of this.#streams) stream.write(text);
   }
@@ -228,7 +228,7 @@ function send(response: ServerResponse, { status, body }: Answer): void {
   response.writeHead(status, { "Content-Type": "application/json" }).end(JSON.stringify(body));
 }
 
-/** The gateway bridge of swarm is in no container's own answer. */
+/** Without swarm's gateway bridge, which is not in a container's own answer. */
 function ownNetworks({ networks = {} }: StandInContainer): Record<string, unknown> {
   const own = Object.entries(networks).filter(([name]) => name !== "docker_gwbridge");
   return Object.fromEntries(
