@@ -1,7 +1,7 @@
 import t from "tap";
 import { hostClocks } from "../../../src/commands/clocks.ts";
 import { keyOf } from "../../../src/credentials/assume-role.ts";
-import { TokenBucket } from "../../../src/credentials/bucket.ts";
+import { TokenBucket } from "../../../src/token-bucket.ts";
 import { CredentialCache } from "../../../src/credentials/cache.ts";
 import { openSts } from "../../../src/credentials/sts.ts";
 import { SimulatedSts } from "../../simulation/simulated-sts.ts";
