@@ -12,12 +12,12 @@ import { CredentialCache } from "../credentials/cache.ts";
 import { openSts } from "../credentials/sts.ts";
 import { watchEngine } from "../engine/connection.ts";
 import { type ExitCode, exitCodes, explain, OperatorError, problemLine } from "../errors.ts";
-import { errorAnswers } from "../imds/answers.ts";
+import { openAdmission } from "../imds/admission.ts";
 import { Callers } from "../imds/callers.ts";
-import { containerCredentialsHandler, turnedAwayDocument } from "../imds/container-credentials.ts";
-import { openDoor } from "../imds/door.ts";
+import { containerCredentialsHandler, containerRefusalAnswer } from "../imds/container-credentials.ts";
 import { type ImdsDependencies, imdsHandler } from "../imds/handler.ts";
 import { passthroughPolicy } from "../imds/policy.ts";
+import { refusalAnswer } from "../imds/refusals.ts";
 import { imdsServer } from "../imds/server.ts";
 import { readOrCreateKey, sessionTokens } from "../imds/session-token.ts";
 import { Upstream } from "../imds/upstream.ts";
@@ -147,12 +147,12 @@ export async function serve(options: ServeOptions, environment: Environment, hos
     refused: audit.refused,
     now,
   };
-  const door = openDoor(the, connectionLimits(config.limits.connections, await openFilesLimit()));
-  const imds = imdsServer(guarded(imdsHandler(the), log), door, ({ status }) => errorAnswers[status]);
+  const admission = openAdmission(the, connectionLimits(config.limits.connections, await openFilesLimit()));
+  const imds = imdsServer(guarded(imdsHandler(the), log), admission, ({ code }) => refusalAnswer(code));
   const ecs =
     config.containerCredentials &&
-    imdsServer(guarded(containerCredentialsHandler(the), log), door, (refused) =>
-      turnedAwayDocument(refused, now()),
+    imdsServer(guarded(containerCredentialsHandler(the), log), admission, (refusal) =>
+      containerRefusalAnswer(refusal, now()),
     );
   open.defer(async () => void (await Promise.all([imds.drain(drainMs), ecs?.drain(drainMs)])));
 

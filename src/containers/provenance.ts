@@ -20,21 +20,19 @@ export type Connection = {
  */
 export type Via = "redirect" | "direct";
 
+/**
+ * `no-such-socket`: the container has no such connection: somebody else uses its address.
+ * `port-listening`: the client's port is one that the container listens on. A client's never is; a connection that somebody
+ * opened *to* the container, from a forged address of the metadata service, is.
+ * `container-gone`: its first process has ended, and the engine has not said so yet.
+ * `no-pid`: it has not started, or it runs where this host cannot see it.
+ * `unreadable`: /proc does not let us look.
+ */
+export type ProofCode = "no-such-socket" | "port-listening" | "no-pid" | "unreadable" | "container-gone";
+
 export type Proof =
   | { readonly proven: true }
-  | {
-      readonly proven: false;
-      /**
-       * `no-such-socket`: the container has no such connection: somebody else uses its address.
-       * `port-listening`: the client's port is one that the container listens on. A client's never is; a connection that somebody
-       * opened *to* the container, from a forged address of the metadata service, is.
-       * `container-gone`: its first process has ended, and the engine has not said so yet.
-       * `no-pid`: it has not started, or it runs where this host cannot see it.
-       * `unreadable`: /proc does not let us look.
-       */
-      readonly code: "no-such-socket" | "port-listening" | "no-pid" | "unreadable" | "container-gone";
-      readonly reason: string;
-    };
+  | { readonly proven: false; readonly code: ProofCode; readonly reason: string };
 
 type Options = {
   readonly procRoot?: string;
@@ -186,7 +184,7 @@ export class Provenance {
 
 type Refusal = Exclude<Proof, { proven: true }>;
 
-function refusal(code: Refusal["code"], reason: string): Refusal {
+function refusal(code: ProofCode, reason: string): Refusal {
   return { proven: false, code, reason };
 }
 

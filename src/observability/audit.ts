@@ -1,5 +1,5 @@
 import type { Caller } from "../imds/callers.ts";
-import type { Refusal } from "../imds/handler.ts";
+import type { RefusedRequest } from "../imds/refusals.ts";
 import type { Log } from "../log.ts";
 import { shortId } from "../roles/template.ts";
 
@@ -10,10 +10,10 @@ const maxStrangers = 64;
 
 export type Audit = {
   granted(caller: Caller, accessKeyId: string, expiresAt: number): void;
-  refused(refusal: Refusal): void;
+  refused(request: RefusedRequest): void;
   counts(): { readonly refused: number; readonly granted: number };
   /** How often each code refused somebody. */
-  refusals(): ReadonlyMap<string, number>;
+  refusals(): ReadonlyMap<RefusedRequest["code"], number>;
 };
 
 /** The record of who was given which credentials, and who was refused and why. Holds no secret; access key ids are none. */
@@ -23,7 +23,7 @@ export function openAudit(log: Log, now: () => number): Audit {
   let unsaidSince = 0;
   let granted = 0;
   let refused = 0;
-  const byCode = new Map<string, number>();
+  const byCode = new Map<RefusedRequest["code"], number>();
 
   const worthALine = (seen: Map<string, number>, key: string) => {
     const last = seen.get(key);

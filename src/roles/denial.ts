@@ -1,23 +1,20 @@
 import type { Risk } from "../containers/container.ts";
 
 /**
- * Why a container gets no role, as codes that stay the same: log, audit record, metrics and `explain` carry them, and
- * docs/refusals.md lists them. Only ever add one.
+ * Why a container gets no role. Codes are only ever added: the log, the metrics and `explain` carry them.
+ * imds/refusals.ts has their words.
  */
-export const denialCodes = [
-  "no-role-requested",
-  "label-required",
-  "refused-risk",
-  "unknown-alias",
-  "unknown-default-alias",
-  "invalid-role",
-  "role-arn-not-allowed",
-  "alias-not-allowed",
-  "container-policy-not-allowed",
-  "invalid-policy",
-] as const;
-
-export type DenialCode = (typeof denialCodes)[number];
+export type DenialCode =
+  | "no-role-requested"
+  | "label-required"
+  | "refused-risk"
+  | "unknown-alias"
+  | "unknown-default-alias"
+  | "invalid-role"
+  | "role-arn-not-allowed"
+  | "alias-not-allowed"
+  | "container-policy-not-allowed"
+  | "invalid-policy";
 
 /** Why, in words for the operator; both texts are free of control characters whatever the container wrote. */
 export type Refusal = {

@@ -7,15 +7,18 @@ import { Directory, staticContainer } from "../../../src/containers/directory.ts
 import { Provenance } from "../../../src/containers/provenance.ts";
 import { CredentialCache } from "../../../src/credentials/cache.ts";
 import { openSts } from "../../../src/credentials/sts.ts";
-import { type Answer, errorAnswers } from "../../../src/imds/answers.ts";
+import { openAdmission } from "../../../src/imds/admission.ts";
+import type { Answer } from "../../../src/imds/answers.ts";
 import { Callers } from "../../../src/imds/callers.ts";
-import { containerCredentialsHandler, turnedAwayDocument } from "../../../src/imds/container-credentials.ts";
-import { openDoor } from "../../../src/imds/door.ts";
-import { type ImdsDependencies, imdsHandler, type Refusal } from "../../../src/imds/handler.ts";
+import {
+  containerCredentialsHandler,
+  containerRefusalAnswer,
+} from "../../../src/imds/container-credentials.ts";
+import { type ImdsDependencies, imdsHandler } from "../../../src/imds/handler.ts";
 import { passthroughPolicy } from "../../../src/imds/policy.ts";
+import { type Refusal, type RefusedRequest, refusalAnswer } from "../../../src/imds/refusals.ts";
 import { imdsServer } from "../../../src/imds/server.ts";
 import { sessionTokens } from "../../../src/imds/session-token.ts";
-import type { TurnedAway } from "../../../src/imds/turn-away.ts";
 import { Upstream } from "../../../src/imds/upstream.ts";
 import { rolePolicy } from "../../../src/roles/grant.ts";
 import { account } from "../../support/aws/account.ts";
@@ -53,7 +56,7 @@ export type Given = {
   /** Descriptors for clients; default: plenty. */
   readonly descriptors?: number;
   readonly strangers?: { readonly total: number; readonly perAddress: number };
-  readonly turnedAway?: { readonly total: number; readonly perShare: number };
+  readonly rejections?: { readonly total: number; readonly perShare: number };
   /** The engines' first lists; default: in. */
   readonly listed?: Promise<void>;
 };
@@ -107,7 +110,7 @@ export async function givenProxy(t: Test, given: Given = {}) {
     passthrough: passthroughPolicy(config.passthrough),
     requestsPerSecond: config.limits.requestsPerSecond,
   };
-  const refusals: Refusal[] = [];
+  const refusals: RefusedRequest[] = [];
   const grants: string[] = [];
   const failures: unknown[] = [];
   const the: ImdsDependencies = {
@@ -125,27 +128,27 @@ export async function givenProxy(t: Test, given: Given = {}) {
     refused: (refusal) => void refusals.push(refusal),
     now,
   };
-  const door = openDoor(the, {
+  const admission = openAdmission(the, {
     containers: {
-      perAddress: config.limits.connections,
+      perContainer: config.limits.connections,
       total: given.descriptors ?? 10_000,
       penaltyMs: 300,
     },
     strangers: given.strangers ?? { total: 1_024, perAddress: 64 },
-    turnedAway: given.turnedAway ?? { total: 1_024, perShare: 256 },
+    rejections: given.rejections ?? { total: 1_024, perShare: 256 },
   });
-  const serving = (handle: ReturnType<typeof imdsHandler>, sayTo: (refused: TurnedAway) => Answer) =>
+  const serving = (handle: ReturnType<typeof imdsHandler>, answerTo: (refusal: Refusal) => Answer) =>
     imdsServer(
       (request, response) =>
         void handle(request, response).catch((error: unknown) => {
           failures.push(error);
           response.destroy();
         }),
-      door,
-      sayTo,
+      admission,
+      answerTo,
     );
-  const imds = serving(imdsHandler(the), ({ status }) => errorAnswers[status]);
-  const ecs = serving(containerCredentialsHandler(the), (refused) => turnedAwayDocument(refused, now()));
+  const imds = serving(imdsHandler(the), ({ code }) => refusalAnswer(code));
+  const ecs = serving(containerCredentialsHandler(the), (refusal) => containerRefusalAnswer(refusal, now()));
   const [port = 0, ecsPort = 0] = await Promise.all(
     [imds, ecs].map(async ({ server }) => {
       // Every address of this machine: a container is known by the address that it comes from.

@@ -314,7 +314,7 @@ t.test(
       ...open,
       provenance: { check: async () => ({ proven: true }) },
       strangers: { total: 20, perAddress: 5 },
-      turnedAway: { total: 4, perShare: 2 },
+      rejections: { total: 4, perShare: 2 },
     });
     const strangers = Array.from({ length: 20 }, (_, nth) => wire(proxy.port, `127.0.2.${1 + nth}`));
     await until(() => proxy.imds.connections() === 20);

@@ -4,11 +4,11 @@ import t, { type Test } from "tap";
 import { configSchema } from "../../../src/config/schema.ts";
 import { Directory, staticContainer } from "../../../src/containers/directory.ts";
 import { credentialsAnswer } from "../../../src/credentials/answer.ts";
-import { errorAnswers } from "../../../src/imds/answers.ts";
+import { openAdmission } from "../../../src/imds/admission.ts";
 import { Callers } from "../../../src/imds/callers.ts";
-import { openDoor } from "../../../src/imds/door.ts";
 import { type ImdsDependencies, imdsHandler } from "../../../src/imds/handler.ts";
 import { passthroughPolicy } from "../../../src/imds/policy.ts";
+import { refusalAnswer } from "../../../src/imds/refusals.ts";
 import { imdsServer } from "../../../src/imds/server.ts";
 import { sessionTokens } from "../../../src/imds/session-token.ts";
 import { Upstream } from "../../../src/imds/upstream.ts";
@@ -73,12 +73,12 @@ async function givenProxy(t: Test, passthrough: object) {
   const failures: unknown[] = [];
   const { server, drain } = imdsServer(
     (request, response) => void handle(request, response).catch((error) => failures.push(error)),
-    openDoor(the, {
-      containers: { perAddress: 100, total: 1_000 },
+    openAdmission(the, {
+      containers: { perContainer: 100, total: 1_000 },
       strangers: { total: 10, perAddress: 10 },
-      turnedAway: { total: 10, perShare: 10 },
+      rejections: { total: 10, perShare: 10 },
     }),
-    ({ status }) => errorAnswers[status],
+    ({ code }) => refusalAnswer(code),
   );
   server.listen(0, "127.0.0.1");
   await once(server, "listening");

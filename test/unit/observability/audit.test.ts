@@ -1,5 +1,5 @@
 import t from "tap";
-import type { Refusal } from "../../../src/imds/handler.ts";
+import type { RefusedRequest } from "../../../src/imds/refusals.ts";
 import { openAudit } from "../../../src/observability/audit.ts";
 
 /** An audit with a clock of its own, and what it wrote at info and above. */
@@ -9,7 +9,7 @@ function given() {
   const say = (fields: Readonly<Record<string, unknown>>, message: string) =>
     void lines.push({ fields, message });
   const audit = openAudit({ debug: () => undefined, info: say, warn: say, error: say }, () => time);
-  const refusal = (address: string, more: Partial<Refusal> = {}): Refusal => ({
+  const refusal = (address: string, more: Partial<RefusedRequest> = {}): RefusedRequest => ({
     status: 403,
     code: "unknown-caller",
     reason: "no running container has this address",
