@@ -6,7 +6,7 @@ import { UpstreamQueue } from "../../../src/imds/upstream-queue.ts";
 import { UpstreamRate } from "../../../src/imds/upstream-rate.ts";
 
 const answer = (body: string, status = 200): Answer => ({ status, headers: [], body });
-/** The cache and the questions for it, as Upstream puts them together. `asker` is a container. */
+/** The cache and the requests that fill it, as in Upstream. `asker` is a container. */
 function reading(options: ConstructorParameters<typeof UpstreamCache>[0], asker = "one") {
   const cache = new UpstreamCache(options);
   const rate = new UpstreamRate(10_000, options.now);
@@ -31,24 +31,25 @@ function reading(options: ConstructorParameters<typeof UpstreamCache>[0], asker 
 }
 const path = (name: string) => `/latest/meta-data/placement/${name}`;
 
-t.test("what may be reused depends on what it is", async (t) => {
-  const cases: readonly [string, ReturnType<typeof sharing>][] = [
-    ["/latest/meta-data/instance-id", "kept"],
-    ["/2021-03-23/meta-data/placement/availability-zone/", "kept"],
-    ["/latest/meta-data/", "briefly"],
-    ["/latest/", "briefly"],
-    ["/latest", "briefly"],
-    ["/", "briefly"],
-    ["/latest/meta-data/spot/instance-action", "joined"],
-    ["/latest/meta-data/autoscaling/target-lifecycle-state", "joined"],
-    ["/latest/meta-data/network/interfaces/macs/", "joined"],
-    ["/latest/user-data", "alone"],
-    ["/latest/dynamic/instance-identity/document", "alone"],
-  ];
-  for (const [asked, expected] of cases) t.equal(sharing(asked), expected, asked);
-});
+const cases: readonly [string, ReturnType<typeof sharing>][] = [
+  ["/latest/meta-data/instance-id", "kept"],
+  ["/2021-03-23/meta-data/placement/availability-zone/", "kept"],
+  ["/latest/meta-data/", "briefly"],
+  ["/latest/", "briefly"],
+  ["/latest", "briefly"],
+  ["/", "briefly"],
+  ["/latest/meta-data/spot/instance-action", "joined"],
+  ["/latest/meta-data/autoscaling/target-lifecycle-state", "joined"],
+  ["/latest/meta-data/network/interfaces/macs/", "joined"],
+  ["/latest/user-data", "alone"],
+  ["/latest/dynamic/instance-identity/document", "alone"],
+];
+for (const [asked, expected] of cases)
+  t.test(`answers for ${asked} are ${expected}`, async (t) => {
+    t.equal(sharing(asked), expected);
+  });
 
-t.test("the cache is bounded in entries and bytes, and the oldest go first", async (t) => {
+t.test("the cache is bounded in entries and bytes, and the oldest are evicted first", async (t) => {
   const cache = reading({
     cacheSeconds: 60,
     now: () => 0,
@@ -80,7 +81,7 @@ t.test("an entry that is read again after it expired is counted once", async (t)
   t.equal(cache.entries(), 0);
 });
 
-t.test("a failure is told to all who wait, and the next one asks again", async (t) => {
+t.test("a failure rejects all requests that wait, and the next one asks again", async (t) => {
   const cache = reading({ cacheSeconds: 60, now: () => 0 });
   let calls = 0;
   const failing = async () => {
@@ -95,7 +96,7 @@ t.test("a failure is told to all who wait, and the next one asks again", async (
   t.equal(cache.get(path("b")), undefined, "an error is not kept");
 });
 
-t.test("nothing that a container asks evicts what another uses", async (t) => {
+t.test("no request of a container evicts what another one uses", async (t) => {
   const limits = { entries: 20, bytes: 1_000_000 };
   const { entries, read, get } = reading({ cacheSeconds: 60, now: () => 0, limits });
   await read(path("region"), async () => answer("eu-west-1"), "neighbour");
@@ -114,7 +115,7 @@ t.test("nothing that a container asks evicts what another uses", async (t) => {
   t.equal(entries(), 21 + 64, "which have a room of their own");
 });
 
-t.test("where all the room is taken, a new answer is not kept and no living one goes", async (t) => {
+t.test("if the cache is full, a new answer is not kept and no valid one is evicted", async (t) => {
   let now = 0;
   const each = { entries: 10, bytes: 1_000_000 };
   const total = { entries: 15, bytes: 1_000_000 };
@@ -131,7 +132,7 @@ t.test("where all the room is taken, a new answer is not kept and no living one 
   t.equal(entries(), 1);
 });
 
-t.test("a container whose answers are all in use by others can keep no more than its quota", async (t) => {
+t.test("a container whose answers are all used by others cannot exceed its quota", async (t) => {
   const limits = { entries: 10, bytes: 1_000_000 };
   const { entries, read, get } = reading({ cacheSeconds: 60, now: () => 0, limits });
   for (let nth = 0; nth < 30; nth++) {
