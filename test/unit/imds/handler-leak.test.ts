@@ -18,7 +18,7 @@ import { startImds } from "../../support/aws/imds.ts";
 import { type PathVariant, pathVariants } from "../../support/path-variants.ts";
 
 const roleArn = "arn:aws:iam::123456789012:role/containers/web";
-/** The proxy as serve wires it, in front of a metadata service that takes every spelling that some server takes. */
+/** The proxy in front of a metadata service that accepts every spelling that some server accepts. */
 async function givenProxy(t: Test, passthrough: object) {
   const imds = await startImds({ generous: true, keepAlive: true, record: 0 });
   const config = configSchema.parse({
@@ -91,7 +91,7 @@ async function givenProxy(t: Test, passthrough: object) {
   return { imds, port, failures, token: tokens.issue(container.id, 21_600) };
 }
 
-/** Sends each variant as it is and gives all that came back, one connection after the other as the proxy closes them. */
+/** Sends each variant unchanged, on a new connection whenever the proxy has closed the last one. */
 async function askAll(
   port: number,
   token: string,
@@ -135,7 +135,7 @@ function exchange(socket: Socket, request: Buffer, bodiless: boolean): Promise<s
 }
 
 const all = [...pathVariants()];
-/** Every so many of them, for a test of seconds; paths.test.ts judges them all. */
+/** A sample, so that the test takes seconds; paths.test.ts classifies all of them. */
 const step = 16;
 const sample = all.filter((_, nth) => nth % step === 0);
 
@@ -204,7 +204,7 @@ for (const [name, passthrough, variants] of configurations) {
   });
 }
 
-t.test("the service behind it does give its secrets away to odd paths", async (t) => {
+t.test("without the proxy, the service does send its secrets for odd paths", async (t) => {
   const imds = await startImds({ generous: true, httpTokens: "optional", keepAlive: true });
   t.teardown(() => imds.stop());
   const port = Number(new URL(imds.url).port);

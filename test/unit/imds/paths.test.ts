@@ -199,8 +199,9 @@ for (const [method, target, status, code] of refused)
   });
 
 /**
- * What the most lenient service imaginable would make of a path: decodes again and again, overlong UTF-8 too, folds case and width, takes backslashes
- * for slashes, drops parameters, blanks and control characters, resolves dots. Knows nothing of classify.
+ * How the most lenient service imaginable would read a path: it decodes repeatedly, also overlong UTF-8, folds case and
+ * width, takes backslashes for slashes, drops parameters, spaces and control characters, and resolves dots. Independent of
+ * classify.
  */
 function generous(path: string): string {
   let before: string;
@@ -242,7 +243,7 @@ const forbidden = [
 ];
 
 t.test(
-  "of all odd forms of the secret paths, none is forwarded where a lenient service would find a secret",
+  "no odd form of a secret path is forwarded to where a lenient service would find a secret",
   async (t) => {
     const policy = passthroughPolicy(configSchema.parse({}).passthrough);
     let variants = 0;
@@ -268,7 +269,7 @@ t.test(
   },
 );
 
-t.test("the lenient service of the test above does find the secrets in odd forms", async (t) => {
+t.test("the lenient service of the test above does find secrets at odd paths", async (t) => {
   const hidden = [
     "/latest/meta-data/placement/%252e%252e/iam/info",
     "/latest/meta-data/placement/..;/iam/info",
@@ -276,5 +277,6 @@ t.test("the lenient service of the test above does find the secrets in odd forms
     "/latest/meta-data/%c1%a9am/info",
     "http://169.254.169.254/latest/meta-data/iam./info#x",
   ];
-  for (const path of hidden) t.equal(generous(path), "/latest/meta-data/iam/info", path);
+  for (const path of hidden)
+    await t.test(path, async (t) => t.equal(generous(path), "/latest/meta-data/iam/info"));
 });

@@ -70,7 +70,7 @@ t.test(
     for (let nth = 0; nth < 50; nth++) add(`hog${nth}`, "hog");
     const both = question("both", "hog", "neighbour");
     t.ok(queue.add("hog", both));
-    t.ok(queue.add("hog", both), "asked for again it has its place already");
+    t.ok(queue.add("hog", both), "a second time it has its place already");
     t.ok(queue.add("neighbour", both));
     t.same(
       started.filter(({ name }) => name === "both").map((one) => one.by),
