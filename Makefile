@@ -89,6 +89,10 @@ check-reproducible: ## build twice and compare byte by byte
 schema: ## write the JSON Schema that the package ships
 	@node scripts/schema.ts
 
+.PHONY: refusals
+refusals: ## write the tables of docs/refusals.md
+	@node scripts/refusals.ts
+
 .PHONY: sbom
 sbom: build ## what is in the executable: CycloneDX and licences
 	@node scripts/sbom.ts

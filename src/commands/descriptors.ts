@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import type { DoorLimits } from "../imds/door.ts";
+import type { AdmissionLimits } from "../imds/admission.ts";
 
 /**
  * The most that the process needs for itself: engines (32 connections each), STS (64 and more), the metadata
@@ -9,7 +9,7 @@ const ownDescriptors = 512;
 /** The clients' least share of the limit, on a system where the limit is small. */
 const leastShare = 0.5;
 /** Connections that stay open for a moment after they were refused for lack of room. */
-const turnedAway = { total: 1_024, perShare: 256 };
+const rejections = { total: 1_024, perShare: 256 };
 /**
  * Connections of unknown addresses: all together, and one of them. A container that is just starting opens a
  * few.
@@ -29,14 +29,14 @@ export async function openFilesLimit(): Promise<number> {
  * connections to the engines and to STS need.
  * @param perContainer the configuration's `limits.connections`
  */
-export function connectionLimits(perContainer: number, openFiles: number): DoorLimits {
+export function connectionLimits(perContainer: number, openFiles: number): AdmissionLimits {
   const forClients = Math.max(openFiles - ownDescriptors, Math.floor(openFiles * leastShare));
   // At most an eighth for unknown addresses, so that there is always room for a known container.
   const total = Math.min(strangers.total, Math.floor(forClients / 8));
-  const away = Math.min(turnedAway.total, Math.floor(forClients / 16));
+  const away = Math.min(rejections.total, Math.floor(forClients / 16));
   return {
-    containers: { perAddress: perContainer, total: forClients - total - away },
+    containers: { perContainer, total: forClients - total - away },
     strangers: { total, perAddress: Math.min(strangers.perAddress, Math.ceil(total / 4)) },
-    turnedAway: { total: away, perShare: Math.min(turnedAway.perShare, Math.ceil(away / 4)) },
+    rejections: { total: away, perShare: Math.min(rejections.perShare, Math.ceil(away / 4)) },
   };
 }

@@ -1,5 +1,5 @@
 import type { Container } from "../containers/container.ts";
-import type { Denial, Grant } from "../roles/grant.ts";
+import type { Denial, DenialCode, Grant } from "../roles/grant.ts";
 import { composeProject, composeService, requestedPolicies, requestedRoles } from "../roles/request.ts";
 
 /**
@@ -48,7 +48,7 @@ export type Explanation = {
     readonly externalId: boolean;
     readonly notes: readonly string[];
   } | null;
-  readonly refusal: { readonly code: Denial["code"]; readonly reason: string; readonly hint: string } | null;
+  readonly refusal: { readonly code: DenialCode; readonly reason: string; readonly hint: string } | null;
 };
 
 export function explanationOf(container: Container, decision: Grant | Denial, config: string): Explanation {

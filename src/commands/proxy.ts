@@ -6,12 +6,12 @@ import { CredentialCache } from "../credentials/cache.ts";
 import type { Clocks } from "../credentials/clock.ts";
 import { openSts } from "../credentials/sts.ts";
 import type { Change } from "../engine/connection.ts";
-import { errorAnswers } from "../imds/answers.ts";
+import { type AdmissionLimits, openAdmission } from "../imds/admission.ts";
 import { Callers } from "../imds/callers.ts";
-import { containerCredentialsHandler, turnedAwayDocument } from "../imds/container-credentials.ts";
-import { type DoorLimits, openDoor } from "../imds/door.ts";
+import { containerCredentialsHandler, containerRefusalAnswer } from "../imds/container-credentials.ts";
 import { type ImdsDependencies, imdsHandler } from "../imds/handler.ts";
 import { passthroughPolicy } from "../imds/policy.ts";
+import { refusalAnswer } from "../imds/refusals.ts";
 import { type ImdsServer, imdsServer } from "../imds/server.ts";
 import { sessionTokens } from "../imds/session-token.ts";
 import { Upstream } from "../imds/upstream.ts";
@@ -34,7 +34,7 @@ export type ProxySurroundings = {
   readonly provenance: ImdsDependencies["provenance"];
   /** 32 bytes. Session tokens stay valid across restarts that keep the key. */
   readonly tokenKey: Buffer;
-  readonly doorLimits: DoorLimits;
+  readonly admissionLimits: AdmissionLimits;
   readonly audit: Pick<ImdsDependencies, "granted" | "refused">;
   /** How long requests in progress may take when the proxy is closed. */
   readonly drainMs: number;
@@ -122,16 +122,14 @@ export function openProxy(
     ...surroundings.audit,
     now,
   };
-  const door = openDoor(dependencies, surroundings.doorLimits);
-  const imds = imdsServer(
-    guarded(imdsHandler(dependencies), log),
-    door,
-    ({ status }) => errorAnswers[status],
+  const admission = openAdmission(dependencies, surroundings.admissionLimits);
+  const imds = imdsServer(guarded(imdsHandler(dependencies), log), admission, ({ code }) =>
+    refusalAnswer(code),
   );
   const containerCredentials =
     config.containerCredentials &&
-    imdsServer(guarded(containerCredentialsHandler(dependencies), log), door, (refused) =>
-      turnedAwayDocument(refused, now()),
+    imdsServer(guarded(containerCredentialsHandler(dependencies), log), admission, (refusal) =>
+      containerRefusalAnswer(refusal, now()),
     );
   open.defer(
     async () => void (await Promise.all([imds.drain(drainMs), containerCredentials?.drain(drainMs)])),

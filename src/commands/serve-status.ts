@@ -2,6 +2,7 @@ import type { Container } from "../containers/container.ts";
 import type { CacheStats } from "../credentials/cache.ts";
 import type { EngineState } from "../engine/connection.ts";
 import type { Callers } from "../imds/callers.ts";
+import type { DenialCode } from "../roles/denial.ts";
 import { version } from "../version.ts";
 
 /**
@@ -26,7 +27,7 @@ export type Status = {
     readonly addresses: readonly string[];
     readonly role: string | undefined;
     readonly alias: string | undefined;
-    readonly code: string | undefined;
+    readonly code: DenialCode | undefined;
     readonly reason: string | undefined;
   }[];
 };

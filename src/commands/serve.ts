@@ -88,7 +88,7 @@ export async function serve(options: ServeOptions, environment: Environment, hos
         runtimeDirectory === undefined
           ? randomBytes(32)
           : await readOrCreateKey(join(runtimeDirectory, tokenKeyName)),
-      doorLimits: connectionLimits(config.limits.connections, await openFilesLimit()),
+      admissionLimits: connectionLimits(config.limits.connections, await openFilesLimit()),
       audit: { granted: audit.granted, refused: audit.refused },
       drainMs,
     },

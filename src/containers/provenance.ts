@@ -20,21 +20,19 @@ export type Connection = {
  */
 export type Via = "redirect" | "direct";
 
+/**
+ * - `no-such-socket`: the container has no such connection: somebody else uses its address.
+ * - `port-listening`: the container listens on the client's port. A client's port is never a listening one,
+ *   unless an attacker connected *to* the container from a forged address of the metadata service.
+ * - `container-gone`: its first process has ended, and the engine has not reported that yet.
+ * - `no-pid`: it has not started, or it runs where this host cannot see it.
+ * - `unreadable`: /proc cannot be read.
+ */
+export type ProofCode = "no-such-socket" | "port-listening" | "no-pid" | "unreadable" | "container-gone";
+
 export type Proof =
   | { readonly proven: true }
-  | {
-      readonly proven: false;
-      /**
-       * - `no-such-socket`: the container has no such connection: somebody else uses its address.
-       * - `port-listening`: the container listens on the client's port. A client's port is never a listening
-       *   one, unless an attacker connected *to* the container from a forged address of the metadata service.
-       * - `container-gone`: its first process has ended, and the engine has not reported that yet.
-       * - `no-pid`: it has not started, or it runs where this host cannot see it.
-       * - `unreadable`: /proc cannot be read.
-       */
-      readonly code: "no-such-socket" | "port-listening" | "no-pid" | "unreadable" | "container-gone";
-      readonly reason: string;
-    };
+  | { readonly proven: false; readonly code: ProofCode; readonly reason: string };
 
 type Options = {
   readonly procRoot?: string;
@@ -190,7 +188,7 @@ type Search =
   | { readonly ok: true; readonly found: Found }
   | { readonly ok: false; readonly refusal: Refusal };
 
-function refusal(code: Refusal["code"], reason: string): Refusal {
+function refusal(code: ProofCode, reason: string): Refusal {
   return { proven: false, code, reason };
 }
 

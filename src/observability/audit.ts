@@ -1,5 +1,5 @@
 import type { Caller } from "../imds/callers.ts";
-import type { Refusal } from "../imds/handler.ts";
+import type { RefusedRequest } from "../imds/refusals.ts";
 import type { Log } from "../log.ts";
 import { shortId } from "../roles/template.ts";
 
@@ -12,10 +12,10 @@ const maxUnknown = 64;
 
 export type Audit = {
   granted(caller: Caller, accessKeyId: string, expiresAt: number): void;
-  refused(refusal: Refusal): void;
+  refused(request: RefusedRequest): void;
   counts(): { readonly refused: number; readonly granted: number };
   /** Refusals by code, since the start. */
-  refusals(): ReadonlyMap<string, number>;
+  refusals(): ReadonlyMap<RefusedRequest["code"], number>;
 };
 
 /**
@@ -28,7 +28,7 @@ export function openAudit(log: Log, now: () => number): Audit {
   let suppressedSince = 0;
   let granted = 0;
   let refused = 0;
-  const byCode = new Map<string, number>();
+  const byCode = new Map<RefusedRequest["code"], number>();
 
   /** @param seen when each key was logged last, oldest first */
   const shouldLog = (seen: Map<string, number>, key: string) => {

@@ -2,22 +2,19 @@ import type { Risk } from "../containers/container.ts";
 
 /**
  * Why a container gets no role. The codes are an interface: they are in the log, audit records, metrics and
- * `explain`, and docs/refusals.md lists them. Codes may be added, never changed or removed.
+ * `explain`. Codes may be added, never changed or removed. imds/refusals.ts has their descriptions.
  */
-export const denialCodes = [
-  "no-role-requested",
-  "label-required",
-  "refused-risk",
-  "unknown-alias",
-  "unknown-default-alias",
-  "invalid-role",
-  "role-arn-not-allowed",
-  "alias-not-allowed",
-  "container-policy-not-allowed",
-  "invalid-policy",
-] as const;
-
-export type DenialCode = (typeof denialCodes)[number];
+export type DenialCode =
+  | "no-role-requested"
+  | "label-required"
+  | "refused-risk"
+  | "unknown-alias"
+  | "unknown-default-alias"
+  | "invalid-role"
+  | "role-arn-not-allowed"
+  | "alias-not-allowed"
+  | "container-policy-not-allowed"
+  | "invalid-policy";
 
 /** The reason for the operator. Neither text contains control characters, whatever the container wrote. */
 export type Refusal = {

@@ -84,7 +84,7 @@ ${cloudInit === undefined ? "" : cloudInitSection(cloudInit)}
 ## Where the proxy's answers differ from the real service's
 
 Nobody has compared the proxy with a live instance. These are the differences from what is published of the real service's answers: recordings in
-the tests of smithy-rs (2021), and terminal logs of 2020, 2022 and 2023. \`test/unit/imds/recordings.test.ts\` fails if there is another one.
+the tests of smithy-rs (2021), and terminal logs of 2020, 2022 and 2023. \`test/unit/imds/answers.test.ts\` fails if there is another one.
 
 | answer | the real one | the proxy | why |
 | --- | --- | --- | --- |

@@ -66,15 +66,20 @@ export async function fairProxy(t: Test, options: Partial<UpstreamOptions> & { e
     now: () => performance.now(),
     ...options,
   });
-  const results: (ForwardResult & { readonly container: string; readonly path: string })[] = [];
+  /** `code` and `reason` of a failure; `status` is what the client was sent. */
+  const results: {
+    readonly container: string;
+    readonly path: string;
+    readonly status: number;
+    readonly code: string | undefined;
+    readonly reason: string | undefined;
+  }[] = [];
   const server = createServer(async (request, response) => {
     const container = String(request.headers["x-container"]);
     const path = request.url ?? "";
-    results.push({
-      ...(await upstream.forward({ method: "GET", path, container }, response)),
-      container,
-      path,
-    });
+    const result: ForwardResult = await upstream.forward({ method: "GET", path, container }, response);
+    const { code, reason } = result.ok ? { code: undefined, reason: undefined } : result;
+    results.push({ container, path, status: response.statusCode, code, reason });
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");

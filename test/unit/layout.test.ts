@@ -11,7 +11,7 @@ const root = join(import.meta.dirname, "../../src");
 /** From the bottom up; a folder may import itself and what stands before it. */
 const floors = [
   ["text.ts"],
-  ["errors.ts", "log.ts", "output.ts", "single-flight.ts", "version.ts"],
+  ["errors.ts", "log.ts", "output.ts", "single-flight.ts", "token-bucket.ts", "version.ts"],
   ["config"],
   ["containers"],
   ["engine"],

@@ -14,7 +14,7 @@ const none = { address: "127.0.0.4", name: "none" };
 const role = `arn:aws:iam::${account.id}:role/containers/web`;
 
 const all = [...pathVariants()];
-/** A part of them, for a test of seconds: other ones than upstream-leak.test.ts takes; paths.test.ts judges them all. */
+/** A part of them, for a test of seconds: others than in handler-leak.test.ts; paths.test.ts classifies all of them. */
 const sample = all.filter((_, nth) => nth % 16 === 9);
 
 const leaks = (text: string) =>

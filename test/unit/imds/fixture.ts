@@ -7,7 +7,8 @@ import { configSchema } from "../../../src/config/schema.ts";
 import { type Container, staticContainer } from "../../../src/containers/container.ts";
 import type { Directory } from "../../../src/containers/directory.ts";
 import { Provenance } from "../../../src/containers/provenance.ts";
-import type { ImdsDependencies, Refusal } from "../../../src/imds/handler.ts";
+import type { ImdsDependencies } from "../../../src/imds/handler.ts";
+import type { RefusedRequest } from "../../../src/imds/refusals.ts";
 import { rolePolicy } from "../../../src/roles/grant.ts";
 import { account } from "../../support/aws/account.ts";
 import { type AwsOptions, startAws } from "../../support/aws/aws.ts";
@@ -47,7 +48,7 @@ export type Given = {
   /** Descriptors for clients; default: plenty. */
   readonly descriptors?: number;
   readonly strangers?: { readonly total: number; readonly perAddress: number };
-  readonly turnedAway?: { readonly total: number; readonly perShare: number };
+  readonly rejections?: { readonly total: number; readonly perShare: number };
   /** The engines' first lists; default: in. */
   readonly listed?: Promise<void>;
 };
@@ -73,7 +74,7 @@ export async function givenProxy(t: Test, given: Given = {}) {
   });
   const user = aws.addUser("proxy");
   let skewMs = 0;
-  const refusals: Refusal[] = [];
+  const refusals: RefusedRequest[] = [];
   const grants: string[] = [];
   const failures: unknown[] = [];
   const open = new AsyncDisposableStack();
@@ -104,14 +105,14 @@ export async function givenProxy(t: Test, given: Given = {}) {
       },
       provenance: given.provenance ?? new Provenance(),
       tokenKey: Buffer.alloc(32, 7),
-      doorLimits: {
+      admissionLimits: {
         containers: {
-          perAddress: config.limits.connections,
+          perContainer: config.limits.connections,
           total: given.descriptors ?? 10_000,
           penaltyMs: 300,
         },
         strangers: given.strangers ?? { total: 1_024, perAddress: 64 },
-        turnedAway: given.turnedAway ?? { total: 1_024, perShare: 256 },
+        rejections: given.rejections ?? { total: 1_024, perShare: 256 },
       },
       audit: {
         granted: (caller, accessKeyId) => void grants.push(`${caller.container.name} ${accessKeyId}`),

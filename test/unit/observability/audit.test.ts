@@ -1,5 +1,5 @@
 import t from "tap";
-import type { Refusal } from "../../../src/imds/handler.ts";
+import type { RefusedRequest } from "../../../src/imds/refusals.ts";
 import { openAudit } from "../../../src/observability/audit.ts";
 
 /** An audit with its own clock, and the lines that it logged at info and above. */
@@ -9,7 +9,7 @@ function fixture() {
   const record = (fields: Readonly<Record<string, unknown>>, message: string) =>
     void lines.push({ fields, message });
   const audit = openAudit({ debug: () => undefined, info: record, warn: record, error: record }, () => time);
-  const refusal = (address: string, more: Partial<Refusal> = {}): Refusal => ({
+  const refusal = (address: string, more: Partial<RefusedRequest> = {}): RefusedRequest => ({
     status: 403,
     code: "unknown-caller",
     reason: "no running container has this address",

@@ -1,13 +1,16 @@
-/** A token bucket that holds one second's worth, and at least one. Times are milliseconds; the rate is per second and may change. */
+/**
+ * A token bucket that holds one second's worth, and at least one. Times are milliseconds; the rate is per
+ * second and may change.
+ */
 export class TokenBucket {
   #rate: number;
   #tokens: number;
-  #at: number;
+  #filledAt: number;
 
   constructor(rate: number, now: number) {
     this.#rate = rate;
     this.#tokens = Math.max(1, rate);
-    this.#at = now;
+    this.#filledAt = now;
   }
 
   setRate(rate: number, now: number): void {
@@ -18,13 +21,13 @@ export class TokenBucket {
 
   empty(now: number): void {
     this.#tokens = 0;
-    this.#at = now;
+    this.#filledAt = now;
   }
 
-  /** How long until one may be taken; 0 for now. */
+  /** Milliseconds until a token is available; 0 if there is one now. */
   delay(now: number): number {
     this.#fill(now);
-    // Rounded up and compared with a hair's breadth to spare: 0.9999999 tokens after exactly one interval is one.
+    // The tolerance absorbs rounding: after exactly one interval there may be 0.9999999 tokens.
     return this.#tokens >= 1 - 1e-6 ? 0 : Math.ceil(((1 - this.#tokens) / this.#rate) * 1000);
   }
 
@@ -34,9 +37,9 @@ export class TokenBucket {
 
   #fill(now: number): void {
     const capacity = Math.max(1, this.#rate);
-    // A clock that was set back fills nothing and takes nothing.
-    const elapsed = Math.max(0, now - this.#at);
-    this.#tokens = Math.min(capacity, this.#tokens + (elapsed / 1000) * this.#rate);
-    this.#at = now;
+    // If the clock was set back, no tokens are added or removed.
+    const elapsedMs = Math.max(0, now - this.#filledAt);
+    this.#tokens = Math.min(capacity, this.#tokens + (elapsedMs / 1000) * this.#rate);
+    this.#filledAt = now;
   }
 }

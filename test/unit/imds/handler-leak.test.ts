@@ -5,11 +5,11 @@ import { configSchema } from "../../../src/config/schema.ts";
 import { staticContainer } from "../../../src/containers/container.ts";
 import { Directory } from "../../../src/containers/directory.ts";
 import { credentialsAnswer } from "../../../src/credentials/answer.ts";
-import { errorAnswers } from "../../../src/imds/answers.ts";
+import { openAdmission } from "../../../src/imds/admission.ts";
 import { Callers } from "../../../src/imds/callers.ts";
-import { openDoor } from "../../../src/imds/door.ts";
 import { type ImdsDependencies, imdsHandler } from "../../../src/imds/handler.ts";
 import { passthroughPolicy } from "../../../src/imds/policy.ts";
+import { refusalAnswer } from "../../../src/imds/refusals.ts";
 import { imdsServer } from "../../../src/imds/server.ts";
 import { sessionTokens } from "../../../src/imds/session-token.ts";
 import { Upstream } from "../../../src/imds/upstream.ts";
@@ -19,7 +19,7 @@ import { startImds } from "../../support/aws/imds.ts";
 import { type PathVariant, pathVariants } from "../../support/path-variants.ts";
 
 const roleArn = "arn:aws:iam::123456789012:role/containers/web";
-/** The proxy as serve wires it, in front of a metadata service that takes every spelling that some server takes. */
+/** The proxy in front of a metadata service that accepts every spelling that some server accepts. */
 async function givenProxy(t: Test, passthrough: object) {
   const imds = await startImds({ generous: true, keepAlive: true, record: 0 });
   const config = configSchema.parse({
@@ -74,12 +74,12 @@ async function givenProxy(t: Test, passthrough: object) {
   const failures: unknown[] = [];
   const { server, drain } = imdsServer(
     (request, response) => void handle(request, response).catch((error) => failures.push(error)),
-    openDoor(the, {
-      containers: { perAddress: 100, total: 1_000 },
+    openAdmission(the, {
+      containers: { perContainer: 100, total: 1_000 },
       strangers: { total: 10, perAddress: 10 },
-      turnedAway: { total: 10, perShare: 10 },
+      rejections: { total: 10, perShare: 10 },
     }),
-    ({ status }) => errorAnswers[status],
+    ({ code }) => refusalAnswer(code),
   );
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -92,7 +92,7 @@ async function givenProxy(t: Test, passthrough: object) {
   return { imds, port, failures, token: tokens.issue(container.id, 21_600) };
 }
 
-/** Sends each variant as it is and gives all that came back, one connection after the other as the proxy closes them. */
+/** Sends each variant unchanged, on a new connection whenever the proxy has closed the last one. */
 async function askAll(
   port: number,
   token: string,
@@ -136,7 +136,7 @@ function exchange(socket: Socket, request: Buffer, bodiless: boolean): Promise<s
 }
 
 const all = [...pathVariants()];
-/** Every so many of them, for a test of seconds; paths.test.ts judges them all. */
+/** A sample, so that the test takes seconds; paths.test.ts classifies all of them. */
 const step = 16;
 const sample = all.filter((_, nth) => nth % step === 0);
 
@@ -205,7 +205,7 @@ for (const [name, passthrough, variants] of configurations) {
   });
 }
 
-t.test("the service behind it does give its secrets away to odd paths", async (t) => {
+t.test("without the proxy, the service does send its secrets for odd paths", async (t) => {
   const imds = await startImds({ generous: true, httpTokens: "optional", keepAlive: true });
   t.teardown(() => imds.stop());
   const port = Number(new URL(imds.url).port);
