@@ -1,4 +1,4 @@
-import { node, repository } from "../host/host.ts";
+import { node, repository } from "../support/host/host.ts";
 import { config, type Scene } from "./scene.ts";
 
 /** The layers of "who is asking" that are in force: SECURITY.md. */

@@ -1,8 +1,8 @@
 import t from "tap";
-import { bootFor } from "../host/boot.ts";
-import { installFirewall, startFirewall } from "../host/firewall-host.ts";
-import { canBoot } from "../host/requirements.ts";
-import type { Suite } from "../host/root.ts";
+import { bootFor } from "../support/host/boot.ts";
+import { installFirewall, startFirewall } from "../support/host/firewall-host.ts";
+import { canBoot } from "../support/host/requirements.ts";
+import type { Suite } from "../support/host/root.ts";
 import { allLayers, type Column, columns, configPath, layers, setLayers } from "./layers.ts";
 import { asLateAddress, type Entry, matrix, onKeptConnections } from "./matrix.ts";
 import { renewKept, setScene } from "./scene.ts";

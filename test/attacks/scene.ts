@@ -1,8 +1,8 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { type AwsSide, startAws } from "../host/aws.ts";
-import { containerEngine, type Engine } from "../host/engine.ts";
-import { node, repository, type TestHost } from "../host/host.ts";
-import { type SourceProxy, startProxyFromSource } from "../host/proxy.ts";
+import { type AwsSide, startAws } from "../support/host/aws.ts";
+import { containerEngine, type Engine } from "../support/host/engine.ts";
+import { node, repository, type TestHost } from "../support/host/host.ts";
+import { type SourceProxy, startProxyFromSource } from "../support/host/proxy.ts";
 import { readFindings } from "./findings.ts";
 import type { Findings, Order } from "./order.ts";
 

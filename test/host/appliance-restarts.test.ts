@@ -1,13 +1,20 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
-import { allRunning, installDeb, pointAtSts, property, states, writeConfig } from "./appliance.ts";
-import type { LoadReport } from "./appliance-load.ts";
-import { startAws } from "./aws.ts";
-import { bootFor } from "./boot.ts";
-import { builtPackages } from "./built-packages.ts";
-import { containerEngine } from "./engine.ts";
-import { node, repository } from "./host.ts";
-import { canBoot } from "./requirements.ts";
+import {
+  allRunning,
+  installDeb,
+  pointAtSts,
+  property,
+  states,
+  writeConfig,
+} from "../support/host/appliance.ts";
+import type { LoadReport } from "../support/host/appliance-load.ts";
+import { startAws } from "../support/host/aws.ts";
+import { bootFor } from "../support/host/boot.ts";
+import { builtPackages } from "../support/host/built-packages.ts";
+import { containerEngine } from "../support/host/engine.ts";
+import { node, repository } from "../support/host/host.ts";
+import { canBoot } from "../support/host/requirements.ts";
 
 /** systemd holds the socket: whatever happens to the process, no new connection is refused or reset. */
 const ends = "/run/appliance-load-ends";
@@ -38,7 +45,7 @@ for (const suite of ["bookworm", "trixie"] as const) {
           "nsenter",
           `--net=/proc/${pid}/ns/net`,
           node,
-          `${repository}/test/host/appliance-load.ts`,
+          `${repository}/test/support/host/appliance-load.ts`,
           String(rate),
           ends,
         ],

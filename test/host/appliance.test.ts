@@ -12,13 +12,13 @@ import {
   startTimeMs,
   states,
   writeConfig,
-} from "./appliance.ts";
-import { startAws } from "./aws.ts";
-import { bootFor } from "./boot.ts";
-import { builtPackages } from "./built-packages.ts";
-import { containerIdentity } from "./clients.ts";
-import { containerEngine } from "./engine.ts";
-import { canBoot } from "./requirements.ts";
+} from "../support/host/appliance.ts";
+import { startAws } from "../support/host/aws.ts";
+import { bootFor } from "../support/host/boot.ts";
+import { builtPackages } from "../support/host/built-packages.ts";
+import { containerIdentity } from "../support/host/clients.ts";
+import { containerEngine } from "../support/host/engine.ts";
+import { canBoot } from "../support/host/requirements.ts";
 
 /** The packaged appliance on a booted host, from installation to a reboot, as its operator sees it. */
 const roleArn = (name: string) => `arn:aws:iam::123456789012:role/containers/${name}`;

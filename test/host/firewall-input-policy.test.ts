@@ -1,12 +1,12 @@
 import { setTimeout as delay } from "node:timers/promises";
 import t from "tap";
-import { startAws } from "./aws.ts";
-import { bootFor } from "./boot.ts";
-import { containerEngine } from "./engine.ts";
-import { configure, firewall, installFirewall } from "./firewall-host.ts";
-import type { TestHost } from "./host.ts";
-import { startProxyFromSource } from "./proxy.ts";
-import { canBoot } from "./requirements.ts";
+import { startAws } from "../support/host/aws.ts";
+import { bootFor } from "../support/host/boot.ts";
+import { containerEngine } from "../support/host/engine.ts";
+import { configure, firewall, installFirewall } from "../support/host/firewall-host.ts";
+import type { TestHost } from "../support/host/host.ts";
+import { startProxyFromSource } from "../support/host/proxy.ts";
+import { canBoot } from "../support/host/requirements.ts";
 
 /** Firewalls that drop what they do not know, how they are set up, and whether containers are served without a word from the operator. */
 const firewalls = [

@@ -1,6 +1,6 @@
 import t from "tap";
-import { endures, thoseOfIptables } from "./firewall-disturbances.ts";
-import { canBoot } from "./requirements.ts";
+import { endures, thoseOfIptables } from "../support/host/firewall-disturbances.ts";
+import { canBoot } from "../support/host/requirements.ts";
 
 if (canBoot(t)) {
   t.test(

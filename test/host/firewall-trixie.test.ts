@@ -1,6 +1,6 @@
 import t from "tap";
-import { all, endures } from "./firewall-disturbances.ts";
-import { canBoot } from "./requirements.ts";
+import { all, endures } from "../support/host/firewall-disturbances.ts";
+import { canBoot } from "../support/host/requirements.ts";
 
 if (canBoot(t)) {
   t.test("trixie, nftables: whatever is done to the host, the rules come back and nothing leaks", (t) =>

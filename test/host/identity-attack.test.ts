@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
 import { leakMarker } from "../support/aws/account.ts";
-import { type AwsSide, startAws } from "./aws.ts";
-import { bootFor } from "./boot.ts";
-import { containerEngine, type Engine } from "./engine.ts";
-import { node, repository, type TestHost } from "./host.ts";
-import { startProxyFromSource } from "./proxy.ts";
-import { canBoot } from "./requirements.ts";
+import { type AwsSide, startAws } from "../support/host/aws.ts";
+import { bootFor } from "../support/host/boot.ts";
+import { containerEngine, type Engine } from "../support/host/engine.ts";
+import { node, repository, type TestHost } from "../support/host/host.ts";
+import { startProxyFromSource } from "../support/host/proxy.ts";
+import { canBoot } from "../support/host/requirements.ts";
 
 /**
  * A container with CAP_NET_RAW and CAP_NET_ADMIN on the victim's own bridge takes the victim's address and asks for its credentials,

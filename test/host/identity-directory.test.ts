@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
-import { type AwsSide, startAws } from "./aws.ts";
-import { bootFor } from "./boot.ts";
-import { containerEngine, type Engine } from "./engine.ts";
-import { node, repository, type TestHost } from "./host.ts";
-import { startProxyFromSource } from "./proxy.ts";
-import { canBoot } from "./requirements.ts";
+import { type AwsSide, startAws } from "../support/host/aws.ts";
+import { bootFor } from "../support/host/boot.ts";
+import { containerEngine, type Engine } from "../support/host/engine.ts";
+import { node, repository, type TestHost } from "../support/host/host.ts";
+import { startProxyFromSource } from "../support/host/proxy.ts";
+import { canBoot } from "../support/host/requirements.ts";
 
 /** Whose credentials a container gets while containers come and go quickly, addresses are used again, and the engine's API is cut off. */
 const total = Number(process.env.CONTAINERS ?? 500);

@@ -1,11 +1,11 @@
 import t from "tap";
-import { startAws } from "./aws.ts";
-import { bootFor } from "./boot.ts";
-import { containerIdentity } from "./clients.ts";
-import { containerEngine, type Engine } from "./engine.ts";
-import { node, repository, type TestHost } from "./host.ts";
-import { startProxyFromSource } from "./proxy.ts";
-import { canBoot } from "./requirements.ts";
+import { startAws } from "../support/host/aws.ts";
+import { bootFor } from "../support/host/boot.ts";
+import { containerIdentity } from "../support/host/clients.ts";
+import { containerEngine, type Engine } from "../support/host/engine.ts";
+import { node, repository, type TestHost } from "../support/host/host.ts";
+import { startProxyFromSource } from "../support/host/proxy.ts";
+import { canBoot } from "../support/host/requirements.ts";
 
 /** Every kind of container is proven to be itself: engines, networks, address families, namespaces, states, many sockets. */
 const account = "123456789012";

@@ -1,12 +1,12 @@
 import t from "tap";
 import { leakMarker } from "../support/aws/account.ts";
-import { startAws } from "./aws.ts";
-import { bootFor } from "./boot.ts";
-import { type ClientName, containerIdentity, hostIdentity } from "./clients.ts";
-import { containerEngine, type Engine } from "./engine.ts";
-import { node, repository, type TestHost } from "./host.ts";
-import { startProxyFromSource } from "./proxy.ts";
-import { canBoot } from "./requirements.ts";
+import { startAws } from "../support/host/aws.ts";
+import { bootFor } from "../support/host/boot.ts";
+import { type ClientName, containerIdentity, hostIdentity } from "../support/host/clients.ts";
+import { containerEngine, type Engine } from "../support/host/engine.ts";
+import { node, repository, type TestHost } from "../support/host/host.ts";
+import { startProxyFromSource } from "../support/host/proxy.ts";
+import { canBoot } from "../support/host/requirements.ts";
 
 /** The main job on a booted host: real containers, real clients, the firewall's redirect, the proxy as an ordinary user. */
 const account = "123456789012";

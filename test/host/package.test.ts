@@ -12,13 +12,13 @@ import {
   states,
   units,
   writeConfig,
-} from "./appliance.ts";
-import { startAws } from "./aws.ts";
-import { bootFor } from "./boot.ts";
-import { builtPackages } from "./built-packages.ts";
-import type { TestHost } from "./host.ts";
-import { canBoot } from "./requirements.ts";
-import { addYumRepository, becomeRpmHost, dnf } from "./rpm.ts";
+} from "../support/host/appliance.ts";
+import { startAws } from "../support/host/aws.ts";
+import { bootFor } from "../support/host/boot.ts";
+import { builtPackages } from "../support/host/built-packages.ts";
+import type { TestHost } from "../support/host/host.ts";
+import { canBoot } from "../support/host/requirements.ts";
+import { addYumRepository, becomeRpmHost, dnf } from "../support/host/rpm.ts";
 
 /** The life of the packages on a booted host: files, installation, upgrade, removal. */
 const root = dirname(dirname(import.meta.dirname));

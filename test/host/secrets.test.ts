@@ -1,12 +1,19 @@
 import t from "tap";
 import { issuedSecretMarker, issuedTokenMarker, leakMarker } from "../support/aws/account.ts";
-import { askForCredentials, configPath, installDeb, pointAtSts, property, writeConfig } from "./appliance.ts";
-import { startAws } from "./aws.ts";
-import { bootFor } from "./boot.ts";
-import { builtPackages } from "./built-packages.ts";
-import { containerEngine } from "./engine.ts";
-import type { TestHost } from "./host.ts";
-import { canBoot } from "./requirements.ts";
+import {
+  askForCredentials,
+  configPath,
+  installDeb,
+  pointAtSts,
+  property,
+  writeConfig,
+} from "../support/host/appliance.ts";
+import { startAws } from "../support/host/aws.ts";
+import { bootFor } from "../support/host/boot.ts";
+import { builtPackages } from "../support/host/built-packages.ts";
+import { containerEngine } from "../support/host/engine.ts";
+import type { TestHost } from "../support/host/host.ts";
+import { canBoot } from "../support/host/requirements.ts";
 
 const role = (name: string) => `arn:aws:iam::123456789012:role/containers/${name}`;
 const config = {

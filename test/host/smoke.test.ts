@@ -3,13 +3,13 @@ import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import t from "tap";
-import { imdsUrl, imdsUrl6, startAws } from "./aws.ts";
-import { bootFor } from "./boot.ts";
-import { containerIdentity, hostIdentity } from "./clients.ts";
-import { containerEngine } from "./engine.ts";
-import { canBoot } from "./requirements.ts";
-import { rootFileSystem, type Suite } from "./root.ts";
-import { runsDirectory } from "./run-directory.ts";
+import { imdsUrl, imdsUrl6, startAws } from "../support/host/aws.ts";
+import { bootFor } from "../support/host/boot.ts";
+import { containerIdentity, hostIdentity } from "../support/host/clients.ts";
+import { containerEngine } from "../support/host/engine.ts";
+import { canBoot } from "../support/host/requirements.ts";
+import { rootFileSystem, type Suite } from "../support/host/root.ts";
+import { runsDirectory } from "../support/host/run-directory.ts";
 
 const suites = ["bookworm", "trixie"] as const satisfies readonly Suite[];
 const hostRole = { arn: "arn:aws:sts::123456789012:assumed-role/ec2-host-role/i-0abcdef0123456789" };
@@ -80,7 +80,7 @@ if (canBoot(t)) {
   t.test(
     "two hosts at once do not see each other, and a host whose owner was killed is removed by the next boot",
     async (t) => {
-      const owner = spawn(process.execPath, [join(import.meta.dirname, "abandoned.ts")], {
+      const owner = spawn(process.execPath, [join(import.meta.dirname, "../support/host/abandoned.ts")], {
         stdio: ["ignore", "pipe", "inherit"],
       });
       t.teardown(() => owner.kill("SIGKILL"));

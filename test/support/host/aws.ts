@@ -1,7 +1,7 @@
-import type { ImdsFaults, StsFaults } from "../support/aws/faults.ts";
-import type { ImdsRequest } from "../support/aws/imds.ts";
-import type { Principal, Secret } from "../support/aws/principals.ts";
-import type { StsCall } from "../support/aws/sts.ts";
+import type { ImdsFaults, StsFaults } from "../aws/faults.ts";
+import type { ImdsRequest } from "../aws/imds.ts";
+import type { Principal, Secret } from "../aws/principals.ts";
+import type { StsCall } from "../aws/sts.ts";
 import { awsFiles } from "./aws-files.ts";
 import type { TestHost } from "./host.ts";
 

@@ -62,7 +62,7 @@ export async function startAskers(host: TestHost): Promise<readonly Asker[]> {
         "chroot",
         "/host",
         "python3",
-        `${repository}/test/host/firewall-asker.py`,
+        `${repository}/test/support/host/firewall-probe.py`,
         `/var/asker/${name}`,
         patience,
         ...addresses,

@@ -2,9 +2,9 @@ import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { homedir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 
-const root = dirname(dirname(import.meta.dirname));
+const root = join(import.meta.dirname, "../../..");
 
 /** The packages of this state of the sources, in a version and the next one. Paths on this machine. */
 export type BuiltPackages = {

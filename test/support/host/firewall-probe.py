@@ -1,6 +1,6 @@
 """Asks for credentials over and over, from a container's first instruction on, and notes what it got: one line `TIME ADDRESS OUTCOME` each.
 
-Usage: firewall-asker.py LOG PATIENCE_SECONDS ADDRESS...   Outcomes: `served STATUS`, `LEAK`, `nothing WHY`.
+Usage: firewall-probe.py LOG PATIENCE_SECONDS ADDRESS...   Outcomes: `served STATUS`, `LEAK`, `nothing WHY`.
 """
 import socket
 import sys

@@ -3,7 +3,7 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { removeControlGroup } from "./control-group.ts";
-import { identify, isAlive, type ProcessIdentity, signal } from "./process.ts";
+import { identify, isAlive, type ProcessIdentity, signal } from "./process-identity.ts";
 
 /** What one host leaves on the machine while it runs; enough to remove it when its owner was killed. */
 export type RunRecord = {

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { openSync, readFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
-import { identify, type ProcessIdentity } from "./process.ts";
+import { identify, type ProcessIdentity } from "./process-identity.ts";
 
 export type Bind = { readonly source: string; readonly target: string; readonly readOnly: boolean };
 

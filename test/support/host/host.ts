@@ -5,7 +5,7 @@ import { createControlGroup } from "./control-group.ts";
 import { endWithThisProcess } from "./end-with-process.ts";
 import { type Bind, type BootedSystem, startNspawn } from "./nspawn.ts";
 import { layRoot } from "./overlay.ts";
-import { identify, isAlive, signal } from "./process.ts";
+import { identify, isAlive, signal } from "./process-identity.ts";
 import { rootFileSystem, type Suite } from "./root.ts";
 import {
   controlGroupName,
@@ -191,7 +191,7 @@ export class TestHost implements AsyncDisposable {
       controlGroups: createControlGroup(controlGroupName(this.#directory)),
       unifiedControlGroups: cgroup === "unified",
       binds: [
-        { source: join(import.meta.dirname, "../.."), target: repository, readOnly: true },
+        { source: join(import.meta.dirname, "../../.."), target: repository, readOnly: true },
         ...storage,
         ...(this.#options.binds ?? []),
       ],
