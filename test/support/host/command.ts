@@ -1,9 +1,10 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { StringDecoder } from "node:string_decoder";
+import { execa } from "execa";
 
 export type CommandResult = { readonly code: number; readonly stdout: string; readonly stderr: string };
 
 export type CommandOptions = {
-  /** The command and all that it started in its process group is killed then. Default: one minute. */
+  /** The command's whole process group is killed then. Default: one minute. */
   readonly timeoutMs?: number;
   /** The whole environment, not an addition. Default: this process's. */
   readonly env?: NodeJS.ProcessEnv;
@@ -12,7 +13,7 @@ export type CommandOptions = {
   readonly check?: boolean;
 };
 
-/** Runs a command to its end. Killed by a signal or by the time limit: rejects whatever `check` says. */
+/** Runs a command to its end. Rejects if a signal or the time limit ended it, also with `check: false`. */
 export async function runCommand(
   command: readonly string[],
   options: CommandOptions = {},
@@ -20,25 +21,34 @@ export async function runCommand(
   return await new RunningCommand(command, options).finished;
 }
 
-/** A command that is not waited for. Its life is bounded all the same. */
+/** How long to wait for the rest of the output after the command was killed. */
+const drainMs = 2_000;
+
+/** A command that runs beside the test, until its time limit at the latest. */
 export class RunningCommand {
-  /** As `runCommand` would: rejects on failure, on the time limit and after `stop`. */
+  /** Rejects on failure, on the time limit and after `stop`, as `runCommand` does. */
   readonly finished: Promise<CommandResult>;
-  readonly #child: ChildProcess;
+  readonly #subprocess: ReturnType<typeof start>;
   readonly #output = { stdout: "", stderr: "" };
-  /** Where it was asked for; the stack of a failure that comes later says nothing of that. */
-  readonly #asked = new Error("asked for here");
+  /** The caller's stack. The stack of a later failure does not contain it. */
+  readonly #caller = new Error("caller");
 
   constructor(command: readonly string[], options: CommandOptions = {}) {
     const [file, ...args] = command;
     if (file === undefined) throw new Error("running a command: it is empty");
-    // Detached gives it a process group of its own, so that its children can be ended with it.
-    this.#child = spawn(file, args, { env: options.env ?? process.env, detached: true, stdio: "pipe" });
+    this.#subprocess = start(file, args, options);
+    for (const name of ["stdout", "stderr"] as const) {
+      const decoder = new StringDecoder();
+      this.#subprocess[name].on("data", (chunk: Buffer) => {
+        this.#output[name] += decoder.write(chunk);
+      });
+    }
     this.finished = this.#finish(command.join(" "), options);
-    // Whoever does not wait for a command that runs along must not be ended by its failure.
+    // A command that nobody waits for must not end this process when it fails.
     this.finished.catch(() => {});
   }
 
+  /** What it has written so far. */
   get stdout(): string {
     return this.#output.stdout;
   }
@@ -47,67 +57,69 @@ export class RunningCommand {
     return this.#output.stderr;
   }
 
-  /** Ends the whole process group; resolves when the command is gone. */
-  async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
+  /** Ends the whole process group, with SIGKILL after `forceKillMs`; resolves when the command is gone. */
+  async stop(signal: NodeJS.Signals = "SIGTERM", forceKillMs = 5_000): Promise<void> {
     this.#kill(signal);
-    const last = setTimeout(() => this.#kill("SIGKILL"), 5_000);
+    const force = setTimeout(() => this.#kill("SIGKILL"), forceKillMs);
     await this.finished.catch(() => {});
-    clearTimeout(last);
+    clearTimeout(force);
   }
 
   async #finish(shown: string, options: CommandOptions): Promise<CommandResult> {
     const timeoutMs = options.timeoutMs ?? 60_000;
-    const child = this.#child;
-    let late = false;
+    let isLate = false;
     const timer = setTimeout(() => {
-      late = true;
+      isLate = true;
       this.#kill("SIGKILL");
-      // A grandchild that left the group may still hold the pipes: do not wait for it.
+      // A descendant that left the process group may hold the pipes open: stop waiting for their end.
       setTimeout(() => {
-        child.stdout?.destroy();
-        child.stderr?.destroy();
-      }, 2_000).unref();
+        this.#subprocess.stdout.destroy();
+        this.#subprocess.stderr.destroy();
+      }, drainMs).unref();
     }, timeoutMs);
-    child.stdout?.setEncoding("utf8").on("data", (text: string) => {
-      this.#output.stdout += text;
-    });
-    child.stderr?.setEncoding("utf8").on("data", (text: string) => {
-      this.#output.stderr += text;
-    });
-    // EPIPE: the command did not read its input. Its exit code says whether that mattered.
-    child.stdin?.on("error", () => {});
-    child.stdin?.end(options.stdin ?? "");
-    try {
-      const { code, signal } = await new Promise<{ code: number | null; signal: string | null }>(
-        (resolve, reject) => {
-          child.once("error", reject);
-          child.once("close", (code, signal) => resolve({ code, signal }));
-        },
-      );
-      if (late) throw new Error(`no end after ${timeoutMs} ms`);
-      if (code === null) throw new Error(`ended by ${signal}`);
-      if (code !== 0 && options.check !== false) throw new Error(`exit code ${code}`);
-      return { code, ...this.#output };
-    } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      const failure = new Error(`running \`${shown}\`: ${reason}${quoted(this.#output)}`);
-      const callers = this.#asked.stack?.split("\n").filter((line) => !line.includes(import.meta.filename));
-      failure.stack = [`${failure.name}: ${failure.message}`, ...(callers?.slice(1) ?? [])].join("\n");
-      throw failure;
-    } finally {
-      clearTimeout(timer);
-    }
+    const result = await this.#subprocess;
+    clearTimeout(timer);
+    const { exitCode, signal } = result;
+    if (!isLate && exitCode !== undefined && (exitCode === 0 || options.check === false))
+      return { code: exitCode, ...this.#output };
+    const reason = isLate
+      ? `no end after ${timeoutMs} ms`
+      : exitCode !== undefined
+        ? `exit code ${exitCode}`
+        : signal !== undefined
+          ? `ended by ${signal}`
+          : (result.originalMessage ?? result.shortMessage ?? "it did not start");
+    throw this.#failure(`running \`${shown}\`: ${reason}${quoted(this.#output)}`);
+  }
+
+  #failure(message: string): Error {
+    const failure = new Error(message);
+    const callers = this.#caller.stack?.split("\n").filter((line) => !line.includes(import.meta.filename));
+    failure.stack = [`${failure.name}: ${message}`, ...(callers?.slice(1) ?? [])].join("\n");
+    return failure;
   }
 
   #kill(signal: NodeJS.Signals): void {
-    if (this.#child.pid === undefined || this.#child.exitCode !== null || this.#child.signalCode !== null)
-      return;
+    const { pid, exitCode, signalCode } = this.#subprocess.nodeChildProcess;
+    if (pid === undefined || exitCode !== null || signalCode !== null) return;
     try {
-      process.kill(-this.#child.pid, signal);
+      process.kill(-pid, signal);
     } catch {
-      // It ended in between.
+      // It has just ended.
     }
   }
+}
+
+/** In a process group of its own (`detached`), so that its children can be killed with it. */
+function start(file: string, args: readonly string[], options: CommandOptions) {
+  return execa(file, args, {
+    env: options.env ?? process.env,
+    extendEnv: false,
+    input: options.stdin ?? "",
+    detached: true,
+    buffer: false,
+    reject: false,
+  });
 }
 
 function quoted(output: { readonly stdout: string; readonly stderr: string }): string {
