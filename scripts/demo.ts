@@ -1,8 +1,9 @@
 import { once } from "node:events";
 import { startAws } from "../test/support/aws/aws.ts";
+import { localProxy } from "../test/support/local-proxy.ts";
+import { startProxy } from "../test/support/proxy.ts";
 import { type DemoContainers, openDocker } from "./demo/docker.ts";
 import { fetchCredentials, type Outcome } from "./demo/imds-client.ts";
-import { startProxy } from "./demo/proxy.ts";
 import { table } from "./demo/table.ts";
 import { whoAmI } from "./demo/who-am-i.ts";
 
@@ -28,19 +29,16 @@ async function main(): Promise<void> {
   await using aws = await startAws({ sts: { deny: [role("Admin")] } });
   const docker = await openDocker();
   await using containers = typeof docker === "string" ? undefined : docker;
-  await using proxy = await startProxy(
-    {
-      metadataEndpoint: aws.imds.url,
-      sts: { endpoint: aws.sts.url, region: "eu-west-1" },
-      ...roles,
-      // The proof is of connections that the firewall redirected; the demo has no firewall, and asks at the bridge's own address.
-      ...(containers !== undefined && { identityProof: "off" }),
-      staticContainers: Object.fromEntries(
-        askers.map(({ name, address, alias }) => [address, { name, ...(alias !== undefined && { alias }) }]),
-      ),
-    },
-    {},
-  );
+  await using proxy = await startProxy(await localProxy(), {
+    metadataEndpoint: aws.imds.url,
+    sts: { endpoint: aws.sts.url, region: "eu-west-1" },
+    ...roles,
+    // The proof is of connections that the firewall redirected; the demo has no firewall, and asks at the bridge's own address.
+    ...(containers !== undefined && { identityProof: "off" }),
+    staticContainers: Object.fromEntries(
+      askers.map(({ name, address, alias }) => [address, { name, ...(alias !== undefined && { alias }) }]),
+    ),
+  });
   const ask = containers === undefined ? byLoopback(proxy.port) : await byContainers(containers, proxy.port);
   say(
     typeof docker === "string"

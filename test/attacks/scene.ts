@@ -2,7 +2,8 @@ import { setTimeout as delay } from "node:timers/promises";
 import { type AwsSide, startAws } from "../support/host/aws.ts";
 import { containerEngine, type Engine } from "../support/host/engine.ts";
 import { node, repository, type TestHost } from "../support/host/host.ts";
-import { type SourceProxy, startProxyFromSource } from "../support/host/proxy.ts";
+import { type HostProxy, hostProxy } from "../support/host/proxy.ts";
+import { startProxy } from "../support/proxy.ts";
 import { readFindings } from "./findings.ts";
 import type { Findings, Order } from "./order.ts";
 
@@ -46,7 +47,7 @@ export type Scene = {
   readonly host: TestHost;
   readonly aws: AwsSide;
   readonly docker: Engine;
-  readonly proxy: SourceProxy;
+  readonly proxy: HostProxy;
   /** Runs an attack to its end; the victim and the host know nothing false before it. */
   attack(attacker: Attacker, order: Order): Promise<Findings>;
   /** The secrets of the victim's role that are out. */
@@ -63,7 +64,7 @@ export async function setScene(host: TestHost): Promise<Scene> {
   const subnets = ["--subnet=172.31.0.0/16", "--ipv6", "--subnet=fd00:77::/64"];
   await docker.call("network", "create", ...subnets, "shared");
   await docker.call("network", "create", "--subnet=172.29.0.0/16", "other");
-  const proxy = await startProxyFromSource(host, config("socket"));
+  const proxy = await startProxy(hostProxy(host), config("socket"));
   await docker.run({
     name: "victim",
     network: "shared",

@@ -1,7 +1,8 @@
 import { readFile } from "node:fs/promises";
 import { ask, fetchCredentials } from "../../scripts/demo/imds-client.ts";
-import { startProxy } from "../../scripts/demo/proxy.ts";
 import { table } from "../../scripts/demo/table.ts";
+import { localProxy } from "../support/local-proxy.ts";
+import { startProxy } from "../support/proxy.ts";
 import { start } from "./programs.ts";
 import { type Load, wrk } from "./wrk.ts";
 
@@ -38,8 +39,8 @@ async function main(): Promise<void> {
     passthrough: { cacheSeconds, requestsPerSecond: 1_000_000 },
     dockerHost: "/nonexistent/docker.sock",
   });
-  await using proxy = await startProxy(config(60), {});
-  await using uncached = await startProxy(config(0), {});
+  await using proxy = await startProxy(await localProxy(), config(60));
+  await using uncached = await startProxy(await localProxy(), config(0));
   const endpoint = { host: "127.0.0.1", port: proxy.port };
   const outcome = await fetchCredentials(endpoint, "127.0.0.1");
   if (outcome.kind === "nothing") throw new Error(`no credentials to measure: ${outcome.why}`);

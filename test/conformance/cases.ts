@@ -1,8 +1,10 @@
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
 import type { Aws } from "../support/aws/aws.ts";
+import type { LocalProxy } from "../support/local-proxy.ts";
 import type { Client } from "./clients.ts";
 import { granted } from "./granted.ts";
 import { type Answer, type Program, startClient } from "./program.ts";
-import type { RestartableProxy } from "./proxy.ts";
 import { renewal } from "./renewal.ts";
 
 /** `second`: right when asked once more. `late`: right, some time after it should. `its own`: wrong, and the SDK's own doing, on EC2 too. */
@@ -14,12 +16,12 @@ export type Result = {
 /** Proxies for one container each: with a role, with one whose sessions are short, without one, with one that IAM refuses, with one that STS fails for. */
 export type Stage = {
   readonly aws: Aws;
-  readonly role: RestartableProxy;
+  readonly role: LocalProxy;
   /** The role's sessions end after `shortSessionMs`. */
-  readonly short: RestartableProxy;
-  readonly none: RestartableProxy;
-  readonly refused: RestartableProxy;
-  readonly down: RestartableProxy;
+  readonly short: LocalProxy;
+  readonly none: LocalProxy;
+  readonly refused: LocalProxy;
+  readonly down: LocalProxy;
   readonly arn: RegExp;
   readonly downRole: string;
 };
@@ -46,7 +48,7 @@ export type Report = {
 /** One client through all cases but `renewal`, which waits for an expiry and so is run beside. */
 export async function examine(client: Client, stage: Stage): Promise<Report> {
   const results = new Map<Title, Result>();
-  const start = (proxy: RestartableProxy) => startFor(client, proxy, stage);
+  const start = (proxy: LocalProxy) => startFor(client, proxy, stage);
 
   await using own = await start(stage.role);
   const first = await own.ask("credentials");
@@ -56,7 +58,7 @@ export async function examine(client: Client, stage: Stage): Promise<Report> {
     ["restart, same key", true],
     ["restart, new key", false],
   ] as const) {
-    await stage.role.restart({ keepKey });
+    await restart(stage.role, { keepKey });
     // Some SDKs learn from the 401 that their token is no good, and take a new one when they ask the next time; and a proxy that has just
     // started may say 503 while it asks STS.
     const afterwards = await granted(await own.ask("again"), stage);
@@ -69,7 +71,7 @@ export async function examine(client: Client, stage: Stage): Promise<Report> {
   results.set("IAM refuses", await denied(await start(stage.refused)));
 
   stage.aws.sts.faults.setFor(stage.downRole, { status500: true });
-  await stage.down.restart({ keepKey: true });
+  await restart(stage.down, { keepKey: true });
   await using waiting = await start(stage.down);
   results.set("STS fails", refusedResult(await waiting.ask("credentials")));
   stage.aws.sts.faults.setFor(stage.downRole, {});
@@ -96,12 +98,19 @@ export async function examineRenewal(client: Client, stage: Stage): Promise<Resu
   return await renewal(program, client, stage);
 }
 
-function startFor(client: Client, proxy: RestartableProxy, { aws }: Stage): Promise<Program> {
+function startFor(client: Client, proxy: LocalProxy, { aws }: Stage): Promise<Program> {
   return startClient(client, {
     AWS_EC2_METADATA_SERVICE_ENDPOINT: proxy.endpoint + (client.ending ?? ""),
     STS_ENDPOINT: aws.sts.url,
     HOME: "/nonexistent",
   });
+}
+
+/** With the same key for session tokens, or, as after a reboot, with a new one. */
+async function restart(proxy: LocalProxy, { keepKey }: { readonly keepKey: boolean }): Promise<void> {
+  await proxy.stop();
+  if (!keepKey) await rm(join(proxy.directory, "token-key"));
+  await proxy.start();
 }
 
 function regionResult({ region, error, unsupported }: Answer): Result {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { instance, leaksHostSecret } from "../support/aws/account.ts";
 import { instanceMetadata } from "../support/aws/metadata.ts";
-import type { RestartableProxy } from "./proxy.ts";
+import type { LocalProxy } from "../support/local-proxy.ts";
 
 /** What cloud-init's EC2 data source made of the proxy's answers; `read` and `missing` are paths below meta-data/. */
 export type CloudInitReport = {
@@ -44,7 +44,7 @@ const needed = [
 /** Undefined if it was not unpacked into this folder. */
 export async function examineCloudInit(
   folder: string,
-  proxy: RestartableProxy,
+  proxy: LocalProxy,
 ): Promise<CloudInitReport | undefined> {
   const root = join(folder, "cloud-init");
   for (const file of [join(root, "usr/bin/cloud-init"), python])

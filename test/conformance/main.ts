@@ -2,10 +2,11 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { account } from "../support/aws/account.ts";
 import { startAws } from "../support/aws/aws.ts";
+import { localProxy } from "../support/local-proxy.ts";
+import { startProxy } from "../support/proxy.ts";
 import { examine, examineRenewal, type Report, type Result, type Title } from "./cases.ts";
 import { type Client, clientsIn, lacking } from "./clients.ts";
 import { examineCloudInit } from "./cloud-init.ts";
-import { startProxy } from "./proxy.ts";
 import { shortSessionSeconds } from "./renewal.ts";
 import { documentOf, tableOf } from "./report.ts";
 
@@ -31,19 +32,24 @@ async function main(): Promise<void> {
     staticContainers: { "127.0.0.1": { name: "client", ...(alias !== undefined && { alias }) } },
     ...more,
   });
+  const start = async (alias: string | undefined, more?: Readonly<Record<string, unknown>>) => {
+    const runner = await localProxy();
+    const listen = `127.0.0.1:${runner.port}`;
+    return startProxy(runner, { listen, dockerHost: "/nonexistent/docker.sock", ...config(alias, more) });
+  };
   aws.sts.faults.setFor(roleArn("Conformance-Short"), { sessionSeconds: shortSessionSeconds });
   const stageOf = async (more: Readonly<Record<string, unknown>>) => ({
     aws,
-    role: await startProxy(config("own", more)),
-    short: await startProxy(config("short", more)),
-    none: await startProxy(config(undefined, more)),
-    refused: await startProxy(config("refused", more)),
-    down: await startProxy(config("down", more)),
+    role: await start("own", more),
+    short: await start("short", more),
+    none: await start(undefined, more),
+    refused: await start("refused", more),
+    down: await start("down", more),
     arn: new RegExp(`^arn:aws:sts::${account.id}:assumed-role/Conformance(-Down|-Short)?/`),
     downRole: roleArn("Conformance-Down"),
   });
   const cloudInitReport = async () => {
-    await using proxy = await startProxy(config("own"));
+    await using proxy = await start("own");
     // Awaited here: the proxy ends with this block.
     return await examineCloudInit(folder, proxy);
   };

@@ -5,8 +5,9 @@ import { bootFor } from "../support/host/boot.ts";
 import { containerEngine } from "../support/host/engine.ts";
 import { configure, firewall, installFirewall } from "../support/host/firewall-host.ts";
 import type { TestHost } from "../support/host/host.ts";
-import { startProxyFromSource } from "../support/host/proxy.ts";
+import { hostProxy } from "../support/host/proxy.ts";
 import { canBoot } from "../support/host/requirements.ts";
+import { startProxy } from "../support/proxy.ts";
 
 /** Firewalls that drop what they do not know, how they are set up, and whether containers are served without a word from the operator. */
 const firewalls = [
@@ -78,7 +79,7 @@ if (canBoot(t)) {
       const host = await bootFor(t, { suite: "bookworm" });
       await startAws(host);
       const docker = await containerEngine(host, "docker");
-      await startProxyFromSource(host, {});
+      await startProxy(hostProxy(host), {});
       await installFirewall(host);
       await docker.run({ name: "asker", args: ["--restart=always"] });
       // Any answer of the proxy will do; 000 is curl's word for none.

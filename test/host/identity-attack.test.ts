@@ -5,8 +5,9 @@ import { type AwsSide, startAws } from "../support/host/aws.ts";
 import { bootFor } from "../support/host/boot.ts";
 import { containerEngine, type Engine } from "../support/host/engine.ts";
 import { node, repository, type TestHost } from "../support/host/host.ts";
-import { startProxyFromSource } from "../support/host/proxy.ts";
+import { hostProxy } from "../support/host/proxy.ts";
 import { canBoot } from "../support/host/requirements.ts";
+import { startProxy } from "../support/proxy.ts";
 
 /**
  * A container with CAP_NET_RAW and CAP_NET_ADMIN on the victim's own bridge takes the victim's address and asks for its credentials,
@@ -115,7 +116,7 @@ if (canBoot(t)) {
     async (t) => {
       const host = await bootFor(t, { suite: "bookworm" });
       const { aws, docker } = await prepare(host);
-      const proxy = await startProxyFromSource(host, config("socket"));
+      const proxy = await startProxy(hostProxy(host), config("socket"));
 
       await host.waitFor(async () => (await victimAsks(docker)).stdout.includes("AccessKeyId"), {
         timeoutMs: 15_000,

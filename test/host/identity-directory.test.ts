@@ -4,8 +4,9 @@ import { type AwsSide, startAws } from "../support/host/aws.ts";
 import { bootFor } from "../support/host/boot.ts";
 import { containerEngine, type Engine } from "../support/host/engine.ts";
 import { node, repository, type TestHost } from "../support/host/host.ts";
-import { startProxyFromSource } from "../support/host/proxy.ts";
+import { hostProxy } from "../support/host/proxy.ts";
 import { canBoot } from "../support/host/requirements.ts";
+import { startProxy } from "../support/proxy.ts";
 
 /** Whose credentials a container gets while containers come and go quickly, addresses are used again, and the engine's API is cut off. */
 const total = Number(process.env.CONTAINERS ?? 500);
@@ -43,7 +44,7 @@ async function prepared(t: Parameters<typeof bootFor>[0], suite: "bookworm" | "t
   const aws = await startAws(host);
   const docker = await containerEngine(host, "docker");
   const link = await linkToEngine(host);
-  const proxy = await startProxyFromSource(host, config(link.host));
+  const proxy = await startProxy(hostProxy(host), config(link.host));
   await host.exec([node, `${repository}/src/main.ts`, "firewall", "apply"]);
   return { host, aws, docker, link, proxy };
 }

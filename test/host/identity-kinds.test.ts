@@ -4,8 +4,9 @@ import { bootFor } from "../support/host/boot.ts";
 import { containerIdentity } from "../support/host/clients.ts";
 import { containerEngine, type Engine } from "../support/host/engine.ts";
 import { node, repository, type TestHost } from "../support/host/host.ts";
-import { startProxyFromSource } from "../support/host/proxy.ts";
+import { hostProxy } from "../support/host/proxy.ts";
 import { canBoot } from "../support/host/requirements.ts";
+import { startProxy } from "../support/proxy.ts";
 
 /** Every kind of container is proven to be itself: engines, networks, address families, namespaces, states, many sockets. */
 const account = "123456789012";
@@ -58,7 +59,7 @@ for (const suite of ["bookworm", "trixie"] as const) {
     const docker = await containerEngine(host, "docker");
     const podman = await containerEngine(host, "podman");
     await openPodmanSocket(host);
-    const proxy = await startProxyFromSource(host, config([dockerSocket, podmanSocket]));
+    const proxy = await startProxy(hostProxy(host), config([dockerSocket, podmanSocket]));
     await applyFirewall(host);
 
     await run(docker, "Docked");
@@ -100,9 +101,7 @@ for (const suite of ["bookworm", "trixie"] as const) {
     const host = await bootFor(t, { suite });
     await startAws(host);
     const docker = await containerEngine(host, "docker");
-    const proxy = await startProxyFromSource(host, config([dockerSocket]), {
-      service: ["LimitNOFILE=65536"],
-    });
+    const proxy = await startProxy(hostProxy(host, ["LimitNOFILE=65536"]), config([dockerSocket]));
     await applyFirewall(host);
     await docker.call(
       "network",
@@ -202,7 +201,7 @@ if (canBoot(t)) {
     await host.write("/etc/docker/daemon.json", '{ "userns-remap": "default" }');
     await host.exec("systemctl restart docker");
     const docker = await containerEngine(host, "docker");
-    await startProxyFromSource(host, config([dockerSocket]));
+    await startProxy(hostProxy(host), config([dockerSocket]));
     await applyFirewall(host);
     await run(docker, "Mapped");
     const pid = await docker.pid("Mapped");
@@ -215,7 +214,7 @@ if (canBoot(t)) {
     const host = await bootFor(t, { suite: "bookworm" });
     await startAws(host);
     const docker = await containerEngine(host, "docker");
-    await startProxyFromSource(host, config([dockerSocket]));
+    await startProxy(hostProxy(host), config([dockerSocket]));
     await applyFirewall(host);
     // The leg to AWS is an address that the swarm can advertise.
     await docker.call("swarm", "init", "--advertise-addr=10.200.0.1");

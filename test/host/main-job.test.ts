@@ -5,8 +5,9 @@ import { bootFor } from "../support/host/boot.ts";
 import { type ClientName, containerIdentity, hostIdentity } from "../support/host/clients.ts";
 import { containerEngine, type Engine } from "../support/host/engine.ts";
 import { node, repository, type TestHost } from "../support/host/host.ts";
-import { startProxyFromSource } from "../support/host/proxy.ts";
+import { hostProxy } from "../support/host/proxy.ts";
 import { canBoot } from "../support/host/requirements.ts";
+import { startProxy } from "../support/proxy.ts";
 
 /** The main job on a booted host: real containers, real clients, the firewall's redirect, the proxy as an ordinary user. */
 const account = "123456789012";
@@ -54,7 +55,7 @@ for (const { suite, rounds } of [
     const host = await bootFor(t, { suite });
     await startAws(host);
     const docker = await containerEngine(host, "docker");
-    const proxy = await startProxyFromSource(host, config);
+    const proxy = await startProxy(hostProxy(host), config);
     await firewall(host, "apply");
     for (const { name, labels, env } of askers)
       await docker.run({ name, ...(labels && { labels }), ...(env && { env }) });

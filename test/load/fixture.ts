@@ -1,9 +1,10 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { startProxy } from "../../scripts/demo/proxy.ts";
 import { account } from "../support/aws/account.ts";
 import { startAws } from "../support/aws/aws.ts";
+import { localProxy } from "../support/local-proxy.ts";
+import { startProxy } from "../support/proxy.ts";
 import { ask } from "../support/raw-http.ts";
 
 export const noisy = { address: "127.0.0.1", name: "noisy" };
@@ -14,6 +15,7 @@ export const credentialsPath = "/latest/meta-data/iam/security-credentials/load"
 export async function givenProxy(config: Readonly<Record<string, unknown>> = {}) {
   const aws = await startAws({ imds: { generous: true, record: 0 } });
   const proxy = await startProxy(
+    await localProxy(["--expose-gc", `--import=${new URL("collect-on-signal.ts", import.meta.url).href}`]),
     {
       metadataEndpoint: aws.imds.url,
       sts: { endpoint: aws.sts.url, region: account.region },
@@ -23,8 +25,6 @@ export async function givenProxy(config: Readonly<Record<string, unknown>> = {})
       dockerHost: "/nonexistent/docker.sock",
       ...config,
     },
-    {},
-    ["--expose-gc", `--import=${new URL("collect-on-signal.ts", import.meta.url).href}`],
   ).catch(async (error: unknown) => {
     await aws.stop();
     throw error;
@@ -44,7 +44,7 @@ export async function givenProxy(config: Readonly<Record<string, unknown>> = {})
     /** Megabytes of the proxy after its collector has run: resident, and in use by JavaScript with its buffers. */
     async memoryCollected(): Promise<{ readonly resident: number; readonly inUse: number }> {
       for (let round = 0; round < 3; round++) {
-        process.kill(proxy.pid, "SIGUSR2");
+        process.kill(proxy.pid(), "SIGUSR2");
         await sleep(500);
       }
       const text = await readFile(join(proxy.directory, "memory.json"), "utf8");

@@ -1,81 +1,94 @@
-import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { execa } from "execa";
+import type { ProxyRunner } from "./proxy.ts";
 
 const main = join(import.meta.dirname, "../../src/main.ts");
-const readyMs = 20_000;
+const readyTimeoutMs = 30_000;
+const stopTimeoutMs = 10_000;
 
-/** The real proxy as a process of its own, with a configuration in a folder that goes away with it. */
-export type DemoProxy = AsyncDisposable & {
+/** A proxy as a child process. */
+export type LocalProxy = ProxyRunner & {
+  /** On every address of this machine, unless the configuration has a `listen` of its own. */
   readonly port: number;
+  /** At the loopback address. */
+  readonly endpoint: string;
   readonly configPath: string;
+  /** Holds the configuration and the runtime directory's files; removed on disposal. */
   readonly directory: string;
-  readonly pid: number;
+  /** Of the process that was started last. */
+  pid(): number;
+  /** Everything that it has written so far, on both streams, over all starts. */
   log(): string;
 };
 
-/** Starts `ec2metaproxy serve` and resolves when it says that it is ready. */
-export async function startProxy(
-  config: Readonly<Record<string, unknown>>,
-  environment: Readonly<Record<string, string>>,
-  nodeArguments: readonly string[] = [],
-): Promise<DemoProxy> {
-  const directory = await mkdtemp(join(tmpdir(), "ec2metaproxy-demo-"));
-  const port = await freePort();
+/** @param nodeArguments arguments for Node, before the program */
+export async function localProxy(nodeArguments: readonly string[] = []): Promise<LocalProxy> {
+  const directory = await mkdtemp(join(tmpdir(), "ec2metaproxy-"));
   const configPath = join(directory, "config.json");
-  await writeFile(configPath, JSON.stringify({ listen: `:${port}`, ...config }, null, 2));
-  const child = spawn(process.execPath, [...nodeArguments, main, "serve", "-c", configPath], {
-    env: { PATH: process.env.PATH ?? "", HOME: directory, RUNTIME_DIRECTORY: directory, ...environment },
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  let log = "";
-  for (const stream of [child.stdout, child.stderr])
-    stream.setEncoding("utf8").on("data", (text: string) => (log += text));
-  const stop = async () => {
-    await end(child);
-    await rm(directory, { recursive: true, force: true });
-  };
-  try {
-    await ready(child, () => log);
-  } catch (error) {
-    await stop();
-    throw error;
-  }
-  return { port, configPath, directory, pid: child.pid ?? 0, log: () => log, [Symbol.asyncDispose]: stop };
-}
-
-async function ready(child: ChildProcess, log: () => string): Promise<void> {
-  const deadline = Date.now() + readyMs;
-  while (!/^ready: /m.test(log())) {
-    if (child.exitCode !== null) throw new Error(`the proxy ended with ${child.exitCode}:\n${log()}`);
-    if (Date.now() > deadline) throw new Error(`the proxy is not ready after ${readyMs / 1000} s:\n${log()}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}
-
-async function end(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const ended = once(child, "exit");
-  child.kill("SIGTERM");
-  const killer = setTimeout(() => child.kill("SIGKILL"), 10_000);
-  await ended;
-  clearTimeout(killer);
-}
-
-/** A port that nobody has now; between this and the proxy's bind somebody could take it, which the proxy would then say. */
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const probe = createServer().once("error", reject);
-    probe.listen(0, () => {
-      const address = probe.address();
-      probe.close(() =>
-        address !== null && typeof address === "object"
-          ? resolve(address.port)
-          : reject(new Error("no port")),
-      );
+  const port = await freePort();
+  const launch = () => {
+    const child = execa(process.execPath, [...nodeArguments, main, "serve", "-c", configPath], {
+      env: { PATH: process.env.PATH ?? "", HOME: directory, RUNTIME_DIRECTORY: directory },
+      extendEnv: false,
+      stdin: "ignore",
+      buffer: false,
+      reject: false,
+      forceKillAfterDelay: stopTimeoutMs,
     });
-  });
+    for (const stream of [child.stdout, child.stderr])
+      stream.on("data", (chunk: Buffer) => {
+        log += chunk.toString();
+      });
+    return child;
+  };
+  let log = "";
+  let child: ReturnType<typeof launch> | undefined;
+  const stop = async () => {
+    child?.kill("SIGTERM");
+    await child;
+  };
+  return {
+    port,
+    endpoint: `http://127.0.0.1:${port}`,
+    configPath,
+    directory,
+    defaults: { listen: `:${port}` },
+    pid: () => child?.pid ?? 0,
+    log: () => log,
+    writeConfigFile: (text) => writeFile(configPath, text),
+    start: async () => {
+      const logStart = log.length;
+      child = launch();
+      const { nodeChildProcess } = child;
+      const deadline = Date.now() + readyTimeoutMs;
+      while (!/^ready: /m.test(log.slice(logStart))) {
+        const hasEnded = nodeChildProcess.exitCode !== null || nodeChildProcess.signalCode !== null;
+        if (hasEnded || Date.now() > deadline) {
+          const reason = hasEnded ? "it ended" : `it was not ready after ${readyTimeoutMs / 1000} s`;
+          throw new Error(`starting the proxy: ${reason}:\n${log.slice(logStart)}`);
+        }
+        await sleep(20);
+      }
+    },
+    stop,
+    [Symbol.asyncDispose]: async () => {
+      await stop();
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+/** A port that is free now. If somebody takes it before the proxy does, the proxy fails to start and says so. */
+async function freePort(): Promise<number> {
+  const probe = createServer().listen(0);
+  await once(probe, "listening");
+  const { port } = probe.address() as AddressInfo; // an object for a TCP server
+  probe.close();
+  await once(probe, "close");
+  return port;
 }

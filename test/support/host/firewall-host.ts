@@ -1,8 +1,9 @@
 import { setTimeout as delay } from "node:timers/promises";
+import { startProxy } from "../proxy.ts";
 import { startAws } from "./aws.ts";
 import { containerEngine, type Engine } from "./engine.ts";
 import { node, repository, type TestHost } from "./host.ts";
-import { startProxyFromSource } from "./proxy.ts";
+import { hostProxy } from "./proxy.ts";
 
 /** Units and scripts as the packages install them; the program itself runs from this repository's source. */
 export async function installFirewall(host: TestHost): Promise<void> {
@@ -43,7 +44,7 @@ export async function startAskers(host: TestHost): Promise<readonly Asker[]> {
   const podman = await containerEngine(host, "podman");
   const roleArn = "arn:aws:iam::123456789012:role/containers/Default";
   const config = { httpTokens: "optional", defaultAlias: "default", aliasToARN: { default: roleArn } };
-  const proxy = await startProxyFromSource(host, config);
+  const proxy = await startProxy(hostProxy(host), config);
   await host.exec(["systemctl", "enable", proxy.unit]);
   await docker.call("network", "create", "--ipv6", "--subnet", "fd00:77::/64", "six");
   const askers = [

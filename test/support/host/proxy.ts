@@ -1,75 +1,45 @@
+import type { ProxyRunner, StartedProxy } from "../proxy.ts";
 import { stsUrl } from "./aws.ts";
 import { node, repository, type TestHost } from "./host.ts";
 
-export type ProxyOptions = {
-  /** More environment; AWS_ENDPOINT_URL_STS and AWS_REGION are set. */
-  readonly env?: Readonly<Record<string, string>>;
-  /** More lines for the unit's [Service] section. */
-  readonly service?: readonly string[];
-  /** Do not wait until it listens: it is expected to fail. */
-  readonly wait?: boolean;
-};
-
-/** ec2metaproxy, run from this repository's source by an ordinary user in group docker. */
-export type SourceProxy = {
+/** A proxy as a unit of a booted host, run from this repository's source by an ordinary user in group docker. */
+export type HostProxyRunner = ProxyRunner & {
   readonly unit: string;
   readonly configPath: string;
-  start(): Promise<void>;
-  stop(): Promise<void>;
-  restart(): Promise<void>;
-  /** Writes the file; `restart` or `reload` makes it count. */
-  writeConfig(config: unknown): Promise<void>;
-  reload(): Promise<void>;
-  isActive(): Promise<boolean>;
+  /** The last `lines` of the unit's journal. */
   journal(lines?: number): Promise<string>;
 };
+export type HostProxy = StartedProxy<HostProxyRunner>;
 
 const unit = "ec2metaproxy-source.service";
 const configPath = "/etc/ec2metaproxy-source/config.json";
+/** The default of `listen`. */
 const port = 18000;
 
-/** `config` is written as JSON, a string as it is. Resolves when the proxy accepts connections on port 18000. */
-export async function startProxyFromSource(
-  host: TestHost,
-  config: unknown,
-  options: ProxyOptions = {},
-): Promise<SourceProxy> {
-  const writeConfig = (content: unknown): Promise<void> =>
-    host.write(configPath, typeof content === "string" ? content : JSON.stringify(content, null, 2));
-  const listens = (): Promise<unknown> =>
-    host.waitFor(async () => (await host.exec(`ss -Hltn 'sport = :${port}'`)).stdout !== "", {
-      timeoutMs: 20_000,
-      what: `the proxy to listen on port ${port}`,
-    });
-  const control = async (action: "start" | "restart"): Promise<void> => {
-    await host.exec(["systemctl", action, unit]);
-    if (options.wait !== false) await listens();
-  };
-  const proxy: SourceProxy = {
+/** @param service more lines for the unit's [Service] section */
+export function hostProxy(host: TestHost, service: readonly string[] = []): HostProxyRunner {
+  const stop = async () => void (await host.exec(["systemctl", "stop", unit]));
+  return {
     unit,
     configPath,
-    writeConfig,
-    start: () => control("start"),
-    restart: () => control("restart"),
-    stop: async () => void (await host.exec(["systemctl", "stop", unit])),
-    reload: async () => void (await host.exec(["systemctl", "reload", unit])),
-    isActive: async () => (await host.exec(["systemctl", "is-active", unit], { check: false })).code === 0,
+    defaults: {},
+    writeConfigFile: (text) => host.write(configPath, text),
+    start: async () => {
+      await host.write(`/etc/systemd/system/${unit}`, unitFile(service));
+      await host.exec(["systemctl", "daemon-reload"]);
+      await host.exec(["systemctl", "start", unit]);
+      await host.waitFor(async () => (await host.exec(`ss -Hltn 'sport = :${port}'`)).stdout !== "", {
+        timeoutMs: 20_000,
+        what: `the proxy to listen on port ${port}`,
+      });
+    },
+    stop,
     journal: (lines) => host.journal(unit, lines),
+    [Symbol.asyncDispose]: stop,
   };
-  await writeConfig(config);
-  await host.write(`/etc/systemd/system/${unit}`, unitFile(options));
-  await host.exec(["systemctl", "daemon-reload"]);
-  await proxy.start();
-  return proxy;
 }
 
-function unitFile(options: ProxyOptions): string {
-  const environment = {
-    AWS_ENDPOINT_URL_STS: stsUrl,
-    AWS_REGION: "eu-west-1",
-    HOME: "/nonexistent",
-    ...options.env,
-  };
+function unitFile(service: readonly string[]): string {
   return `[Unit]
 Description=ec2metaproxy from source
 After=docker.service testhost-aws.service
@@ -82,10 +52,10 @@ User=testproxy
 SupplementaryGroups=docker
 RuntimeDirectory=ec2metaproxy-source
 RuntimeDirectoryPreserve=yes
-${Object.entries(environment)
-  .map(([key, value]) => `Environment="${key}=${value}"`)
-  .join("\n")}
-${(options.service ?? []).join("\n")}
+Environment="AWS_ENDPOINT_URL_STS=${stsUrl}"
+Environment="AWS_REGION=eu-west-1"
+Environment="HOME=/nonexistent"
+${service.join("\n")}
 
 [Install]
 WantedBy=multi-user.target
