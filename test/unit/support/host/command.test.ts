@@ -67,7 +67,7 @@ t.test("the time limit does not wait for a descendant that left the group and ho
 
 t.test("output can be read while the command runs, and stop ends its process group", async (t) => {
   const command = new RunningCommand(["sh", "-c", "sleep 60 & echo $!; wait"]);
-  const pid = await waitFor(() => command.stdout, { what: "the child's pid" });
+  const pid = await waitFor(() => command.stdout || undefined, { what: "the child's pid" });
   await command.stop();
   await waitFor(() => !isRunning(pid), { what: "the child to end", timeoutMs: 5_000 });
   await t.rejects(command.finished, { message: /ended by SIGTERM/ });
@@ -75,7 +75,7 @@ t.test("output can be read while the command runs, and stop ends its process gro
 
 t.test("a command that ignores SIGTERM is killed by stop", async (t) => {
   const command = new RunningCommand(["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done"]);
-  await waitFor(() => command.stdout, { what: "the trap to be set" });
+  await waitFor(() => command.stdout || undefined, { what: "the trap to be set" });
   await command.stop("SIGTERM", 200);
   await t.rejects(command.finished, { message: /ended by SIGKILL/ });
 });
