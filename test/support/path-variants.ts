@@ -2,7 +2,7 @@
 export type PathVariant = { readonly method: string; readonly target: string; readonly mutation: string };
 
 /** What no container may get from the real service: credentials, the host's profile, other tasks' credentials, secrets, proofs of identity. */
-export const secretPaths: readonly string[] = [
+const secretPaths: readonly string[] = [
   "/latest/meta-data/iam/security-credentials",
   "/latest/meta-data/iam/security-credentials/host-role",
   "/latest/meta-data/iam/security-credentials-extended",

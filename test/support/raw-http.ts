@@ -82,7 +82,7 @@ export function wire(port: number, from = "127.0.0.1", to = "127.0.0.1"): Wire {
 }
 
 /** The first whole answer of a text; undefined where it is not whole yet. Needs Content-Length, which the metadata service always sends. */
-export function parseAnswer(text: string, method: string): RawAnswer | undefined {
+function parseAnswer(text: string, method: string): RawAnswer | undefined {
   const end = text.indexOf("\r\n\r\n");
   if (end === -1) return undefined;
   const [statusLine = "", ...lines] = text.slice(0, end).split("\r\n");

@@ -12,7 +12,7 @@ export const imdsUrl = "http://169.254.169.254";
 export const imdsUrl6 = "http://[fd00:ec2::254]";
 
 const controlUrl = "http://10.200.0.2:81";
-export const awsUnit = "testhost-aws.service";
+const awsUnit = "testhost-aws.service";
 
 export type AwsSideOptions = {
   /** More arguments for the stand-in: `--http-tokens optional`, `--keep-alive`, `--strict`. */
@@ -62,7 +62,7 @@ export async function startAws(host: TestHost, options: AwsSideOptions = {}): Pr
 }
 
 /** After a reboot, and after faults in the host that reach the link. */
-export async function awsIsUp(host: TestHost): Promise<void> {
+async function awsIsUp(host: TestHost): Promise<void> {
   const aws = awsSide(host);
   await host.waitFor(async () => (await aws.counts()) !== undefined, {
     timeoutMs: 15_000,

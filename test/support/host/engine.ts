@@ -2,7 +2,7 @@ import type { CommandOptions, CommandResult } from "./command.ts";
 import type { TestHost } from "./host.ts";
 
 /** The image that every host has: busybox, with a shell. */
-export const image = "bb:latest";
+const image = "bb:latest";
 
 export type ContainerOptions = {
   /** Two characters at least. */

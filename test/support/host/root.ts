@@ -12,7 +12,7 @@ const script = join(import.meta.dirname, "build-root.sh");
 const buildTimeoutMs = 20 * 60_000;
 const keepUnusedMs = 14 * 24 * 3_600_000;
 
-export function cacheDirectory(environment: NodeJS.ProcessEnv = process.env): string {
+function cacheDirectory(environment: NodeJS.ProcessEnv = process.env): string {
   const own = environment.EC2METAPROXY_TESTHOST_CACHE;
   if (own !== undefined && own !== "") return own;
   return join(environment.XDG_CACHE_HOME || join(homedir(), ".cache"), "ec2metaproxy-testhost");
