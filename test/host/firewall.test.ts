@@ -1,9 +1,9 @@
 import t from "tap";
-import { all, endures } from "../support/host/firewall-disturbances.ts";
+import { allDisturbances, survivesDisturbances } from "../support/host/firewall-disturbances.ts";
 import { canBoot } from "../support/host/requirements.ts";
 
 if (canBoot(t)) {
   t.test("bookworm, nftables: whatever is done to the host, the rules come back and nothing leaks", (t) =>
-    endures(t, { suite: "bookworm", filter: "nftables", disturbances: all }),
+    survivesDisturbances(t, { suite: "bookworm", filter: "nftables", disturbances: allDisturbances }),
   );
 }

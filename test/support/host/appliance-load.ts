@@ -2,14 +2,14 @@ import { existsSync } from "node:fs";
 import { request } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 
-// Asks for credentials from a container's network, RATE times a second, each time on a new connection and always with the first token, until the
-// file in the second argument is there. Prints one line of JSON. Runs on the test host: node appliance-load.ts RATE FILE
+// Requests credentials from a container's network, RATE times a second, each time on a new connection and always with
+// the first token, until FILE exists. Prints one line of JSON. Runs on the test host: node appliance-load.ts RATE FILE
 
-/** One request: when its connection was begun (ms since 1970), how long it took, what came. */
+/** One request: when it started (ms since the epoch), how long it took, its result. */
 export type Answer = { readonly at: number; readonly ms: number; readonly result: string };
 export type LoadReport = {
   readonly total: number;
-  /** How often each result came: an HTTP status, or an error's code. */
+  /** How often each result occurred: an HTTP status, or an error's code. */
   readonly results: Readonly<Record<string, number>>;
   readonly slowestMs: number;
   readonly failures: readonly Answer[];
@@ -18,13 +18,13 @@ export type LoadReport = {
 const imds = "http://169.254.169.254/latest";
 const credentials = `${imds}/meta-data/iam/security-credentials/`;
 
-function ask(
+function send(
   method: string,
   url: string,
   headers: Readonly<Record<string, string>>,
 ): Promise<[string, string]> {
   return new Promise((resolve) => {
-    const asking = request(url, { method, headers, agent: false, timeout: 10_000 }, (response) => {
+    const outgoing = request(url, { method, headers, agent: false, timeout: 10_000 }, (response) => {
       let body = "";
       response.setEncoding("utf8");
       response.on("data", (chunk: string) => {
@@ -33,25 +33,27 @@ function ask(
       response.on("end", () => resolve([String(response.statusCode), body]));
       response.on("error", (error: NodeJS.ErrnoException) => resolve([`cut off: ${error.code}`, ""]));
     });
-    asking.on("timeout", () => asking.destroy(Object.assign(new Error("timeout"), { code: "ETIMEDOUT" })));
-    asking.on("error", (error: NodeJS.ErrnoException) => resolve([error.code ?? error.message, ""]));
-    asking.end();
+    outgoing.on("timeout", () =>
+      outgoing.destroy(Object.assign(new Error("timeout"), { code: "ETIMEDOUT" })),
+    );
+    outgoing.on("error", (error: NodeJS.ErrnoException) => resolve([error.code ?? error.message, ""]));
+    outgoing.end();
   });
 }
 
 const [rate = "200", until = "/run/appliance-load-ends"] = process.argv.slice(2);
-const [, token] = await ask("PUT", `${imds}/api/token`, { "x-aws-ec2-metadata-token-ttl-seconds": "21600" });
+const [, token] = await send("PUT", `${imds}/api/token`, { "x-aws-ec2-metadata-token-ttl-seconds": "21600" });
 const headers = { "x-aws-ec2-metadata-token": token };
-const [, role] = await ask("GET", credentials, headers);
+const [, role] = await send("GET", credentials, headers);
 
 const answers: Promise<Answer>[] = [];
-const begun = performance.now();
+const startedAt = performance.now();
 while (!existsSync(until)) {
-  // Paced by the clock, not by the timer, which a busy machine lets run late.
-  while (answers.length < ((performance.now() - begun) / 1000) * Number(rate)) {
+  // The clock sets the rate: timers fire late on a busy machine.
+  while (answers.length < ((performance.now() - startedAt) / 1000) * Number(rate)) {
     const at = Date.now();
     answers.push(
-      ask("GET", credentials + role, headers).then(([result, body]) => ({
+      send("GET", credentials + role, headers).then(([result, body]) => ({
         at,
         ms: Date.now() - at,
         result: result === "200" && !body.includes('"Code" : "Success"') ? "200 without credentials" : result,

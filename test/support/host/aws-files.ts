@@ -2,7 +2,7 @@ import { node, repository } from "./host.ts";
 
 type HostFile = { readonly path: string; readonly content: string; readonly mode: string };
 
-/** What makes AWS a neighbour of the host: a script for the link, a unit for it, a unit for the stand-in. */
+/** The files that connect AWS to the host: a script that creates the link, its unit, and the stand-in's unit. */
 export function awsFiles(args: readonly string[]): readonly HostFile[] {
   return [
     { path: "/usr/local/lib/testhost/aws-network", content: networkScript, mode: "0755" },
@@ -20,7 +20,7 @@ ip -n aws link set lo up
 ip addr add 10.200.0.1/24 dev veth-aws
 ip -n aws addr add 10.200.0.2/24 dev eth0
 ip -n aws addr add 169.254.169.254/32 dev eth0
-# nodad: usable at once, and no second host can have them.
+# nodad: usable at once. No other host can have these addresses.
 ip addr add fd00:200::1/64 dev veth-aws nodad
 ip -n aws addr add fd00:200::2/64 dev eth0 nodad
 ip -n aws addr add fd00:ec2::254/128 dev eth0 nodad
@@ -32,12 +32,12 @@ ip -n aws -6 route add default via fd00:200::1
 ip route add 169.254.169.254/32 via 10.200.0.2 dev veth-aws
 ip -6 route add fd00:ec2::254/128 via fd00:200::2 dev veth-aws
 
-# A Docker host forwards; Docker itself switches it on for IPv4 and not always for IPv6.
+# A Docker host forwards packets. Docker enables that for IPv4, but not always for IPv6.
 sysctl -q -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
 `;
 
 const networkUnit = `[Unit]
-Description=The link to AWS
+Description=Link to AWS
 DefaultDependencies=no
 After=local-fs.target
 Before=network-pre.target network.target docker.service

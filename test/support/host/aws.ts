@@ -5,9 +5,9 @@ import type { StsCall } from "../aws/sts.ts";
 import { awsFiles } from "./aws-files.ts";
 import type { TestHost } from "./host.ts";
 
-/** Where STS is, for the host and for every container on it. Plain HTTP: signatures do not depend on TLS. */
+/** STS, for the host and for every container on it. Plain HTTP: signatures do not depend on TLS. */
 export const stsUrl = "http://10.200.0.2";
-/** Where the "real" IMDS is. What a container gets from there has passed by the proxy. */
+/** The "real" IMDS. A container that reaches it has bypassed the proxy. */
 export const imdsUrl = "http://169.254.169.254";
 export const imdsUrl6 = "http://[fd00:ec2::254]";
 
@@ -15,20 +15,20 @@ const controlUrl = "http://10.200.0.2:81";
 const awsUnit = "testhost-aws.service";
 
 export type AwsSideOptions = {
-  /** More arguments for the stand-in: `--http-tokens optional`, `--keep-alive`, `--strict`. */
+  /** Further arguments for the stand-in: `--http-tokens optional`, `--keep-alive`, `--strict`. */
   readonly args?: readonly string[];
 };
 
-/** What IMDS and STS were asked, and how they misbehave. It answers as long as the host is up. */
+/** The requests that IMDS and STS received, and their faults. Available while the host is up. */
 export type AwsSide = {
-  /** What the "real" IMDS was asked, oldest first. */
+  /** Requests to the "real" IMDS, oldest first. */
   requests(): Promise<readonly ImdsRequest[]>;
-  /** What STS was asked, oldest first. */
+  /** Calls to STS, oldest first. */
   calls(): Promise<readonly StsCall[]>;
   counts(): Promise<Counts>;
-  /** Every secret that was given out: what no log may hold. */
+  /** Every secret that was issued. No log may contain one. */
   secrets(): Promise<readonly Secret[]>;
-  /** `roles`: by role ARN. Each part replaces what was set in it; a part that is left out stays. */
+  /** `roles` is keyed by role ARN. Each part replaces that part's settings; omitted parts are unchanged. */
   setFaults(faults: {
     readonly imds?: Partial<ImdsFaults>;
     readonly sts?: Partial<StsFaults>;
@@ -39,7 +39,7 @@ export type AwsSide = {
   /** Permanent keys of an IAM user. */
   addUser(name: string): Promise<Principal>;
   invalidateTokens(): Promise<void>;
-  /** Faults off, records empty. */
+  /** Turns faults off and clears the records. */
   reset(): Promise<void>;
 };
 
@@ -49,8 +49,8 @@ export type Counts = {
 };
 
 /**
- * Puts AWS behind a link of the host, in a network namespace of its own, as a host on EC2 sees it: IMDS on IPv4 and IPv6, STS on
- * `stsUrl`. A missing redirect is seen as what it is there: the container reaches the real IMDS. They are units, so a reboot brings them back.
+ * Puts AWS into a network namespace of its own, behind a link of the host, as a host on EC2 sees it: IMDS on IPv4 and IPv6, STS
+ * at `stsUrl`. Without a redirect a container reaches the real IMDS, as on EC2. The parts are units, so they survive a reboot.
  */
 export async function startAws(host: TestHost, options: AwsSideOptions = {}): Promise<AwsSide> {
   for (const { path, content, mode } of awsFiles(options.args ?? [])) await host.write(path, content, mode);
@@ -61,7 +61,7 @@ export async function startAws(host: TestHost, options: AwsSideOptions = {}): Pr
   return aws;
 }
 
-/** After a reboot, and after faults in the host that reach the link. */
+/** Waits for the stand-in: after the start, a reboot, or a fault that affects the link. */
 async function awsIsUp(host: TestHost): Promise<void> {
   const aws = awsSide(host);
   await host.waitFor(async () => (await aws.counts()) !== undefined, {
@@ -71,7 +71,7 @@ async function awsIsUp(host: TestHost): Promise<void> {
 }
 
 function awsSide(host: TestHost): AwsSide {
-  // The answers are the stand-in's own JSON: test/support/aws/control.ts says which type each path has.
+  // The answers are the stand-in's own JSON; test/support/aws/control.ts defines the type of each path.
   const ask = async <T>(method: string, path: string, body?: unknown): Promise<T> => {
     const input =
       body === undefined ? [] : ["--data-binary", "@-", "--header", "Content-Type: application/json"];

@@ -6,7 +6,7 @@ import { join } from "node:path";
 
 const root = join(import.meta.dirname, "../../..");
 
-/** The packages of this state of the sources, in a version and the next one. Paths on this machine. */
+/** The packages of the current sources, in the current version and a later one. Paths on this machine. */
 export type BuiltPackages = {
   readonly deb: string;
   readonly rpm: string;
@@ -14,7 +14,7 @@ export type BuiltPackages = {
   readonly nextRpm: string;
 };
 
-/** What goes into a package, or decides how it is made. */
+/** Everything that goes into a package, or determines how it is built. */
 const sources = [
   "src",
   "systemd",
@@ -29,8 +29,8 @@ const sources = [
 const nextVersion = "9.9.9";
 
 /**
- * Made by the same scripts as a release, once for a state of the sources (about a minute), then kept in the cache folder of the user.
- * One owner at a time: tap runs the files of the booted hosts one after another.
+ * Built by the same scripts as a release (about a minute), and cached in the user's cache folder until the sources change.
+ * Not safe for two processes at once: tap runs the files of suite host one after another.
  */
 export function builtPackages(): BuiltPackages {
   const cache = join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "ec2metaproxy", "packages");
@@ -38,9 +38,9 @@ export function builtPackages(): BuiltPackages {
   const folder = join(cache, state);
   if (!existsSync(folder)) {
     rmSync(cache, { recursive: true, force: true });
-    const work = join(cache, `${state}.making`);
+    const work = join(cache, `${state}.unfinished`);
     mkdirSync(work, { recursive: true });
-    make(work);
+    build(work);
     renameSync(work, folder);
   }
   const find = (pattern: RegExp) => {
@@ -56,7 +56,7 @@ export function builtPackages(): BuiltPackages {
   };
 }
 
-function make(work: string): void {
+function build(work: string): void {
   const run = (program: string, args: readonly string[], env: Readonly<Record<string, string>> = {}) =>
     execFileSync(program, args, {
       cwd: root,
@@ -66,7 +66,7 @@ function make(work: string): void {
   run(process.execPath, ["scripts/build.ts"]);
   run(process.execPath, ["scripts/sbom.ts"]);
   run("scripts/package", []);
-  // Only to be upgraded to: size does not matter.
+  // Only for upgrade tests, so its size does not matter.
   run("scripts/package", [], { VERSION: nextVersion, DEB_COMPRESSION: "none", RPM_COMPRESSION: "gzip:1" });
 }
 

@@ -3,10 +3,13 @@ import type { CommandResult } from "./command.ts";
 import type { Engine } from "./engine.ts";
 import { node, repository, type TestHost } from "./host.ts";
 
-/** Who a client is, as STS says it; or what the client said instead. */
+/** A client's identity according to STS, or the client's error message. */
 export type Identity = { readonly arn: string } | { readonly error: string };
 
-/** Real clients find credentials as they do on EC2; only STS is elsewhere. Debian's CLI 2.9 reads no AWS_ENDPOINT_URL_STS, so it is told. */
+/**
+ * Real clients, which find credentials as they do on EC2. Only the endpoint of STS differs; it is an argument because
+ * Debian's CLI 2.9 does not read AWS_ENDPOINT_URL_STS.
+ */
 const awsCli = ["aws", "sts", "get-caller-identity", "--output=json", `--endpoint-url=${stsUrl}`];
 const boto3 = [
   "python3",
@@ -22,7 +25,7 @@ export type ClientName = keyof typeof clients;
 const environment = { AWS_DEFAULT_REGION: "eu-west-1" };
 const timeoutMs = 60_000;
 
-/** Asks in the network of a container. */
+/** Runs the client in a container's network. */
 export async function containerIdentity(
   engine: Engine,
   container: string,
@@ -33,7 +36,7 @@ export async function containerIdentity(
   );
 }
 
-/** Asks on the host itself. */
+/** Runs the client on the host itself. */
 export async function hostIdentity(host: TestHost, client: ClientName = "aws-cli"): Promise<Identity> {
   return read(await host.exec(clients[client], { env: environment, check: false, timeoutMs }));
 }

@@ -2,8 +2,8 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync } from "nod
 import { join } from "node:path";
 
 /**
- * Each host has a control group of its own in every hierarchy that it uses. Without one, the systemds of two hosts would share
- * one tree, and stopping a unit in one of them could kill the same unit of the other.
+ * Creates a control group for a host in every hierarchy that it uses. Otherwise the systemd instances of two hosts would share a
+ * tree, and stopping a unit of one host could kill the same unit of the other.
  */
 export function createControlGroup(name: string): readonly string[] {
   return hierarchies().map((hierarchy) => {
@@ -13,12 +13,12 @@ export function createControlGroup(name: string): readonly string[] {
   });
 }
 
-/** Leaves first. Returns what went wrong, in words. */
+/** Removes the group, leaves first. Returns a message if that fails. */
 export function removeControlGroup(name: string): string | undefined {
   for (const hierarchy of hierarchies()) {
     const directory = join(hierarchy, name);
     if (!existsSync(directory)) continue;
-    // A group stays busy for an instant after its last process.
+    // A group stays busy for a moment after its last process has ended.
     for (let tries = 0; !removeTree(directory); tries += 1) {
       if (tries === 50) return `removing ${directory}: a process is still in it`;
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20);
@@ -27,7 +27,10 @@ export function removeControlGroup(name: string): string | undefined {
   return undefined;
 }
 
-/** Roots of the cgroup v2 tree and of the v1 trees that carry something for a host; cpuset must be filled in first, and nobody needs it. */
+/**
+ * The roots of the cgroup v2 tree and of the v1 trees that a host uses. Not cpuset: it would have to be initialized first, and
+ * nothing needs it.
+ */
 function hierarchies(): readonly string[] {
   const mounts = readFileSync("/proc/self/mounts", "utf8").split("\n");
   const found: string[] = [];

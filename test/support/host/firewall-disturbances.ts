@@ -1,30 +1,30 @@
 import type { Test as Tap } from "tap";
 import { bootFor } from "./boot.ts";
 import {
-  type Asker,
   answersSince,
   configure,
   firewall,
   installFirewall,
   now,
   observe,
+  type Probe,
   settle,
-  startAskers,
   startFirewall,
+  startProbes,
 } from "./firewall-host.ts";
 import type { TestHost } from "./host.ts";
 
-const nftWhole =
+const nftIntact =
   "nft list chain inet ec2metaproxy redirect_metadata && ip rule | grep -q '^170:' && ip -6 rule | grep -q '^170:'";
-const iptablesWhole = `for i in iptables ip6tables; do
+const iptablesIntact = `for i in iptables ip6tables; do
   $i -w -t nat -C PREROUTING -j EC2METAPROXY-REDIRECT && $i -w -t mangle -C FORWARD -j EC2METAPROXY-FORWARD || exit 1
 done; ip rule | grep -q '^170:' && ip -6 rule | grep -q '^170:'`;
 
-export type Disturbance = { readonly what: string; readonly disturb: (host: TestHost) => Promise<unknown> };
+export type Disturbance = { readonly name: string; readonly disturb: (host: TestHost) => Promise<unknown> };
 
-const sh = (what: string, command = what): Disturbance => ({ what, disturb: (host) => host.exec(command) });
+const sh = (name: string, command = name): Disturbance => ({ name, disturb: (host) => host.exec(command) });
 
-/** In an order in which each leaves the host as the next one wants it. */
+/** The order matters: each disturbance leaves the host in the state that the next one needs. */
 const disturbances = {
   flushRuleset: sh("nft flush ruleset"),
   flushTables: sh(
@@ -56,13 +56,13 @@ const disturbances = {
   enableUfw: sh("ufw enable", "ufw allow 18000/tcp && ufw --force enable"),
   reloadUfw: sh("ufw reload"),
   disableUfw: sh("ufw disable"),
-  reboot: { what: "reboot", disturb: (host) => host.reboot().then(() => host.exec("podman start podman")) },
+  reboot: { name: "reboot", disturb: (host) => host.reboot().then(() => host.exec("podman start podman")) },
 } satisfies Readonly<Record<string, Disturbance>>;
 
-export const all: readonly Disturbance[] = Object.values(disturbances);
+export const allDisturbances: readonly Disturbance[] = Object.values(disturbances);
 
-/** Those that can reach iptables' rules. */
-export const thoseOfIptables: readonly Disturbance[] = [
+/** Disturbances that can affect the rules of iptables. */
+export const iptablesDisturbances: readonly Disturbance[] = [
   disturbances.flushRuleset,
   disturbances.flushTables,
   disturbances.restartNftables,
@@ -81,61 +81,71 @@ export type Plan = {
   readonly disturbances: readonly Disturbance[];
 };
 
-/** Boots a host, starts askers in containers, does one thing after another to the host, and looks at what the askers got. */
-export async function endures(t: Tap, { suite, filter, disturbances }: Plan): Promise<void> {
+/**
+ * Boots a host, starts probes in containers, disturbs the host in one way after another, and checks what the probes received.
+ */
+export async function survivesDisturbances(t: Tap, { suite, filter, disturbances }: Plan): Promise<void> {
   const host = await bootFor(t, { suite });
   if (filter === "iptables-legacy") await useLegacy(host);
   await installFirewall(host);
   await configure(host, filter === "nftables" ? "BACKEND=nftables\n" : "BACKEND=iptables\n");
   await startFirewall(host);
   const started = now();
-  const askers = await startAskers(host);
-  // With all that status looks at: after a boot, the host's addresses come one after another.
-  const whole = `{ ${filter === "nftables" ? nftWhole : iptablesWhole}; } && ec2metaproxy firewall status`;
-  for (const { what, disturb } of disturbances) {
+  const probes = await startProbes(host);
+  // Everything that status checks is part of it: after a boot the host's addresses appear one by one.
+  const intact = `{ ${filter === "nftables" ? nftIntact : iptablesIntact}; } && ec2metaproxy firewall status`;
+  for (const { name, disturb } of disturbances) {
     await settle();
-    const { rulesBackAfter, unserved, answers, leaks } = await observe(host, askers, whole, () =>
+    const { rulesBackAfter, unserved, answers, leaks } = await observe(host, probes, intact, () =>
       disturb(host),
     );
     const seen = `seen ${rulesBackAfter.toFixed(1)} s, ${leaks.length} leaks in ${answers} requests`;
-    const name = `${suite}, ${filter}, ${what}`.padEnd(62);
+    const title = `${suite}, ${filter}, ${name}`.padEnd(62);
     t.comment(
-      `table: ${name} expected rules back in 10 s, 0 leaks; ${seen}; unserved ${unserved.toFixed(1)} s`,
+      `table: ${title} expected rules back in 10 s, 0 leaks; ${seen}; unserved ${unserved.toFixed(1)} s`,
     );
-    t.ok(rulesBackAfter <= 10, `${what}: the rules are back within 10 s`);
-    t.strictSame(leaks, [], `${what}: no container got the host's credentials`);
+    t.ok(rulesBackAfter <= 10, `${name}: the rules are back within 10 s`);
+    t.strictSame(leaks, [], `${name}: no container got the host's credentials`);
     const status = await firewall(host, "status");
-    t.equal(status.code, 0, `${what}: status says that all is in place\n${status.stdout}${status.stderr}`);
+    t.equal(
+      status.code,
+      0,
+      `${name}: status reports that everything is in place\n${status.stdout}${status.stderr}`,
+    );
   }
-  await bootsClosed(t, host, askers);
-  await bites(t, host, askers, started);
+  await bootsClosed(t, host, probes);
+  await detectsLeaks(t, host, probes, started);
 }
 
-/** A boot on which the rules cannot be made, because the settings are wrong or because the unit does not even start. */
-async function bootsClosed(t: Tap, host: TestHost, askers: readonly Asker[]): Promise<void> {
-  const [docker] = askers;
+/** Boots without rules, because the settings are invalid or because the unit does not start: containers get nothing. */
+async function bootsClosed(t: Tap, host: TestHost, probes: readonly Probe[]): Promise<void> {
+  const [docker] = probes;
   if (docker === undefined) return;
   const broken = "/etc/ec2metaproxy/firewall.d/60-broken.conf";
   const override = "/etc/systemd/system/ec2metaproxy-firewall.service.d/broken.conf";
-  for (const { what, path, text } of [
-    { what: "bad settings", path: broken, text: "INTERFACE=docker0\n" },
-    { what: "a unit that fails", path: override, text: "[Service]\nExecStart=\nExecStart=/nonexistent\n" },
+  for (const { name, path, text } of [
+    { name: "invalid settings", path: broken, text: "INTERFACE=docker0\n" },
+    { name: "a unit that fails", path: override, text: "[Service]\nExecStart=\nExecStart=/nonexistent\n" },
   ]) {
     await host.write(path, text);
-    // It would mend the second case in seconds.
+    // The timer would repair the second case within seconds.
     await host.exec("systemctl disable ec2metaproxy-firewall.timer");
     await host.reboot();
     const booted = now();
-    const asked = async () => (await answersSince(host, docker, booted)).length > 3;
-    await host.waitFor(asked, { timeoutMs: 60_000, what: "the container to ask" });
+    const hasAnswers = async () => (await answersSince(host, docker, booted)).length > 3;
+    await host.waitFor(hasAnswers, { timeoutMs: 60_000, what: "the probe to send requests" });
     const answers = await answersSince(host, docker, booted);
     const got = answers.filter(({ outcome }) => !outcome.startsWith("nothing"));
-    t.strictSame(got, [], `boot with ${what}: the container gets nothing, and not the host's credentials`);
+    t.strictSame(
+      got,
+      [],
+      `boot with ${name}: the container gets nothing, so not the host's credentials either`,
+    );
     t.match(
       (await host.exec("curl -s -m 3 http://169.254.169.254/latest/meta-data/iam/security-credentials/"))
         .stdout,
       "ec2-host-role",
-      "the host itself does",
+      "the host itself gets its role",
     );
     await host.exec(
       `rm ${path}; systemctl daemon-reload; systemctl restart ec2metaproxy-firewall; systemctl enable --now ec2metaproxy-firewall.timer`,
@@ -143,22 +153,27 @@ async function bootsClosed(t: Tap, host: TestHost, askers: readonly Asker[]): Pr
   }
 }
 
-/** With the rules and the guard removed the askers do get the host's credentials, so they would have seen a leak. */
-async function bites(t: Tap, host: TestHost, askers: readonly Asker[], started: number): Promise<void> {
+/** Without the rules and the route guard the probes do get the host's credentials, so they would have seen a leak. */
+async function detectsLeaks(
+  t: Tap,
+  host: TestHost,
+  probes: readonly Probe[],
+  started: number,
+): Promise<void> {
   await host.exec("systemctl stop ec2metaproxy-firewall.timer");
-  for (const asker of askers) {
-    const leaks = (await answersSince(host, asker, started)).filter(({ outcome }) => outcome === "LEAK");
-    t.strictSame(leaks, [], `${asker.name} never got the host's credentials, from its first instruction on`);
+  for (const probe of probes) {
+    const leaks = (await answersSince(host, probe, started)).filter(({ outcome }) => outcome === "LEAK");
+    t.strictSame(leaks, [], `${probe.name} never got the host's credentials, from its first instruction on`);
   }
   await firewall(host, "remove");
   const removed = now();
-  for (const asker of askers.filter(({ name }) => name !== "podman")) {
+  for (const probe of probes.filter(({ name }) => name !== "podman")) {
     await host.waitFor(
-      async () => (await answersSince(host, asker, removed)).some(({ outcome }) => outcome === "LEAK"),
-      { timeoutMs: 10_000, what: `${asker.name} to reach the real metadata service` },
+      async () => (await answersSince(host, probe, removed)).some(({ outcome }) => outcome === "LEAK"),
+      { timeoutMs: 10_000, what: `${probe.name} to reach the real metadata service` },
     );
   }
-  t.pass("without rules the containers reach the host's role");
+  t.pass("without rules the containers get the host's role");
 }
 
 async function useLegacy(host: TestHost): Promise<void> {

@@ -5,7 +5,7 @@ import { containerEngine, type Engine } from "./engine.ts";
 import { node, repository, type TestHost } from "./host.ts";
 import { hostProxy } from "./proxy.ts";
 
-/** Units and scripts as the packages install them; the program itself runs from this repository's source. */
+/** Installs units and scripts as the packages do. The program itself runs from this repository's source. */
 export async function installFirewall(host: TestHost): Promise<void> {
   await host.write(
     "/usr/bin/ec2metaproxy",
@@ -16,7 +16,7 @@ export async function installFirewall(host: TestHost): Promise<void> {
 cp ${repository}/systemd/ec2metaproxy-firewall*.service ${repository}/systemd/ec2metaproxy-firewall.timer /usr/lib/systemd/system/
 install -D ${repository}/firewall/firewall-repair /usr/lib/ec2metaproxy/firewall-repair
 install -D ${repository}/firewall/firewall-close /usr/lib/ec2metaproxy/firewall-close
-mkdir -p /etc/ec2metaproxy/firewall.d /var/asker
+mkdir -p /etc/ec2metaproxy/firewall.d /var/probe
 echo '{}' > /etc/ec2metaproxy/config.json
 systemctl daemon-reload`);
 }
@@ -27,18 +27,20 @@ export const startFirewall = (host: TestHost) =>
 export const firewall = (host: TestHost, ...args: readonly string[]) =>
   host.exec(["ec2metaproxy", "firewall", ...args], { check: false });
 
-/** One settings file, replaced. */
+/** Replaces the test's settings file. */
 export async function configure(host: TestHost, text: string): Promise<void> {
   await host.write("/etc/ec2metaproxy/firewall.d/50-test.conf", text);
 }
 
-/** A container that asks from its first instruction on, whoever restarts it, and where it notes what it got. */
-export type Asker = { readonly name: string; readonly engine: Engine };
+/** A container that requests credentials from its first instruction on, and logs what it gets in /var/probe. */
+export type Probe = { readonly name: string; readonly engine: Engine };
 
 const addresses = ["169.254.169.254", "fd00:ec2::254"] as const;
 
-/** AWS, the proxy, and an asker on Docker's bridge, on a user-defined network with IPv6, and on podman's bridge. */
-export async function startAskers(host: TestHost): Promise<readonly Asker[]> {
+/**
+ * Starts AWS, the proxy, and probes on Docker's bridge, on a user-defined network with IPv6, and on Podman's bridge.
+ */
+export async function startProbes(host: TestHost): Promise<readonly Probe[]> {
   await startAws(host, { args: ["--http-tokens", "optional"] });
   const docker = await containerEngine(host, "docker");
   const podman = await containerEngine(host, "podman");
@@ -47,37 +49,37 @@ export async function startAskers(host: TestHost): Promise<readonly Asker[]> {
   const proxy = await startProxy(hostProxy(host), config);
   await host.exec(["systemctl", "enable", proxy.unit]);
   await docker.call("network", "create", "--ipv6", "--subnet", "fd00:77::/64", "six");
-  const askers = [
-    { name: "docker", engine: docker, args: ["--restart=always"], patience: "0.5" },
-    { name: "network", engine: docker, network: "six", args: ["--restart=always"], patience: "0.5" },
-    // The proxy of this test does not know podman's containers, and answers 403 when it has waited two seconds for word of one.
-    { name: "podman", engine: podman, args: [], patience: "3" },
+  const probes = [
+    { name: "docker", engine: docker, args: ["--restart=always"], timeout: "0.5" },
+    { name: "network", engine: docker, network: "six", args: ["--restart=always"], timeout: "0.5" },
+    // The proxy of this test follows only Docker. It answers 403 after waiting two seconds for the container to appear.
+    { name: "podman", engine: podman, args: [], timeout: "3" },
   ];
-  for (const { name, engine, network, args, patience } of askers) {
+  for (const { name, engine, network, args, timeout } of probes) {
     await engine.run({
       name,
       ...(network !== undefined && { network }),
-      // The host's own Python, in the container's network: the whole host is there for reading.
-      args: [...args, "--volume=/:/host:ro", "--volume=/var/asker:/host/var/asker"],
+      // The host's Python: the image has none. The host's root is mounted read-only.
+      args: [...args, "--volume=/:/host:ro", "--volume=/var/probe:/host/var/probe"],
       command: [
         "chroot",
         "/host",
         "python3",
         `${repository}/test/support/host/firewall-probe.py`,
-        `/var/asker/${name}`,
-        patience,
+        `/var/probe/${name}`,
+        timeout,
         ...addresses,
       ],
     });
   }
-  return askers;
+  return probes;
 }
 
 export type Answer = { readonly at: number; readonly address: string; readonly outcome: string };
 
-/** What an asker got since a time, in seconds since the epoch. */
-export async function answersSince(host: TestHost, asker: Asker, since: number): Promise<readonly Answer[]> {
-  const lines = (await host.read(`/var/asker/${asker.name}`)).trim().split("\n");
+/** What a probe got since a time, in seconds since the epoch. */
+export async function answersSince(host: TestHost, probe: Probe, since: number): Promise<readonly Answer[]> {
+  const lines = (await host.read(`/var/probe/${probe.name}`)).trim().split("\n");
   return lines
     .map((line): Answer => {
       const [at = "", address = "", ...outcome] = line.split(" ");
@@ -86,31 +88,31 @@ export async function answersSince(host: TestHost, asker: Asker, since: number):
     .filter(({ at }) => at >= since);
 }
 
-/** Seconds since the epoch, on the clock that the host has too. */
+/** Seconds since the epoch. The host has the same clock. */
 export const now = () => Date.now() / 1000;
 
 export type Observation = {
   readonly rulesBackAfter: number;
-  /** The longest time without an answer over IPv4, of the asker for which it was longest. */
+  /** The longest time in seconds that any probe was without an answer over IPv4. */
   readonly unserved: number;
   readonly answers: number;
   readonly leaks: readonly string[];
 };
 
 /**
- * Does something to the host and watches until the rules are whole again and every asker has been served after that.
- * @param rulesWhole a command of the host that succeeds when they are
+ * Disturbs the host and waits until the rules are intact again and every probe has been served after that.
+ * @param rulesIntact a command on the host that succeeds if they are
  */
 export async function observe(
   host: TestHost,
-  askers: readonly Asker[],
-  rulesWhole: string,
+  probes: readonly Probe[],
+  rulesIntact: string,
   disturb: () => Promise<unknown>,
 ): Promise<Observation> {
   const began = now();
   await disturb();
   const disturbed = now();
-  await host.waitFor(async () => (await host.exec(rulesWhole, { check: false })).code === 0, {
+  await host.waitFor(async () => (await host.exec(rulesIntact, { check: false })).code === 0, {
     timeoutMs: 30_000,
     what: "the rules to be back",
   });
@@ -119,17 +121,17 @@ export async function observe(
   let unserved = 0;
   const leaks: string[] = [];
   let answers = 0;
-  for (const asker of askers) {
+  for (const probe of probes) {
     await host.waitFor(
-      async () => (await answersSince(host, asker, back)).some(({ outcome }) => outcome.startsWith("served")),
-      { timeoutMs: 30_000, what: `${asker.name} to be served` },
+      async () => (await answersSince(host, probe, back)).some(({ outcome }) => outcome.startsWith("served")),
+      { timeoutMs: 30_000, what: `${probe.name} to be served` },
     );
-    const seen = await answersSince(host, asker, began);
+    const seen = await answersSince(host, probe, began);
     answers += seen.length;
     leaks.push(
       ...seen
         .filter(({ outcome }) => outcome === "LEAK")
-        .map(({ at, address }) => `${asker.name} ${address} ${at - began}`),
+        .map(({ at, address }) => `${probe.name} ${address} ${at - began}`),
     );
     const served = seen.filter(
       ({ outcome, address }) => outcome.startsWith("served") && address === addresses[0],

@@ -1,6 +1,6 @@
-"""Asks for credentials over and over, from a container's first instruction on, and notes what it got: one line `TIME ADDRESS OUTCOME` each.
+"""Requests credentials in a loop, from a container's first instruction on, and logs the result of each: `TIME ADDRESS OUTCOME`.
 
-Usage: firewall-probe.py LOG PATIENCE_SECONDS ADDRESS...   Outcomes: `served STATUS`, `LEAK`, `nothing WHY`.
+Usage: firewall-probe.py LOG TIMEOUT_SECONDS ADDRESS...   Outcomes: `served STATUS`, `LEAK`, `nothing REASON`.
 """
 import socket
 import sys
@@ -25,7 +25,7 @@ def get(address, path):
             answer += part
 
 
-def ask(address):
+def probe(address):
     try:
         answer = get(address, LIST)
         head, _, body = answer.partition(b"\r\n\r\n")
@@ -41,5 +41,5 @@ with open(sys.argv[1], "a", buffering=1) as log:
     while True:
         for address in sys.argv[3:]:
             began = time.time()
-            print("%.3f %s %s" % (began, address, ask(address)), file=log)
+            print("%.3f %s %s" % (began, address, probe(address)), file=log)
         time.sleep(0.02)

@@ -14,23 +14,24 @@ import {
   removeRunDirectory,
   writeRecord,
 } from "./run-directory.ts";
-import { type Ask, type WaitOptions, waitFor } from "./wait.ts";
+import { type Poll, type WaitOptions, waitFor } from "./wait.ts";
 
 export type BootOptions = {
   readonly suite: Suite;
-  /** Letters, digits and hyphens; the run's own suffix is added. Default: the suite. */
+  /** Letters, digits and hyphens; a random suffix is added. Default: the suite. */
   readonly name?: string;
-  /** `legacy` (cgroup v1, bookworm only) is for tests of limits, where this machine's controllers are v1. Default: `unified`. */
+  /** `legacy` (cgroup v1, bookworm only): for tests of limits on a machine whose controllers are v1. Default: `unified`. */
   readonly cgroup?: "unified" | "legacy";
-  /** Besides the repository, which is at `repository` for reading. */
+  /** In addition to the repository, which is mounted read-only at `repository`. */
   readonly binds?: readonly Bind[];
-  readonly say?: (text: string) => void;
+  /** For progress messages. */
+  readonly log?: (text: string) => void;
 };
 
-/** Where the host sees this repository, for reading. */
+/** Path of this repository on the host, read-only. */
 export const repository = "/opt/ec2metaproxy-src";
 
-/** The Node that the package ships, as seen in the host. */
+/** The Node that the package ships, by its path on the host. */
 export const node = `${repository}/node_modules/node-linux-${process.arch}/bin/node`;
 
 const environment = {
@@ -40,7 +41,7 @@ const environment = {
   PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 };
 
-/** A Debian machine: systemd as PID 1, its own network, Docker, Podman, netfilter. Everything in it is root's to change. */
+/** A Debian machine with systemd as PID 1, its own network, Docker, Podman and netfilter. Tests may change anything on it. */
 export class TestHost implements AsyncDisposable {
   readonly name: string;
   readonly suite: Suite;
@@ -56,10 +57,10 @@ export class TestHost implements AsyncDisposable {
     this.#directory = createRunDirectory(name);
   }
 
-  /** Resolves when systemd says that all units have been started, Docker among them. */
+  /** Resolves when systemd reports that all units have started, Docker among them. */
   static async boot(options: BootOptions): Promise<TestHost> {
     removeLeftovers();
-    const base = await rootFileSystem(options.suite, options.say);
+    const base = await rootFileSystem(options.suite, options.log);
     const host = new TestHost(`${options.name ?? options.suite}-${randomBytes(3).toString("hex")}`, options);
     host.#stopWatching = endWithThisProcess(() => removeRunDirectory(host.#directory));
     try {
@@ -73,14 +74,14 @@ export class TestHost implements AsyncDisposable {
   }
 
   /**
-   * The host's root as this machine sees it: while it is up with the host's own mounts (/run, /tmp, the engines' storage), else the disk.
-   * An absolute symbolic link in it, such as /var/run, leads out of it.
+   * The host's root directory on this machine. While the host is up, its mounts are included (/run, /tmp, the engines' storage).
+   * Do not follow absolute symbolic links in it, such as /var/run: they lead to this machine's files.
    */
   get root(): string {
     return this.#system === undefined ? join(this.#directory, "root") : `/proc/${this.#system.init.pid}/root`;
   }
 
-  /** PID 1 of the host, with the pid that it has on this machine. */
+  /** The pid on this machine of the host's PID 1. */
   get pid(): number {
     return this.#up().init.pid;
   }
@@ -94,7 +95,7 @@ export class TestHost implements AsyncDisposable {
     return await runCommand(this.#entering(command), { ...options, env: { ...environment, ...options.env } });
   }
 
-  /** For what runs along with the test. It is ended by its limit (default: ten minutes), by `stop` and with the host. */
+  /** Runs a command beside the test. It ends with its time limit (default: ten minutes), by `stop`, or with the host. */
   spawn(command: readonly string[] | string, options: CommandOptions = {}): RunningCommand {
     return new RunningCommand(this.#entering(command), {
       timeoutMs: 600_000,
@@ -103,7 +104,7 @@ export class TestHost implements AsyncDisposable {
     });
   }
 
-  /** All of the journal, or one unit's, since the first boot of this host; the last `lines` of it. */
+  /** The last `lines` of the journal since the host's first boot, of all units or of one. */
   async journal(unit?: string, lines = 10_000): Promise<string> {
     const selection = [
       "--no-pager",
@@ -116,7 +117,7 @@ export class TestHost implements AsyncDisposable {
     return (await runCommand(["journalctl", directory, ...selection], { check: false })).stdout;
   }
 
-  /** Writes a file; its folder is made. `mode` as chmod takes it. */
+  /** Writes a file and creates its folder. `mode` is an argument of chmod. */
   async write(path: string, content: string, mode = "0644"): Promise<void> {
     const script = 'mkdir -p "$(dirname "$1")" && cat >"$1" && chmod "$2" "$1"';
     await this.exec(["sh", "-c", script, "sh", path, mode], { stdin: content });
@@ -126,24 +127,24 @@ export class TestHost implements AsyncDisposable {
     return (await this.exec(["cat", path])).stdout;
   }
 
-  /** Copies a file or folder of this machine, owners and modes too, to be `destination` in the host. */
+  /** Copies a file or folder from this machine to `destination` on the host, with owners and modes. */
   async copyIn(path: string, destination: string): Promise<void> {
     await this.exec(["mkdir", "-p", dirname(destination)]);
     await runCommand(["cp", "-a", "-T", path, join(this.root, destination)]);
   }
 
-  /** As `waitFor` in wait.ts. */
-  async waitFor<T>(ask: Ask<T>, options: WaitOptions): Promise<T> {
-    return await waitFor(ask, options);
+  /** See `waitFor` in wait.ts. */
+  async waitFor<T>(poll: Poll<T>, options: WaitOptions): Promise<T> {
+    return await waitFor(poll, options);
   }
 
-  /** Through an orderly shutdown: every unit is stopped, and what is not on disk is gone. */
+  /** Shuts the host down in order and boots it again: only what is on disk stays. */
   async reboot(): Promise<void> {
     await this.poweroff();
     await this.#start();
   }
 
-  /** Orderly; after half a minute without an end, as when the plug is pulled. */
+  /** Shuts the host down in order. After half a minute it is killed. */
   async poweroff(): Promise<void> {
     const { init } = this.#up();
     await this.exec(["systemctl", "poweroff"], { check: false, timeoutMs: 10_000 }).catch(() => {});
@@ -153,7 +154,7 @@ export class TestHost implements AsyncDisposable {
     await this.pullThePlug();
   }
 
-  /** Ends the host without any shutdown. Its disk stays: `start` boots it again. */
+  /** Kills the host, as a power failure would. Its disk stays: `start` boots it again. */
   async pullThePlug(): Promise<void> {
     const system = this.#system;
     if (system === undefined) return;
@@ -198,7 +199,7 @@ export class TestHost implements AsyncDisposable {
       console: join(this.#directory, "console.log"),
     });
     this.#system = system;
-    // The test's end does not wait for the host's.
+    // The test process must not wait for the host to end.
     system.nspawn.unref();
     const nspawn = identify(system.nspawn.pid ?? 0);
     writeRecord(this.#directory, nspawn === undefined ? [system.init] : [system.init, nspawn]);
@@ -215,7 +216,7 @@ export class TestHost implements AsyncDisposable {
     );
   }
 
-  /** nspawn mounts cgroup v1 controllers for reading only; a plain remount is refused in it. */
+  /** nspawn mounts cgroup v1 controllers read-only, and refuses a plain remount. */
   async #openControllers(): Promise<void> {
     const controllers = "cpu cpuacct memory devices freezer blkio pids cpuset";
     await this.exec(`for c in ${controllers}; do mount -o remount,bind,rw /sys/fs/cgroup/$c || exit; done`);
@@ -223,7 +224,7 @@ export class TestHost implements AsyncDisposable {
 
   #entering(command: readonly string[] | string): readonly string[] {
     const inner = typeof command === "string" ? ["sh", "-c", command] : command;
-    // tap adds NODE_OPTIONS to whatever is spawned, for its coverage; on the host it would point at files that are not there.
+    // tap adds NODE_OPTIONS to every child process, for coverage. It names files that do not exist on the host.
     return ["nsenter", "--target", String(this.pid), "--all", "--", "env", "--unset=NODE_OPTIONS", ...inner];
   }
 

@@ -5,34 +5,34 @@ import { containerEngine } from "./engine.ts";
 import { node, repository, TestHost } from "./host.ts";
 import { missingRequirements } from "./requirements.ts";
 
-/** A host for a person: boots it, gives a shell in it, removes it when the shell ends. `scripts/testhost` runs this. */
-const say = (text: string): void => void process.stderr.write(`${text}\n`);
+/** Boots a host, opens a shell on it, and removes it when the shell ends. Run by `scripts/testhost`. */
+const log = (text: string): void => void process.stderr.write(`${text}\n`);
 
 const suite = process.argv[2] ?? "bookworm";
 if (suite !== "bookworm" && suite !== "trixie") {
-  say(`testhost: expected bookworm or trixie, got "${suite}"`);
+  log(`testhost: expected bookworm or trixie, got "${suite}"`);
   process.exit(64);
 }
 const missing = missingRequirements();
 if (missing.length > 0) {
-  say(
+  log(
     `testhost: this needs ${missing.join(", ")}. Run as root: apt-get install debootstrap systemd-container`,
   );
   process.exit(69);
 }
 
-await using host = await TestHost.boot({ suite, say });
+await using host = await TestHost.boot({ suite, log });
 await startAws(host);
 await containerEngine(host, "docker");
-say(`
-${host.name} is up. This shell is in it; the host is gone when the shell ends.
+log(`
+${host.name} is up. This is a shell on it; the host is removed when the shell ends.
 
   another shell        nsenter --target ${host.pid} --all bash
   a container          docker run -d --name c1 --label ec2metaproxy.RoleAlias=db bb:latest sleep 3600
-  a client in it       nsenter -t $(docker inspect -f '{{.State.Pid}}' c1) -n aws sts get-caller-identity --endpoint-url ${stsUrl}
-  this repository      ${repository} (for reading)
+  a client in its net  nsenter -t $(docker inspect -f '{{.State.Pid}}' c1) -n aws sts get-caller-identity --endpoint-url ${stsUrl}
+  this repository      ${repository} (read-only)
   Node                 ${node}
-  the stand-in's log   journalctl -u testhost-aws; its switches: ip netns exec aws curl 10.200.0.2:81/calls
+  the stand-in's log   journalctl -u testhost-aws; its controls: ip netns exec aws curl 10.200.0.2:81/calls
 `);
 const shell = spawn("nsenter", ["--target", String(host.pid), "--all", "--", "bash"], {
   stdio: "inherit",

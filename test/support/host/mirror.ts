@@ -1,7 +1,7 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 
-/** Where this machine's apt gets Debian from, and the keys it trusts for that. */
+/** A Debian archive, and the keys that sign it. */
 export type Mirror = {
   readonly uri: string;
   /** Path of a key file. */
@@ -11,12 +11,12 @@ export type Mirror = {
 const defaultKeyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /**
- * The first Debian archive in this machine's apt sources, or EC2METAPROXY_TESTHOST_MIRROR.
- * @throws when none is found: on another distribution there is nothing to guess from.
+ * EC2METAPROXY_TESTHOST_MIRROR, or else the first Debian archive in this machine's apt sources.
+ * @throws if there is none, as on another distribution
  */
 export async function debianMirror(environment: NodeJS.ProcessEnv = process.env): Promise<Mirror> {
-  const given = environment.EC2METAPROXY_TESTHOST_MIRROR;
-  if (given !== undefined && given !== "") return { uri: given, keyring: defaultKeyring };
+  const configured = environment.EC2METAPROXY_TESTHOST_MIRROR;
+  if (configured !== undefined && configured !== "") return { uri: configured, keyring: defaultKeyring };
   for (const text of await sourceFiles()) {
     const found = text.includes("URIs:") ? firstOfDeb822(text) : firstOfList(text);
     if (found !== undefined) return { ...found, uri: await resolveMirrorFile(found.uri) };
@@ -36,7 +36,7 @@ async function sourceFiles(): Promise<readonly string[]> {
   return await Promise.all(paths.map((path) => readFile(path, "utf8").catch(() => "")));
 }
 
-/** The form of sources.list(5) with one field a line and an empty line between stanzas. */
+/** The deb822 format of sources.list(5): one field per line, an empty line between stanzas. */
 function firstOfDeb822(text: string): Mirror | undefined {
   for (const stanza of text.split(/\n\s*\n/)) {
     const fields = new Map<string, string>();
@@ -54,7 +54,7 @@ function firstOfDeb822(text: string): Mirror | undefined {
   return undefined;
 }
 
-/** `deb [signed-by=FILE] URI SUITE COMPONENT...`, one a line. */
+/** The one-line format of sources.list(5): `deb [signed-by=FILE] URI SUITE COMPONENT...`. */
 function firstOfList(text: string): Mirror | undefined {
   for (const line of text.split("\n")) {
     const [, options = "", uri, suite, components = ""] =
@@ -66,12 +66,12 @@ function firstOfList(text: string): Mirror | undefined {
   return undefined;
 }
 
-/** Debian's own release, and not its updates, nor another vendor's repository that names its suite after it. */
+/** A Debian release: neither its updates nor another vendor's repository with a suite of that name. */
 function isRelease(suite: string): boolean {
   return ["bookworm", "trixie", "forky", "stable", "testing", "unstable", "sid"].includes(suite);
 }
 
-/** Debian's cloud images write `mirror+file:PATH`, a file with one URL a line; debootstrap wants the URL. */
+/** Debian's cloud images use `mirror+file:PATH`, a file with one URL per line. debootstrap needs the URL. */
 async function resolveMirrorFile(uri: string): Promise<string> {
   const [, path] = /^mirror\+file:(?:\/\/)?(\/\S+)$/.exec(uri) ?? [];
   if (path === undefined) return uri;

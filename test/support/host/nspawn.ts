@@ -8,21 +8,21 @@ export type Bind = { readonly source: string; readonly target: string; readonly 
 export type NspawnSettings = {
   readonly root: string;
   readonly machine: string;
-  /** Folders of control groups to start in. */
+  /** Directories of the control groups to start in. */
   readonly controlGroups: readonly string[];
   readonly unifiedControlGroups: boolean;
   readonly binds: readonly Bind[];
-  /** File for what the host writes on its console. */
+  /** File for the host's console output. */
   readonly console: string;
 };
 
 export type BootedSystem = {
   readonly nspawn: ChildProcess;
-  /** The host's PID 1, with the pid that it has on this machine. */
+  /** The host's PID 1, by its pid on this machine. */
   readonly init: ProcessIdentity;
 };
 
-/** Starts systemd as PID 1 in a network namespace of its own. Resolves as soon as it runs, long before it is up. */
+/** Starts systemd as PID 1 in a network namespace of its own. Resolves when it runs, long before the boot is complete. */
 export async function startNspawn(settings: NspawnSettings): Promise<BootedSystem> {
   const console = openSync(settings.console, "a");
   const nspawn = spawn(
@@ -67,7 +67,7 @@ export async function startNspawn(settings: NspawnSettings): Promise<BootedSyste
 
 function nspawnCommand(settings: NspawnSettings): readonly string[] {
   return [
-    // The host ends with the test, whatever ends the test.
+    // The host must end with the test process, even if that is killed.
     "setpriv",
     "--pdeathsig=KILL",
     "systemd-nspawn",
@@ -95,7 +95,7 @@ function escaped(path: string): string {
   return path.replaceAll(/[\\:]/g, "\\$&");
 }
 
-/** nspawn's child that is PID 1 in its own namespace and has become systemd. */
+/** nspawn's child that is PID 1 in its own namespace and runs systemd. */
 function findInit(nspawn: number): ProcessIdentity | undefined {
   try {
     for (const child of readFileSync(`/proc/${nspawn}/task/${nspawn}/children`, "utf8").trim().split(" ")) {

@@ -4,8 +4,8 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 /**
- * Makes DIRECTORY/root a root file system of its own: `base`, which stays as it is, under a layer that takes all changes. That takes
- * no time and little disk; where the kernel refuses (an overlay on an overlay), a copy takes some seconds and does the same.
+ * Creates a root file system at DIRECTORY/root: an overlay over `base`, which stays unchanged. That takes no time and little disk.
+ * Where the kernel refuses (an overlay over an overlay), it is a copy, which takes seconds.
  */
 export function layRoot(base: string, directory: string): void {
   const root = join(directory, "root");
@@ -14,7 +14,7 @@ export function layRoot(base: string, directory: string): void {
     if (!run("cp", "-a", "-T", "--reflink=auto", base, root))
       throw new Error(`copying ${base} to ${root}: failed`);
   }
-  // Written before the first boot: a root without it would be taken for a new installation, which enables units by preset.
+  // Written before the first boot. Without it systemd would assume a new installation and enable units by preset.
   writeFileSync(join(root, "etc/machine-id"), `${randomBytes(16).toString("hex")}\n`);
 }
 

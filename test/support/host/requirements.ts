@@ -13,13 +13,13 @@ const commands = [
   "unshare",
 ];
 
-/** What this machine lacks to boot a test host, in words; empty when it can. */
+/** What this machine lacks to boot a test host; empty if nothing. */
 export function missingRequirements(): readonly string[] {
   const missing: string[] = [];
   if (process.platform !== "linux") return [`Linux (this is ${process.platform})`];
   if (process.getuid?.() !== 0) missing.push("root");
   for (const command of commands) {
-    // Root's own commands may not be on the path of whoever called sudo.
+    // The PATH of a user who called sudo may lack the sbin directories.
     const env = { PATH: `${process.env.PATH}:/usr/sbin:/sbin` };
     if (spawnSync("sh", ["-c", 'command -v "$1"', "sh", command], { env, stdio: "ignore" }).status !== 0)
       missing.push(command);
@@ -28,8 +28,8 @@ export function missingRequirements(): readonly string[] {
 }
 
 /**
- * `false`: this machine cannot boot a test host, and the test has been skipped with a line that says why. Under CI=true it has failed
- * instead: a test that never runs there protects nobody.
+ * Returns false if this machine cannot boot a test host. The test is then skipped with the reason, or with CI=true failed: a test
+ * that never runs in CI is worthless.
  */
 export function canBoot(t: Test): boolean {
   const missing = missingRequirements();

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { runCommand } from "./command.ts";
 import { debianMirror } from "./mirror.ts";
 
-/** Debian releases, by what they bring: systemd 252 and Docker 20.10; systemd 257 and Docker 26.1. */
+/** Debian releases: bookworm has systemd 252 and Docker 20.10, trixie systemd 257 and Docker 26.1. */
 export type Suite = "bookworm" | "trixie";
 
 const script = join(import.meta.dirname, "build-root.sh");
@@ -19,10 +19,10 @@ function cacheDirectory(environment: NodeJS.ProcessEnv = process.env): string {
 }
 
 /**
- * The path of a root file system that nobody may write to. The first call builds it (about two minutes; `say` is told so),
- * later ones find it. Two processes at once build one; a build that is killed is begun again, with what it had downloaded.
+ * The path of a root file system; nobody may write to it. The first call builds it, which takes about two minutes and is logged.
+ * Concurrent calls share one build. A build that was killed starts again, with its downloads.
  */
-export async function rootFileSystem(suite: Suite, say: (text: string) => void = () => {}): Promise<string> {
+export async function rootFileSystem(suite: Suite, log: (text: string) => void = () => {}): Promise<string> {
   const cache = cacheDirectory();
   const recipe = createHash("sha256")
     .update(await readFile(script))
@@ -31,10 +31,10 @@ export async function rootFileSystem(suite: Suite, say: (text: string) => void =
   const final = join(cache, `${suite}-${recipe}`);
   await mkdir(cache, { recursive: true });
   if (!(await exists(final))) {
-    say(`building ${final}: once, about two minutes`);
+    log(`building ${final}; this takes about two minutes and is done once`);
     await build(suite, final, cache);
   }
-  // Its time says when it was last used.
+  // The modification time is the time of last use.
   await utimes(final, new Date(), new Date());
   await removeUnused(cache);
   return final;
@@ -42,10 +42,10 @@ export async function rootFileSystem(suite: Suite, say: (text: string) => void =
 
 async function build(suite: Suite, final: string, cache: string): Promise<void> {
   const mirror = await debianMirror();
-  // The lock is inherited by all that the build starts, so it is free only when the last of them is gone.
+  // All processes of the build inherit the lock, so it is released when the last of them ends.
   const lock = ["flock", "--timeout", String(buildTimeoutMs / 1_000), join(cache, `${suite}.lock`)];
   const isolated = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
-  // It outlives this process when that is interrupted; not for ever.
+  // The build may outlive this process, but not for ever.
   const bounded = ["timeout", "--kill-after=10", String(buildTimeoutMs / 1_000)];
   const downloads = join(cache, "downloads", suite);
   await runCommand(
@@ -66,7 +66,7 @@ async function build(suite: Suite, final: string, cache: string): Promise<void> 
   );
 }
 
-/** debootstrap asks through wget, which does not read apt's configuration: hand it apt's proxy, when only apt has one. */
+/** debootstrap downloads with wget, which does not read apt's configuration: pass apt's proxy, if only apt has one. */
 async function buildEnvironment(): Promise<NodeJS.ProcessEnv> {
   const { stdout } = await runCommand(["apt-config", "shell", "http_proxy", "Acquire::http::Proxy"], {
     check: false,
@@ -75,7 +75,7 @@ async function buildEnvironment(): Promise<NodeJS.ProcessEnv> {
   return proxy === undefined ? process.env : { http_proxy: proxy, ...process.env };
 }
 
-/** Roots of older recipes, when no checkout has used them for two weeks. */
+/** Removes root file systems that no checkout has used for two weeks. */
 async function removeUnused(cache: string): Promise<void> {
   for (const name of await readdir(cache)) {
     if (!/^(bookworm|trixie)-[0-9a-f]{12}$/.test(name)) continue;

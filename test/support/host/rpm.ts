@@ -1,6 +1,6 @@
 import type { TestHost } from "./host.ts";
 
-/** What a package may count on where packages are RPMs, under the names of Amazon Linux 2023 and Fedora. */
+/** Capabilities that a package may require on an RPM system, by their names on Amazon Linux 2023 and Fedora. */
 const provided = [
   "/bin/sh",
   "/usr/bin/sh",
@@ -20,24 +20,24 @@ const provided = [
 ];
 
 /**
- * Makes a Debian host one where dnf installs, upgrades and removes packages, with their scriptlets and the running systemd. Its RPM
- * database is empty, so a package without files says that all of `provided` is there, as it is.
+ * Prepares a Debian host for dnf to install, upgrade and remove packages, with their scriptlets and the running systemd. The RPM
+ * database is empty, so a package without files provides the capabilities in `provided`, which the host does have.
  */
 export async function becomeRpmHost(host: TestHost, alsoProvided: readonly string[] = []): Promise<void> {
   const spec = [
     "Name: testhost-base",
     "Version: 1",
     "Release: 1",
-    "Summary: What the host has from another package system",
+    "Summary: Capabilities that the host has from Debian packages",
     "License: MIT",
     "BuildArch: noarch",
     ...[...provided, ...alsoProvided].map((capability) => `Provides: ${capability}`),
     "%description",
-    "Nothing but names.",
+    "Contains no files.",
     "%files",
     "",
   ];
-  // Debian enables a unit when nothing says otherwise; where packages are RPMs, nothing is enabled unless a preset says so.
+  // Debian enables units by default. RPM systems enable only what a preset names.
   await host.write("/usr/lib/systemd/system-preset/99-default-disable.preset", "disable *\n");
   await host.write("/root/testhost-base.spec", spec.join("\n"));
   await host.exec([
@@ -51,8 +51,8 @@ export async function becomeRpmHost(host: TestHost, alsoProvided: readonly strin
 }
 
 /**
- * Copies a repository folder of this machine (packages and repodata) into the host and tells dnf. `gpgKey` is a path inside the folder; with
- * it, signatures of packages and of the metadata must be good. Calling it again replaces the folder: the next version of a package.
+ * Copies a repository folder (packages and repodata) to the host and adds it to dnf. `gpgKey` is a path inside the folder; with it,
+ * packages and metadata must have valid signatures. A second call replaces the folder, to publish the next version of a package.
  */
 export async function addYumRepository(
   host: TestHost,
@@ -76,7 +76,7 @@ export async function addYumRepository(
   await host.write(`/etc/yum.repos.d/${name}.repo`, lines.join("\n"));
 }
 
-/** `dnf("install", "ec2metaproxy")`: asks nothing, and reads the repositories anew. */
+/** `dnf("install", "ec2metaproxy")`: answers yes to everything and refreshes the repositories. */
 export async function dnf(host: TestHost, ...args: readonly string[]): Promise<string> {
   const command = ["dnf", "--assumeyes", "--refresh", "--releasever=1", ...args];
   return (await host.exec(command, { timeoutMs: 180_000 })).stdout;

@@ -5,10 +5,10 @@ import { join } from "node:path";
 import { removeControlGroup } from "./control-group.ts";
 import { identify, isAlive, type ProcessIdentity, signal } from "./process-identity.ts";
 
-/** What one host leaves on the machine while it runs; enough to remove it when its owner was killed. */
+/** What it takes to remove a host whose owner was killed. */
 export type RunRecord = {
   readonly owner: ProcessIdentity;
-  /** systemd-nspawn and the host's PID 1, while it is up. */
+  /** systemd-nspawn and the host's PID 1, while the host is up. */
   readonly processes: readonly ProcessIdentity[];
 };
 
@@ -18,7 +18,7 @@ export function runsDirectory(): string {
   return join(tmpdir(), "ec2metaproxy-testhost");
 }
 
-/** The folder of one run: the host's own layer over the shared root, its engines' storage, its console. */
+/** Creates the folder of one run: the host's layer over the shared root, the engines' storage, the console output. */
 export function createRunDirectory(name: string): string {
   const directory = join(runsDirectory(), name);
   mkdirSync(runsDirectory(), { recursive: true });
@@ -38,8 +38,8 @@ export function writeRecord(directory: string, processes: readonly ProcessIdenti
 }
 
 /**
- * Ends the recorded processes and removes the folder and all mounts in it. Synchronous, since it also runs while the process exits.
- * Does all it can, then reports what failed.
+ * Kills the recorded processes and removes the folder and all mounts in it. Synchronous, because it also runs while this process
+ * exits. Does as much as possible, then returns what failed.
  */
 export function removeRunDirectory(directory: string): readonly string[] {
   const failures: string[] = [];
@@ -48,7 +48,7 @@ export function removeRunDirectory(directory: string): readonly string[] {
     if (!endsWithin(recorded, 5_000)) failures.push(`ending ${recorded.pid}: still there after 5 s`);
   }
   const root = join(directory, "root");
-  // Nothing is below the root in this machine's mount namespace: all other mounts ended with the host's own namespace.
+  // In this machine's mount namespace nothing is mounted below the root: the other mounts ended with the host's namespace.
   for (let tries = 0; isMountPoint(root); tries += 1) {
     const { status, stderr } = spawnSync("umount", tries < 5 ? [root] : ["--lazy", root], {
       timeout: 10_000,
@@ -56,7 +56,7 @@ export function removeRunDirectory(directory: string): readonly string[] {
     });
     if (status === 0) continue;
     if (tries >= 5) {
-      // Removing files through a mount would be worse than leaving them.
+      // Never remove files through a mount: rather leave the folder.
       return [...failures, `unmounting ${root}: ${stderr.trim()}`];
     }
     sleep(100);
@@ -71,7 +71,7 @@ export function removeRunDirectory(directory: string): readonly string[] {
   return failures;
 }
 
-/** Removes what hosts left whose owner was killed before it could. */
+/** Removes the hosts whose owners were killed. */
 export function removeLeftovers(): void {
   for (const name of listDirectory(runsDirectory())) {
     const directory = join(runsDirectory(), name);
@@ -86,7 +86,7 @@ export function controlGroupName(directory: string): string {
 
 function readRecord(directory: string): RunRecord | undefined {
   try {
-    // Written by writeRecord, by nobody else.
+    // Only writeRecord writes this file.
     return JSON.parse(readFileSync(join(directory, recordFile), "utf8")) as RunRecord;
   } catch {
     return undefined;
