@@ -4,7 +4,7 @@ import { canBoot } from "../support/host/requirements.ts";
 
 if (canBoot(t)) {
   t.test(
-    "bookworm, iptables-legacy: whatever is done to the host, the rules come back and nothing leaks",
+    "bookworm, iptables-legacy: the rules return after every disturbance of the host, and nothing leaks",
     (t) =>
       survivesDisturbances(t, {
         suite: "bookworm",

@@ -3,11 +3,13 @@ import { iptablesDisturbances, survivesDisturbances } from "../support/host/fire
 import { canBoot } from "../support/host/requirements.ts";
 
 if (canBoot(t)) {
-  t.test("bookworm, iptables-nft: whatever is done to the host, the rules come back and nothing leaks", (t) =>
-    survivesDisturbances(t, {
-      suite: "bookworm",
-      filter: "iptables-nft",
-      disturbances: iptablesDisturbances,
-    }),
+  t.test(
+    "bookworm, iptables-nft: the rules return after every disturbance of the host, and nothing leaks",
+    (t) =>
+      survivesDisturbances(t, {
+        suite: "bookworm",
+        filter: "iptables-nft",
+        disturbances: iptablesDisturbances,
+      }),
   );
 }

@@ -3,7 +3,7 @@ import { allDisturbances, survivesDisturbances } from "../support/host/firewall-
 import { canBoot } from "../support/host/requirements.ts";
 
 if (canBoot(t)) {
-  t.test("trixie, nftables: whatever is done to the host, the rules come back and nothing leaks", (t) =>
+  t.test("trixie, nftables: the rules return after every disturbance of the host, and nothing leaks", (t) =>
     survivesDisturbances(t, { suite: "trixie", filter: "nftables", disturbances: allDisturbances }),
   );
 }

@@ -2,8 +2,9 @@ import { existsSync } from "node:fs";
 import { request } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 
-// Requests credentials from a container's network, RATE times a second, each time on a new connection and always with
-// the first token, until FILE exists. Prints one line of JSON. Runs on the test host: node appliance-load.ts RATE FILE
+// Requests credentials from a container's network, RATE times a second, each time on a new connection and
+// always with the first token, until FILE exists. Prints one line of JSON. Runs on the test host: node
+// appliance-load.ts RATE FILE
 
 /** One request: when it started (ms since the epoch), how long it took, its result. */
 export type Answer = { readonly at: number; readonly ms: number; readonly result: string };

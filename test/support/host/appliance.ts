@@ -39,8 +39,8 @@ export async function property(host: TestHost, unit: string, name: string): Prom
 }
 
 /**
- * The state of every unit, such as `active enabled`. Waits for a pending reload of the firewall unit: each start of the service
- * triggers one.
+ * The state of every unit, such as `active enabled`. Waits for a pending reload of the firewall unit: each
+ * start of the service triggers one.
  */
 export async function states(host: TestHost): Promise<Readonly<Record<string, string>>> {
   await host.waitFor(

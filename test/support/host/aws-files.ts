@@ -2,7 +2,9 @@ import { node, repository } from "./host.ts";
 
 type HostFile = { readonly path: string; readonly content: string; readonly mode: string };
 
-/** The files that connect AWS to the host: a script that creates the link, its unit, and the stand-in's unit. */
+/**
+ * The files that connect AWS to the host: a script that creates the link, its unit, and the stand-in's unit.
+ */
 export function awsFiles(args: readonly string[]): readonly HostFile[] {
   return [
     { path: "/usr/local/lib/testhost/aws-network", content: networkScript, mode: "0755" },

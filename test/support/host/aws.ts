@@ -49,8 +49,9 @@ export type Counts = {
 };
 
 /**
- * Puts AWS into a network namespace of its own, behind a link of the host, as a host on EC2 sees it: IMDS on IPv4 and IPv6, STS
- * at `stsUrl`. Without a redirect a container reaches the real IMDS, as on EC2. The parts are units, so they survive a reboot.
+ * Puts AWS into a network namespace of its own, behind a link of the host, as a host on EC2 sees it: IMDS on
+ * IPv4 and IPv6, STS at `stsUrl`. Without a redirect a container reaches the real IMDS, as on EC2. The parts
+ * are units, so they survive a reboot.
  */
 export async function startAws(host: TestHost, options: AwsSideOptions = {}): Promise<AwsSide> {
   for (const { path, content, mode } of awsFiles(options.args ?? [])) await host.write(path, content, mode);

@@ -2,8 +2,8 @@ import type { Test } from "tap";
 import { type BootOptions, TestHost } from "./host.ts";
 
 /**
- * Boots a host for one test and removes it when the test ends. If the test failed, the end of the host's journal is printed.
- * Check `canBoot` first.
+ * Boots a host for one test and removes it when the test ends. If the test failed, the end of the host's
+ * journal is printed. Check `canBoot` first.
  */
 export async function bootFor(t: Test, options: BootOptions): Promise<TestHost> {
   const host = await TestHost.boot({ log: (text) => t.comment(text), ...options });

@@ -29,8 +29,8 @@ const sources = [
 const nextVersion = "9.9.9";
 
 /**
- * Built by the same scripts as a release (about a minute), and cached in the user's cache folder until the sources change.
- * Not safe for two processes at once: tap runs the files of suite host one after another.
+ * Built by the same scripts as a release (about a minute), and cached in the user's cache folder until the
+ * sources change. Not safe for two processes at once: tap runs the files of suite host one after another.
  */
 export function builtPackages(): BuiltPackages {
   const cache = join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "ec2metaproxy", "packages");

@@ -7,8 +7,8 @@ import { node, repository, type TestHost } from "./host.ts";
 export type Identity = { readonly arn: string } | { readonly error: string };
 
 /**
- * Real clients, which find credentials as they do on EC2. Only the endpoint of STS differs; it is an argument because
- * Debian's CLI 2.9 does not read AWS_ENDPOINT_URL_STS.
+ * Real clients, which find credentials as they do on EC2. Only the endpoint of STS differs; it is an argument
+ * because Debian's CLI 2.9 does not read AWS_ENDPOINT_URL_STS.
  */
 const awsCli = ["aws", "sts", "get-caller-identity", "--output=json", `--endpoint-url=${stsUrl}`];
 const boto3 = [

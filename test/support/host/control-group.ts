@@ -2,8 +2,8 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync } from "nod
 import { join } from "node:path";
 
 /**
- * Creates a control group for a host in every hierarchy that it uses. Otherwise the systemd instances of two hosts would share a
- * tree, and stopping a unit of one host could kill the same unit of the other.
+ * Creates a control group for a host in every hierarchy that it uses. Otherwise the systemd instances of two
+ * hosts would share a tree, and stopping a unit of one host could kill the same unit of the other.
  */
 export function createControlGroup(name: string): readonly string[] {
   return hierarchies().map((hierarchy) => {
@@ -28,8 +28,8 @@ export function removeControlGroup(name: string): string | undefined {
 }
 
 /**
- * The roots of the cgroup v2 tree and of the v1 trees that a host uses. Not cpuset: it would have to be initialized first, and
- * nothing needs it.
+ * The roots of the cgroup v2 tree and of the v1 trees that a host uses. Not cpuset: it would have to be
+ * initialized first, and nothing needs it.
  */
 function hierarchies(): readonly string[] {
   const mounts = readFileSync("/proc/self/mounts", "utf8").split("\n");

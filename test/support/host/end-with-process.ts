@@ -1,6 +1,7 @@
 /**
- * Calls `end` when this process exits or receives SIGINT, SIGTERM or SIGHUP; then the signal takes its default action.
- * Call the returned function when there is nothing left to end. `end` must be synchronous and must not throw.
+ * Calls `end` when this process exits or receives SIGINT, SIGTERM or SIGHUP; then the signal takes its
+ * default action. Call the returned function when there is nothing left to end. `end` must be synchronous and
+ * must not throw.
  */
 export function endWithThisProcess(end: () => unknown): () => void {
   const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;

@@ -58,7 +58,8 @@ export async function containerEngine(host: TestHost, cli: "docker" | "podman"):
   if (code !== 0) await call("import", "/usr/local/lib/testhost/bb.tar", imported);
   if (cli === "podman") {
     await host.exec(["systemctl", "start", "podman.socket"]);
-    // Docker sets the FORWARD policy to drop. netavark's accept does not override that: since Podman 5 it is in its own table.
+    // Docker sets the FORWARD policy to drop. netavark's accept does not override that: since Podman 5 it is
+    // in its own table.
     await host.exec(["iptables", "--wait", "--policy", "FORWARD", "ACCEPT"]);
   }
 

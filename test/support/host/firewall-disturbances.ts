@@ -82,7 +82,8 @@ export type Plan = {
 };
 
 /**
- * Boots a host, starts probes in containers, disturbs the host in one way after another, and checks what the probes received.
+ * Boots a host, starts probes in containers, disturbs the host in one way after another, and checks what the
+ * probes received.
  */
 export async function survivesDisturbances(t: Tap, { suite, filter, disturbances }: Plan): Promise<void> {
   const host = await bootFor(t, { suite });
@@ -117,7 +118,10 @@ export async function survivesDisturbances(t: Tap, { suite, filter, disturbances
   await detectsLeaks(t, host, probes, started);
 }
 
-/** Boots without rules, because the settings are invalid or because the unit does not start: containers get nothing. */
+/**
+ * Boots without rules, because the settings are invalid or because the unit does not start: containers get
+ * nothing.
+ */
 async function bootsClosed(t: Tap, host: TestHost, probes: readonly Probe[]): Promise<void> {
   const [docker] = probes;
   if (docker === undefined) return;
@@ -153,7 +157,10 @@ async function bootsClosed(t: Tap, host: TestHost, probes: readonly Probe[]): Pr
   }
 }
 
-/** Without the rules and the route guard the probes do get the host's credentials, so they would have seen a leak. */
+/**
+ * Without the rules and the route guard the probes do get the host's credentials, so they would have seen a
+ * leak.
+ */
 async function detectsLeaks(
   t: Tap,
   host: TestHost,

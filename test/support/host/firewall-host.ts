@@ -32,13 +32,16 @@ export async function configure(host: TestHost, text: string): Promise<void> {
   await host.write("/etc/ec2metaproxy/firewall.d/50-test.conf", text);
 }
 
-/** A container that requests credentials from its first instruction on, and logs what it gets in /var/probe. */
+/**
+ * A container that requests credentials from its first instruction on, and logs what it gets in /var/probe.
+ */
 export type Probe = { readonly name: string; readonly engine: Engine };
 
 const addresses = ["169.254.169.254", "fd00:ec2::254"] as const;
 
 /**
- * Starts AWS, the proxy, and probes on Docker's bridge, on a user-defined network with IPv6, and on Podman's bridge.
+ * Starts AWS, the proxy, and probes on Docker's bridge, on a user-defined network with IPv6, and on Podman's
+ * bridge.
  */
 export async function startProbes(host: TestHost): Promise<readonly Probe[]> {
   await startAws(host, { args: ["--http-tokens", "optional"] });
@@ -52,7 +55,8 @@ export async function startProbes(host: TestHost): Promise<readonly Probe[]> {
   const probes = [
     { name: "docker", engine: docker, args: ["--restart=always"], timeout: "0.5" },
     { name: "network", engine: docker, network: "six", args: ["--restart=always"], timeout: "0.5" },
-    // The proxy of this test follows only Docker. It answers 403 after waiting two seconds for the container to appear.
+    // The proxy of this test follows only Docker. It answers 403 after waiting two seconds for the container
+    // to appear.
     { name: "podman", engine: podman, args: [], timeout: "3" },
   ];
   for (const { name, engine, network, args, timeout } of probes) {

@@ -20,7 +20,10 @@ export type BootOptions = {
   readonly suite: Suite;
   /** Letters, digits and hyphens; a random suffix is added. Default: the suite. */
   readonly name?: string;
-  /** `legacy` (cgroup v1, bookworm only): for tests of limits on a machine whose controllers are v1. Default: `unified`. */
+  /**
+   * `legacy` (cgroup v1, bookworm only): for tests of limits on a machine whose controllers are v1. Default:
+   * `unified`.
+   */
   readonly cgroup?: "unified" | "legacy";
   /** In addition to the repository, which is mounted read-only at `repository`. */
   readonly binds?: readonly Bind[];
@@ -41,7 +44,10 @@ const environment = {
   PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 };
 
-/** A Debian machine with systemd as PID 1, its own network, Docker, Podman and netfilter. Tests may change anything on it. */
+/**
+ * A Debian machine with systemd as PID 1, its own network, Docker, Podman and netfilter. Tests may change
+ * anything on it.
+ */
 export class TestHost implements AsyncDisposable {
   readonly name: string;
   readonly suite: Suite;
@@ -74,8 +80,9 @@ export class TestHost implements AsyncDisposable {
   }
 
   /**
-   * The host's root directory on this machine. While the host is up, its mounts are included (/run, /tmp, the engines' storage).
-   * Do not follow absolute symbolic links in it, such as /var/run: they lead to this machine's files.
+   * The host's root directory on this machine. While the host is up, its mounts are included (/run, /tmp, the
+   * engines' storage). Do not follow absolute symbolic links in it, such as /var/run: they lead to this
+   * machine's files.
    */
   get root(): string {
     return this.#system === undefined ? join(this.#directory, "root") : `/proc/${this.#system.init.pid}/root`;
@@ -90,12 +97,18 @@ export class TestHost implements AsyncDisposable {
     return this.#system !== undefined && isAlive(this.#system.init);
   }
 
-  /** A string is for `sh -c`. Rejects on an exit code other than 0 unless `check: false`. Default limit: one minute. */
+  /**
+   * A string is for `sh -c`. Rejects on an exit code other than 0 unless `check: false`. Default limit: one
+   * minute.
+   */
   async exec(command: readonly string[] | string, options: CommandOptions = {}): Promise<CommandResult> {
     return await runCommand(this.#entering(command), { ...options, env: { ...environment, ...options.env } });
   }
 
-  /** Runs a command beside the test. It ends with its time limit (default: ten minutes), by `stop`, or with the host. */
+  /**
+   * Runs a command beside the test. It ends with its time limit (default: ten minutes), by `stop`, or with
+   * the host.
+   */
   spawn(command: readonly string[] | string, options: CommandOptions = {}): RunningCommand {
     return new RunningCommand(this.#entering(command), {
       timeoutMs: 600_000,
@@ -224,7 +237,8 @@ export class TestHost implements AsyncDisposable {
 
   #entering(command: readonly string[] | string): readonly string[] {
     const inner = typeof command === "string" ? ["sh", "-c", command] : command;
-    // tap adds NODE_OPTIONS to every child process, for coverage. It names files that do not exist on the host.
+    // tap adds NODE_OPTIONS to every child process, for coverage. It names files that do not exist on the
+    // host.
     return ["nsenter", "--target", String(this.pid), "--all", "--", "env", "--unset=NODE_OPTIONS", ...inner];
   }
 

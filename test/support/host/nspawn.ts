@@ -22,7 +22,10 @@ export type BootedSystem = {
   readonly init: ProcessIdentity;
 };
 
-/** Starts systemd as PID 1 in a network namespace of its own. Resolves when it runs, long before the boot is complete. */
+/**
+ * Starts systemd as PID 1 in a network namespace of its own. Resolves when it runs, long before the boot is
+ * complete.
+ */
 export async function startNspawn(settings: NspawnSettings): Promise<BootedSystem> {
   const console = openSync(settings.console, "a");
   const nspawn = spawn(

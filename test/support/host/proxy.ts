@@ -2,7 +2,9 @@ import type { ProxyRunner, StartedProxy } from "../proxy.ts";
 import { stsUrl } from "./aws.ts";
 import { node, repository, type TestHost } from "./host.ts";
 
-/** A proxy as a unit of a booted host, run from this repository's source by an ordinary user in group docker. */
+/**
+ * A proxy as a unit of a booted host, run from this repository's source by an ordinary user in group docker.
+ */
 export type HostProxyRunner = ProxyRunner & {
   readonly unit: string;
   readonly configPath: string;

@@ -28,8 +28,8 @@ export function missingRequirements(): readonly string[] {
 }
 
 /**
- * Returns false if this machine cannot boot a test host. The test is then skipped with the reason, or with CI=true failed: a test
- * that never runs in CI is worthless.
+ * Returns false if this machine cannot boot a test host. The test is then skipped with the reason, or with
+ * CI=true failed: a test that never runs in CI is worthless.
  */
 export function canBoot(t: Test): boolean {
   const missing = missingRequirements();

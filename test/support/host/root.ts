@@ -19,8 +19,9 @@ function cacheDirectory(environment: NodeJS.ProcessEnv = process.env): string {
 }
 
 /**
- * The path of a root file system; nobody may write to it. The first call builds it, which takes about two minutes and is logged.
- * Concurrent calls share one build. A build that was killed starts again, with its downloads.
+ * The path of a root file system; nobody may write to it. The first call builds it, which takes about two
+ * minutes and is logged. Concurrent calls share one build. A build that was killed starts again, with its
+ * downloads.
  */
 export async function rootFileSystem(suite: Suite, log: (text: string) => void = () => {}): Promise<string> {
   const cache = cacheDirectory();
@@ -66,7 +67,10 @@ async function build(suite: Suite, final: string, cache: string): Promise<void> 
   );
 }
 
-/** debootstrap downloads with wget, which does not read apt's configuration: pass apt's proxy, if only apt has one. */
+/**
+ * debootstrap downloads with wget, which does not read apt's configuration: pass apt's proxy, if only apt has
+ * one.
+ */
 async function buildEnvironment(): Promise<NodeJS.ProcessEnv> {
   const { stdout } = await runCommand(["apt-config", "shell", "http_proxy", "Acquire::http::Proxy"], {
     check: false,

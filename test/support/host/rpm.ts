@@ -1,6 +1,8 @@
 import type { TestHost } from "./host.ts";
 
-/** Capabilities that a package may require on an RPM system, by their names on Amazon Linux 2023 and Fedora. */
+/**
+ * Capabilities that a package may require on an RPM system, by their names on Amazon Linux 2023 and Fedora.
+ */
 const provided = [
   "/bin/sh",
   "/usr/bin/sh",
@@ -20,8 +22,9 @@ const provided = [
 ];
 
 /**
- * Prepares a Debian host for dnf to install, upgrade and remove packages, with their scriptlets and the running systemd. The RPM
- * database is empty, so a package without files provides the capabilities in `provided`, which the host does have.
+ * Prepares a Debian host for dnf to install, upgrade and remove packages, with their scriptlets and the
+ * running systemd. The RPM database is empty, so a package without files provides the capabilities in
+ * `provided`, which the host does have.
  */
 export async function becomeRpmHost(host: TestHost, alsoProvided: readonly string[] = []): Promise<void> {
   const spec = [
@@ -51,8 +54,9 @@ export async function becomeRpmHost(host: TestHost, alsoProvided: readonly strin
 }
 
 /**
- * Copies a repository folder (packages and repodata) to the host and adds it to dnf. `gpgKey` is a path inside the folder; with it,
- * packages and metadata must have valid signatures. A second call replaces the folder, to publish the next version of a package.
+ * Copies a repository folder (packages and repodata) to the host and adds it to dnf. `gpgKey` is a path
+ * inside the folder; with it, packages and metadata must have valid signatures. A second call replaces the
+ * folder, to publish the next version of a package.
  */
 export async function addYumRepository(
   host: TestHost,

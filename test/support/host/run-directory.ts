@@ -18,7 +18,10 @@ export function runsDirectory(): string {
   return join(tmpdir(), "ec2metaproxy-testhost");
 }
 
-/** Creates the folder of one run: the host's layer over the shared root, the engines' storage, the console output. */
+/**
+ * Creates the folder of one run: the host's layer over the shared root, the engines' storage, the console
+ * output.
+ */
 export function createRunDirectory(name: string): string {
   const directory = join(runsDirectory(), name);
   mkdirSync(runsDirectory(), { recursive: true });
@@ -38,8 +41,8 @@ export function writeRecord(directory: string, processes: readonly ProcessIdenti
 }
 
 /**
- * Kills the recorded processes and removes the folder and all mounts in it. Synchronous, because it also runs while this process
- * exits. Does as much as possible, then returns what failed.
+ * Kills the recorded processes and removes the folder and all mounts in it. Synchronous, because it also runs
+ * while this process exits. Does as much as possible, then returns what failed.
  */
 export function removeRunDirectory(directory: string): readonly string[] {
   const failures: string[] = [];
@@ -48,7 +51,8 @@ export function removeRunDirectory(directory: string): readonly string[] {
     if (!endsWithin(recorded, 5_000)) failures.push(`ending ${recorded.pid}: still there after 5 s`);
   }
   const root = join(directory, "root");
-  // In this machine's mount namespace nothing is mounted below the root: the other mounts ended with the host's namespace.
+  // In this machine's mount namespace nothing is mounted below the root: the other mounts ended with the
+  // host's namespace.
   for (let tries = 0; isMountPoint(root); tries += 1) {
     const { status, stderr } = spawnSync("umount", tries < 5 ? [root] : ["--lazy", root], {
       timeout: 10_000,

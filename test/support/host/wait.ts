@@ -11,7 +11,10 @@ export type WaitOptions = {
   readonly what: string;
 };
 
-/** Polls until there is a result. A rejection means "not yet"; the last one becomes the cause of the timeout error. */
+/**
+ * Polls until there is a result. A rejection means "not yet"; the last one becomes the cause of the timeout
+ * error.
+ */
 export async function waitFor<T>(
   poll: Poll<T>,
   { timeoutMs = 30_000, everyMs = 50, what }: WaitOptions,
