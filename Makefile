@@ -108,4 +108,4 @@ format: ## write the format, and what the linter can mend
 
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf dist .tap/test-results .tap/compile-cache
+	rm -rf dist .tap/test-results
