@@ -11,8 +11,10 @@ export const noisy = { address: "127.0.0.1", name: "noisy" };
 export const quiet = { address: "127.0.0.2", name: "quiet" };
 export const credentialsPath = "/latest/meta-data/iam/security-credentials/load";
 
-/** The proxy as a process of its own, with two containers that have the same role and limits as shipped. */
-export async function givenProxy(config: Readonly<Record<string, unknown>> = {}) {
+/**
+ * A proxy in a process of its own, with two containers that have the same role, and with the default limits.
+ */
+export async function startProxyUnderLoad(config: Readonly<Record<string, unknown>> = {}) {
   const aws = await startAws({ imds: { generous: true, record: 0 } });
   const proxy = await startProxy(
     await localProxy(["--expose-gc", `--import=${new URL("collect-on-signal.ts", import.meta.url).href}`]),
@@ -30,6 +32,7 @@ export async function givenProxy(config: Readonly<Record<string, unknown>> = {})
     throw error;
   });
   const { port } = proxy;
+  /** The header line with a new session token of a container. */
   const tokenLines = async ({ address }: { address: string }) => {
     const answer = await ask({ port, from: address }, "PUT", "/latest/api/token", [
       "X-aws-ec2-metadata-token-ttl-seconds: 21600",
@@ -41,7 +44,9 @@ export async function givenProxy(config: Readonly<Record<string, unknown>> = {})
     proxy,
     port,
     tokenLines,
-    /** Megabytes of the proxy after its collector has run: resident, and in use by JavaScript with its buffers. */
+    /**
+     * Megabytes of the proxy after garbage collection: resident, and in use by JavaScript and its buffers.
+     */
     async memoryCollected(): Promise<{ readonly resident: number; readonly inUse: number }> {
       for (let round = 0; round < 3; round++) {
         process.kill(proxy.pid(), "SIGUSR2");

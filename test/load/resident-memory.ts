@@ -1,6 +1,9 @@
 import { readdir, readFile } from "node:fs/promises";
 
-/** Resident memory of the process that was started with this argument. Rejects when there is none: it has died. */
+/**
+ * Resident memory of the process that was started with this argument. Rejects if there is none, because it
+ * has died.
+ */
 export async function residentMegabytes(argument: string): Promise<number> {
   for (const pid of await readdir("/proc")) {
     if (!/^\d+$/.test(pid)) continue;
