@@ -34,8 +34,9 @@ const notePattern = /^# ((?:measured|expected|seen|table)\b.*)$/s;
 const noTests = "no tests found";
 
 /**
- * Counts what `tap run --reporter=tap` wrote. A test counts if it stands at the top of its file, alone or with tests inside it.
- * A file counts itself only if it failed without a failed test, ran no test, or was skipped as a whole.
+ * Counts what `tap run --reporter=tap` wrote. A test counts if it stands at the top of its file, alone or
+ * with tests inside it. A file counts itself only if it failed without a failed test, ran no test, or was
+ * skipped as a whole.
  * @param exitStatus of tap. If it failed and no test did, that is a failure too.
  */
 export function summarize(tap: string, exitStatus: number): Summary {

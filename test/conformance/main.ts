@@ -11,8 +11,9 @@ import { shortSessionSeconds } from "./renewal.ts";
 import { documentOf, tableOf } from "./report.ts";
 
 /**
- * Every SDK that is installed in a folder (scripts/test-sdks does that), through the real proxy before the stand-ins of IMDS and STS:
- * node test/conformance/main.ts FOLDER [--write]. Writes docs/conformance.md only when every client was there.
+ * Runs every SDK that scripts/test-sdks installed in a folder, through the real proxy with the stand-ins of
+ * IMDS and STS: node test/conformance/main.ts FOLDER [--write] [--only=NAME]. --write writes
+ * docs/conformance.md, unless --only is given.
  */
 const [folder = "", ...flags] = process.argv.slice(2);
 const only = flags.find((flag) => flag.startsWith("--only="))?.slice("--only=".length);
@@ -50,7 +51,7 @@ async function main(): Promise<void> {
   });
   const cloudInitReport = async () => {
     await using proxy = await start("own");
-    // Awaited here: the proxy ends with this block.
+    // `await`: the proxy ends with this block.
     return await examineCloudInit(folder, proxy);
   };
   const reports: Report[] = [];
@@ -64,10 +65,10 @@ async function main(): Promise<void> {
     for (const client of some) {
       const lacks = await lacking(client);
       if (lacks === undefined) here.push(client);
-      else missing.push(`${client.name}: ${lacks} is not there`);
+      else missing.push(`${client.name}: ${lacks} is missing`);
     }
     try {
-      // All wait for their expiry at once, beside the other cases.
+      // All clients wait for the expiry at the same time, and during the other cases.
       const renewals = here.map((client) =>
         examineRenewal(client, stage).catch(
           (error: unknown): Result => ({ verdict: "wrong", note: String(error) }),
@@ -94,7 +95,7 @@ async function main(): Promise<void> {
   }
   const cloudInit = "cloud-init".includes(only ?? "") ? await cloudInitReport() : undefined;
   for (const problem of cloudInit?.problems ?? []) say(`FAILED  cloud-init: ${problem}`);
-  if (cloudInit === undefined && only === undefined) missing.push("cloud-init: it was not unpacked");
+  if (cloudInit === undefined && only === undefined) missing.push("cloud-init: not unpacked");
   say(`\n${tableOf(reports)}\n`);
   for (const line of missing) say(`not run: ${line}`);
   if (flags.includes("--write") && only === undefined) {

@@ -83,7 +83,9 @@ export async function localProxy(nodeArguments: readonly string[] = []): Promise
   };
 }
 
-/** A port that is free now. If somebody takes it before the proxy does, the proxy fails to start and says so. */
+/**
+ * A port that is free now. If somebody takes it before the proxy does, the proxy fails to start and says so.
+ */
 async function freePort(): Promise<number> {
   const probe = createServer().listen(0);
   await once(probe, "listening");

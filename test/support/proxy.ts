@@ -1,4 +1,7 @@
-/** Where a proxy runs: a child process of this one (local-proxy.ts), or a unit of a booted host (host/proxy.ts). */
+/**
+ * Where a proxy runs: a child process of this one (local-proxy.ts), or a unit of a booted host
+ * (host/proxy.ts).
+ */
 export type ProxyRunner = AsyncDisposable & {
   /** Keys that a configuration gets unless it has them itself. */
   readonly defaults: Readonly<Record<string, unknown>>;
