@@ -41,7 +41,7 @@ export const filters: readonly Filter[] = [
   { name: "iptables-legacy", backend: "iptables", rename: variant("legacy"), flush: flushTables("legacy") },
 ];
 
-export const silent: Log = { debug() {}, info() {}, warn() {}, error() {} };
+const silent: Log = { debug() {}, info() {}, warn() {}, error() {} };
 
 export type Said = { readonly code: ExitCode; readonly text: string };
 

@@ -1,8 +1,9 @@
 import t from "tap";
-import { startProxy } from "../../scripts/demo/proxy.ts";
 import { account, identityProofMarker, leaksHostSecret } from "../support/aws/account.ts";
 import { startAws } from "../support/aws/aws.ts";
+import { localProxy } from "../support/local-proxy.ts";
 import { type PathVariant, pathVariants } from "../support/path-variants.ts";
+import { startProxy } from "../support/proxy.ts";
 import { ask, type RawAnswer, type Wire, wire } from "../support/raw-http.ts";
 
 /**
@@ -78,23 +79,20 @@ t.test(
   async (t) => {
     t.ok(sample.length >= 5_000);
     await using aws = await startAws({ imds: { generous: true, record: 0 } });
-    await using proxy = await startProxy(
-      {
-        metadataEndpoint: aws.imds.url,
-        sts: { endpoint: aws.sts.url, region: account.region },
-        httpTokens: "optional",
-        aliasToARN: { web: role },
-        staticContainers: {
-          [web.address]: { name: web.name, alias: web.alias },
-          [none.address]: { name: none.name },
-        },
-        dockerHost: "/nonexistent/docker.sock",
-        passthrough: {
-          allow: ["placement", "tags", "public-keys", "network", "instance-id", "ami-id", "dynamic/fws", "x"],
-        },
+    await using proxy = await startProxy(await localProxy(), {
+      metadataEndpoint: aws.imds.url,
+      sts: { endpoint: aws.sts.url, region: account.region },
+      httpTokens: "optional",
+      aliasToARN: { web: role },
+      staticContainers: {
+        [web.address]: { name: web.name, alias: web.alias },
+        [none.address]: { name: none.name },
       },
-      {},
-    );
+      dockerHost: "/nonexistent/docker.sock",
+      passthrough: {
+        allow: ["placement", "tags", "public-keys", "network", "instance-id", "ami-id", "dynamic/fws", "x"],
+      },
+    });
     const { port } = proxy;
     const tokenOf = async ({ address }: { address: string }) =>
       (

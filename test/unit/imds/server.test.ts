@@ -123,7 +123,7 @@ t.test(
     const batch = requestText("GET", "/latest/dynamic/instance-identity/document").repeat(20);
     const writing = setInterval(() => slow.socket.writableLength === 0 && slow.write(batch), 1);
     const before = process.memoryUsage().rss;
-    await until(() => slow.socket.writableLength > 0, 20_000).catch(() => undefined);
+    await until(() => slow.socket.writableLength > 0 || slow.socket.destroyed, 20_000).catch(() => undefined);
     clearInterval(writing);
     t.ok(process.memoryUsage().rss - before < 100 * 1024 * 1024);
     await until(() => proxy.imds.connections() === 0, 30_000);
