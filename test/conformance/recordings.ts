@@ -1,4 +1,7 @@
-/** One answer of the real service that is published somewhere. Names in lower case, in the order on the wire where that is known. */
+/**
+ * One answer of the real service that is published somewhere. Names in lower case, in the order on the wire
+ * where that is known.
+ */
 export type Recording = {
   readonly name: string;
   readonly source: string;

@@ -11,8 +11,8 @@ export type Reply = { readonly status: number; readonly retryAfter: string | und
 const packetLimit = 204;
 
 /**
- * A metadata service that closes each connection, as the real one does, and counts what it is asked. With `limited`, requests beyond the packet limit
- * have no answer.
+ * A metadata service that closes each connection, as the real one does, and counts what it is asked. With
+ * `limited`, requests beyond the packet limit have no answer.
  */
 export async function countingService(
   t: Test,
@@ -117,7 +117,10 @@ function ask(port: number, container: string, path: string, agent: Agent | false
   });
 }
 
-/** Asks for paths without end on so many connections, until stopped. Each waits a moment after an answer, so that the test itself is not what is slow. */
+/**
+ * Asks for paths without end on so many connections, until stopped. Each waits a moment after an answer, so
+ * that the test itself is not what is slow.
+ */
 export function hog(port: number, container: string, connections: number, path: (nth: number) => string) {
   const agent = new Agent({ keepAlive: true, maxSockets: connections });
   const statuses = new Map<number, number>();

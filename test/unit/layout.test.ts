@@ -3,8 +3,8 @@ import { join, relative } from "node:path";
 import t from "tap";
 
 /**
- * The layout of src: imports run one way, each outside system has one importer, each file has a test. It is read from the import lines
- * and the file names, so that a new file is checked without being listed here.
+ * The layout of src: imports run one way, each outside system has one importer, each file has a test. It is
+ * read from the import lines and the file names, so a new file is checked without being listed here.
  */
 const root = join(import.meta.dirname, "../../src");
 const tests = join(import.meta.dirname, "..");
@@ -26,99 +26,43 @@ const floors = [
 ];
 
 /**
- * Source files without a test file of their name: the test that covers them, or "types only". A file that no unit test reaches names a
- * test that runs the whole program.
+ * Source files without a test file of their name: the test that covers them, or "types only". A file that no
+ * unit test reaches names a test of the whole program.
  */
 const testedElsewhere: Readonly<Record<string, string>> = {
-  "commands/clocks.ts": "unit/credentials/clocks.test.ts",
+  "commands/clocks.ts": "unit/credentials/clock.test.ts",
   "commands/configuration.ts": "unit/config/relations.test.ts",
-  "commands/descriptors.ts": "host/appliance.test.ts",
-  "commands/explain-here.ts": "unit/commands/explain.test.ts",
+  "commands/engines.ts": "unit/commands/explain.test.ts",
   "commands/explanation.ts": "unit/commands/explain.test.ts",
-  "commands/firewall-apply.ts": "unit/firewall/command.test.ts",
-  "commands/firewall-filters.ts": "unit/firewall/command.test.ts",
-  "commands/firewall-here.ts": "unit/commands/check.test.ts",
-  "commands/firewall-options.ts": "types only",
-  "commands/firewall-settings.ts": "unit/firewall/command.test.ts",
-  "commands/firewall-status.ts": "unit/firewall/command.test.ts",
-  "commands/firewall.ts": "unit/firewall/command.test.ts",
-  "commands/inventory.ts": "unit/config/static-addresses.test.ts",
-  "commands/listen.ts": "host/appliance.test.ts",
-  "commands/prefetching.ts": "unit/leak.test.ts",
-  "commands/serve-metrics.ts": "unit/observability/metrics.test.ts",
-  "commands/serve-status.ts": "unit/observability/metrics.test.ts",
-  "commands/serve.ts": "unit/leak.test.ts",
-  "commands/signals.ts": "host/appliance.test.ts",
-  "commands/status.ts": "unit/observability/admin.test.ts",
-  "commands/sts-settings.ts": "unit/leak.test.ts",
-  "config/json.ts": "unit/config/load.test.ts",
-  "config/problems.ts": "unit/config/load.test.ts",
-  "config/read-text.ts": "unit/config/hostile-files.test.ts",
-  "config/schema.ts": "unit/config/load.test.ts",
-  "config/suggest.ts": "unit/firewall/settings.test.ts",
-  "config/values.ts": "unit/config/load.test.ts",
-  "containers/container.ts": "unit/containers/directory.test.ts",
-  "containers/proc.ts": "unit/containers/provenance.test.ts",
-  "credentials/answer.ts": "unit/credentials/cache.test.ts",
-  "credentials/assume-role.ts": "unit/credentials/sts.test.ts",
-  "credentials/bucket.ts": "unit/credentials/clocks.test.ts",
-  "credentials/calls.ts": "unit/credentials/cache.test.ts",
-  "credentials/entry.ts": "unit/credentials/cache.test.ts",
-  "credentials/first-hop.ts": "unit/credentials/sts.test.ts",
-  "credentials/host-credentials.ts": "unit/credentials/sts.test.ts",
-  "credentials/host-sts.ts": "unit/credentials/sts.test.ts",
-  "credentials/limits.ts": "unit/credentials/cache.test.ts",
-  "credentials/log-lines.ts": "unit/credentials/failures.test.ts",
-  "credentials/rate.ts": "unit/credentials/clocks.test.ts",
-  "credentials/scheduler.ts": "unit/credentials/cache.test.ts",
-  "credentials/sdk-errors.ts": "unit/credentials/classification.test.ts",
-  "credentials/sts-answer.ts": "unit/credentials/foreign-answers.test.ts",
-  "credentials/sts-client.ts": "unit/credentials/sts.test.ts",
-  "credentials/sts-settings.ts": "unit/credentials/sts.test.ts",
-  "credentials/usable.ts": "unit/credentials/cache.test.ts",
-  "engine/json.ts": "unit/engine/inspect.test.ts",
-  "engine/session.ts": "unit/engine/connection.test.ts",
-  "engine/sync.ts": "unit/engine/connection.test.ts",
-  "errors.ts": "unit/cli.test.ts",
-  "firewall/backend.ts": "unit/firewall/golden.test.ts",
-  "firewall/choose.ts": "unit/firewall/command.test.ts",
-  "firewall/conntrack.ts": "unit/firewall/command.test.ts",
-  "firewall/ebtables.ts": "unit/firewall/passing.test.ts",
-  "firewall/frame-filter.ts": "types only",
-  "firewall/host-addresses.ts": "unit/firewall/bridge-table.test.ts",
-  "firewall/host-users.ts": "unit/firewall/command.test.ts",
-  "firewall/iptables-live.ts": "unit/firewall/iptables.test.ts",
-  "firewall/iptables-made.ts": "unit/firewall/iptables.test.ts",
-  "firewall/iptables-tables.ts": "unit/firewall/iptables.test.ts",
-  "firewall/layer2.ts": "unit/firewall/command.test.ts",
-  "firewall/nft-bridge.ts": "unit/firewall/bridge-table.test.ts",
-  "firewall/nft-listing.ts": "unit/firewall/nftables.test.ts",
-  "firewall/others.ts": "unit/firewall/command.test.ts",
-  "firewall/route-guard.ts": "unit/firewall/command.test.ts",
-  "firewall/ruleset.ts": "unit/firewall/golden.test.ts",
-  "firewall/setting-values.ts": "unit/firewall/settings.test.ts",
-  "firewall/values.ts": "unit/firewall/settings.test.ts",
-  "imds/callers.ts": "unit/imds/handler.test.ts",
-  "imds/connection.ts": "unit/imds/handler.test.ts",
-  "imds/door.ts": "unit/imds/server.test.ts",
-  "imds/fair-share.ts": "unit/imds/server.test.ts",
-  "imds/framing.ts": "unit/imds/server.test.ts",
-  "imds/host.ts": "unit/imds/handler.test.ts",
-  "imds/identity.ts": "unit/imds/handler.test.ts",
-  "imds/strangers.ts": "unit/imds/server.test.ts",
-  "imds/turn-away.ts": "unit/imds/server.test.ts",
+  "commands/firewall-filters.ts": "unit/commands/firewall.test.ts",
+  "commands/firewall-plan.ts": "unit/commands/firewall.test.ts",
+  "commands/firewall-status.ts": "unit/commands/firewall.test.ts",
+  "commands/inventory.ts": "unit/commands/explain.test.ts",
+  "commands/proxy.ts": "unit/imds/handler.test.ts",
+  "commands/serve-status.ts": "unit/commands/serve-metrics.test.ts",
+  "commands/serve.ts": "unit/main.test.ts",
+  "commands/sts-settings.ts": "unit/imds/role-credentials.test.ts",
+  "firewall/backend.ts": "unit/commands/firewall.test.ts",
+  "firewall/conntrack.ts": "unit/commands/firewall.test.ts",
+  "firewall/ebtables.ts": "netns/frames.test.ts",
+  "firewall/host-users.ts": "unit/commands/firewall.test.ts",
+  "firewall/iptables.ts": "unit/firewall/ruleset.test.ts",
+  "firewall/layer2.ts": "unit/commands/firewall.test.ts",
+  "firewall/nft-table.ts": "unit/firewall/nftables.test.ts",
+  "firewall/notes.ts": "unit/commands/firewall.test.ts",
+  "firewall/route-guard.ts": "unit/commands/firewall-apply.test.ts",
+  "imds/admission.ts": "unit/imds/server.test.ts",
+  "imds/connection.ts": "unit/imds/identity.test.ts",
+  "imds/exchange.ts": "unit/imds/handler.test.ts",
+  "imds/rejections.ts": "unit/imds/server.test.ts",
   "imds/upstream-answer.ts": "unit/imds/upstream.test.ts",
   "imds/upstream-flights.ts": "unit/imds/upstream-cache.test.ts",
   "imds/upstream-kept.ts": "unit/imds/upstream-cache.test.ts",
-  "imds/upstream-rate.ts": "unit/imds/upstream-queue.test.ts",
   "imds/upstream-stream.ts": "unit/imds/upstream.test.ts",
-  "imds/upstream-token.ts": "unit/imds/upstream.test.ts",
   "imds/upstream-unread.ts": "load/upstream-hog.test.ts",
-  "imds/upstream-wire.ts": "unit/imds/upstream.test.ts",
   "log.ts": "types only",
-  "main.ts": "unit/commands/whole-output.test.ts",
-  "roles/policy.ts": "unit/roles/grant.test.ts",
-  "version.ts": "unit/commands/whole-output.test.ts",
+  "roles/denial.ts": "unit/roles/grant.test.ts",
+  "version.ts": "unit/main.test.ts",
 };
 
 const soleImporters: Readonly<Record<string, readonly string[]>> = {
@@ -168,6 +112,26 @@ t.test("no import runs upward", (t) => {
       return from !== to && floorOf(target) >= floorOf(file);
     });
   t.same(upward, []);
+  t.end();
+});
+
+t.test("no imports form a circle, types included", (t) => {
+  const targets = (file: string) =>
+    imports
+      .filter((line) => line.file === file && line.module.startsWith("."))
+      .map(({ module }) => relative(root, join(root, file, "..", module)));
+  const done = new Set<string>();
+  const visit = (file: string, path: readonly string[]): readonly string[] => {
+    if (path.includes(file)) return [[...path.slice(path.indexOf(file)), file].join(" -> ")];
+    if (done.has(file)) return [];
+    const circles = targets(file).flatMap((target) => visit(target, [...path, file]));
+    done.add(file);
+    return circles;
+  };
+  t.same(
+    files.flatMap((file) => visit(file, [])),
+    [],
+  );
   t.end();
 });
 
@@ -222,5 +186,22 @@ t.test("no file or folder has a name that says nothing", (t) => {
     files.filter((file) => /(^|\/)(utils?|lib|helpers?|common|misc)(\/|\.ts$)/.test(file)),
     [],
   );
+  t.end();
+});
+
+t.test("a comment line has at most 110 columns", (t) => {
+  const project = join(tests, "..");
+  const wide = ["src", "scripts", "test"].flatMap((folder) =>
+    readdirSync(join(project, folder), { recursive: true, encoding: "utf8" })
+      .filter((file) => file.endsWith(".ts"))
+      .flatMap((file) =>
+        readFileSync(join(project, folder, file), "utf8")
+          .split("\n")
+          .flatMap((line, at) =>
+            /^\s*(\/\/|\/?\*+ )/.test(line) && line.length > 110 ? [`${folder}/${file}:${at + 1}`] : [],
+          ),
+      ),
+  );
+  t.same(wide, []);
   t.end();
 });

@@ -7,15 +7,19 @@ import { startProxy } from "../support/proxy.ts";
 import { ask, type RawAnswer, type Wire, wire } from "../support/raw-http.ts";
 
 /**
- * The whole proxy, as a process of its own, before a metadata service that takes every spelling that some server takes: nothing of the host
- * comes back, whoever asks and however. IMDSv1 is on, which is the weaker setting, and as much as possible is allowed.
+ * The whole proxy, as a process of its own, before a metadata service that takes every spelling that some
+ * server takes: nothing of the host comes back, whoever asks and however. IMDSv1 is on, which is the weaker
+ * setting, and as much as possible is allowed.
  */
 const web = { address: "127.0.0.1", name: "web", alias: "web" };
 const none = { address: "127.0.0.4", name: "none" };
 const role = `arn:aws:iam::${account.id}:role/containers/web`;
 
 const all = [...pathVariants()];
-/** A part of them, for a test of seconds: others than in handler-leak.test.ts; paths.test.ts classifies all of them. */
+/**
+ * A sample, so that the test takes seconds, and other ones than in handler-leak.test.ts. paths.test.ts
+ * classifies all of them.
+ */
 const sample = all.filter((_, nth) => nth % 16 === 9);
 
 const leaks = (text: string) =>

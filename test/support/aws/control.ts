@@ -9,7 +9,7 @@ import { type Address, type Listening, listenOn } from "./listen.ts";
  *     GET  /requests        requests to IMDS                 GET  /calls    calls to STS
  *     GET  /counts          in flight, most at once, totals  GET  /secrets  every secret issued
  *     GET  /faults          the faults that are set
- *     PUT  /faults          { "imds": {...}, "sts": {...}, "roles": { ARN: {...} } }; omitted parts are unchanged
+ *     PUT  /faults          { "imds": {...}, "sts": {...}, "roles": { ARN: {...} } }, omitted parts are kept
  *     POST /rotate          { "expiresInSeconds"?: n } new host credentials
  *     POST /user            { "name"?: "..." } permanent keys of an IAM user
  *     POST /invalidate-tokens

@@ -199,9 +199,9 @@ for (const [method, target, status, code] of refused)
   });
 
 /**
- * How the most lenient service imaginable would read a path: it decodes repeatedly, also overlong UTF-8, folds case and
- * width, takes backslashes for slashes, drops parameters, spaces and control characters, and resolves dots. Independent of
- * classify.
+ * How the most lenient service imaginable would read a path: it decodes repeatedly, also overlong UTF-8,
+ * folds case and width, takes backslashes for slashes, drops parameters, spaces and control characters, and
+ * resolves dots. Independent of classify.
  */
 function generous(path: string): string {
   let before: string;
@@ -237,7 +237,8 @@ const forbidden = [
   /^\/[^/]*\/meta-data\/iam/,
   /credential/,
   /^\/[^/]*\/user-data/,
-  // The document itself is allowed: it is not signed. Its signed siblings prove to others that the bearer is the host.
+  // The document itself is allowed: it is not signed. Its signed siblings prove to others that the bearer is
+  // the host.
   /^\/[^/]*\/dynamic(?!(\/instance-identity(\/document)?)?$)/,
   /^\/[^/]*\/meta-data\/managed-ssh-keys/,
 ];

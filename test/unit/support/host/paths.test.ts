@@ -3,8 +3,9 @@ import { dirname, join } from "node:path";
 import t from "tap";
 
 /**
- * The harness refers to files by path: programs that it starts, scripts that run on a booted host, files that it copies. The type
- * checker does not see those paths, and the suites that use them need root and a host to boot.
+ * The harness refers to files by path: programs that it starts, scripts that run on a booted host, files that
+ * it copies. The type checker does not see those paths, and the suites that use them need root and a host to
+ * boot.
  */
 const root = join(import.meta.dirname, "../../../..");
 
