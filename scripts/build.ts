@@ -7,8 +7,9 @@ import { run } from "./build/run.ts";
 import { makeExecutable } from "./build/single-executable.ts";
 import { outputFolder, target } from "./build/target.ts";
 
-// Builds dist/ec2metaproxy and dist/notify.node; with ARCH=arm64, dist/arm64/ec2metaproxy and dist/arm64/notify.node.
-// The same commit gives the same bytes (`scripts/check-reproducible`). DIST and ENTRY are for that check and for trying things out.
+// Builds dist/ec2metaproxy and dist/notify.node; with ARCH=arm64, dist/arm64/ec2metaproxy and
+// dist/arm64/notify.node. The same commit produces the same bytes (`scripts/check-reproducible`). DIST and
+// ENTRY are for that check and for experiments.
 
 const root = dirname(import.meta.dirname);
 const dist = process.env.DIST ?? `${root}/dist`;
@@ -44,12 +45,12 @@ function buildInfo(): BuildInfo {
     const epoch = process.env.SOURCE_DATE_EPOCH ?? git("log", "-1", "--format=%ct");
     return { version, commit: `${git("rev-parse", "--short=12", "HEAD")}${dirty}`, date: isoDate(epoch) };
   } catch {
-    // An unpacked archive, or a repository without a commit.
+    // An unpacked archive, or a repository without commits.
     return { version, commit: "unknown", date: isoDate(process.env.SOURCE_DATE_EPOCH ?? "0") };
   }
 }
 
-/** `2026-01-31` of seconds since 1970. */
+/** Formats seconds since the epoch as `2026-01-31`. */
 function isoDate(epoch: string): string {
   return new Date(Number(epoch) * 1000).toISOString().slice(0, 10);
 }

@@ -2,9 +2,10 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { configJsonSchema } from "../src/config/schema.ts";
 
-// Writes the manual page of config.json to the path in its argument: docs/man/ec2metaproxy.json.5.in with every key of the schema in it.
+// Writes the manual page of config.json to the path in its argument: docs/man/ec2metaproxy.json.5.in with
+// every key of the schema.
 
-/** As much of JSON Schema as configJsonSchema makes. */
+/** The part of JSON Schema that configJsonSchema uses. */
 type Schema = {
   readonly type?: string;
   readonly description?: string;
@@ -14,7 +15,7 @@ type Schema = {
   readonly additionalProperties?: Schema | boolean;
 };
 
-/** roff reads a backslash, and a dot or a quote at the beginning of a line, as its own. */
+/** Escapes for roff: a backslash, and a dot or a quote at the beginning of a line, are control characters. */
 function roff(text: string): string {
   return text
     .replaceAll("\\", "\\e")
@@ -22,7 +23,7 @@ function roff(text: string): string {
     .replaceAll("-", "\\-");
 }
 
-/** Backquotes of the schema's texts are for editors. Each sentence on its own line, as mdoc(7) wants it. */
+/** Removes the backquotes, which are for editors. Puts each sentence on its own line, as mdoc(7) requires. */
 function prose(text: string): string {
   return roff(text.replaceAll("`", "").replace(/([.:;]) (?=[A-Z])/g, "$1\n"));
 }
@@ -54,9 +55,9 @@ function valuesOf(schema: Schema): Schema | undefined {
 
 const [to] = process.argv.slice(2);
 if (to === undefined)
-  throw new Error("writing the manual page of config.json: the first argument says where");
+  throw new Error("writing the manual page of config.json: the first argument must be the output path");
 const page = readFileSync(`${dirname(import.meta.dirname)}/docs/man/ec2metaproxy.json.5.in`, "utf8");
-const { properties = {} } = configJsonSchema() as Schema; // JSON Schema, of which we read a part
+const { properties = {} } = configJsonSchema() as Schema; // a JSON Schema; we read this part
 const keys = entries(properties, "").filter((line) => line !== "");
 writeFileSync(
   to,

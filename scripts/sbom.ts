@@ -8,7 +8,8 @@ import { cyclonedx } from "./sbom/cyclonedx.ts";
 import { licenceList } from "./sbom/licences.ts";
 import { bundledPackages, readPackage } from "./sbom/packages.ts";
 
-// Writes sbom.cdx.json and third-party-licences.txt beside the executable that `make build` made, from what esbuild says it put in.
+// Writes sbom.cdx.json and third-party-licences.txt beside the executable, from the list of files that
+// esbuild bundled (`make build`).
 
 const root = dirname(import.meta.dirname);
 const dist = process.env.DIST ?? `${root}/dist`;
@@ -16,7 +17,7 @@ const of = target(process.env.ARCH);
 const out = outputFolder(dist, of);
 
 const metafile = JSON.parse(readFileSync(`${dist}/.build/${of.arch}/metafile.json`, "utf8")) as Metafile; // esbuild wrote it
-// The addon is built from a package of which no JavaScript is in the bundle.
+// The addon's package has no JavaScript in the bundle.
 const packages = [...bundledPackages(root, metafile), readPackage(root, "node_modules/sd-notify")].sort(
   (a, b) => (a.name < b.name ? -1 : 1),
 );
@@ -29,7 +30,7 @@ writeFileSync(`${out}/sbom.cdx.json`, `${JSON.stringify(bom, undefined, 2)}\n`);
 writeFileSync(`${out}/third-party-licences.txt`, licenceList([...packages, node]));
 process.stdout.write(`${out}/sbom.cdx.json  ${packages.length} packages and Node ${node.version}\n`);
 
-/** The Node of another processor is of the same version, by another archive. */
+/** Node for another architecture has the same version, from another archive. */
 function ofTarget(): { readonly name: string; readonly sha512: string } {
   const { integrity } = nodePackage(root, `${dist}/.build`, of);
   return {

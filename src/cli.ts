@@ -1,7 +1,7 @@
 import { parseArgs } from "node:util";
 import { exitCodes, OperatorError } from "./errors.ts";
 
-/** What a command line asks for. */
+/** A parsed command line. */
 export type Command =
   | { readonly command: "serve"; readonly configPath: string | undefined; readonly overrides: Overrides }
   | {
@@ -26,9 +26,9 @@ export type Command =
       readonly json: boolean;
     }
   | { readonly command: "version" }
-  | { readonly command: "help"; readonly topic: string | undefined };
+  | { readonly command: "help" };
 
-/** Flags of the predecessors that overrule config.json, under the configuration's names. */
+/** Values of the predecessors' flags, which override config.json, under the configuration's names. */
 export type Overrides = {
   readonly listen?: string;
   readonly defaultRoleArn?: string;
@@ -43,30 +43,30 @@ export const usage = `Gives every Docker container on an EC2 host its own IAM ro
 
 Usage:
   ec2metaproxy [serve] [-c FILE]          run the proxy
-  ec2metaproxy check [--config-only]      say what is wrong with the configuration, and with this host
-  ec2metaproxy status [--json]            ask the running proxy what it serves
-  ec2metaproxy explain CONTAINER [--json] who a container is, which role it gets, and why
+  ec2metaproxy check [--config-only]      check the configuration and this host
+  ec2metaproxy status [--json]            show what the running proxy serves
+  ec2metaproxy explain CONTAINER [--json] show which role a container gets, and why
   ec2metaproxy firewall apply|remove|status|render
-                                          the rules that bring the containers' requests here
+                                          manage the rules that redirect containers' requests to the proxy
   ec2metaproxy --version | --help
 
 Options:
   -c, --config FILE          default /etc/ec2metaproxy/config.json
       --config-only          check: validate the file and do nothing else
-      --json                 check, status, explain, firewall: for programs
-      --settings DIRECTORY   firewall: where firewall.conf and firewall.d are, default /etc/ec2metaproxy
-      --backend NAME         firewall: nftables or iptables, instead of the settings' BACKEND
+      --json                 check, status, explain, firewall: print JSON
+      --settings DIRECTORY   firewall: directory of firewall.conf and firewall.d, default /etc/ec2metaproxy
+      --backend NAME         firewall: nftables or iptables; overrides the settings' BACKEND
 
-serve also takes the flags of earlier programs of this kind; they overrule the file:
+serve also takes the flags of earlier programs of this kind; they override the file:
   -s, --server ADDRESS         listen
-  -r, --default-iam-role ARN   the role of containers that ask for nothing
+  -r, --default-iam-role ARN   the role of containers that request none
       --default-iam-policy JSON  defaultPolicy
       --metadata-url URL       metadataEndpoint (also -meta-data-api)
       --docker-endpoint HOST   dockerHost
       --disable-upstream       passthrough.enabled = false
       --verbose                verbose
 
-Exit codes: 0 done, 1 something is not as it should be, 64 wrong usage, 69 something outside is missing,
+Exit codes: 0 success, 1 a problem was found, 64 wrong usage, 69 something outside is missing or does not answer,
 70 a bug, 78 the configuration must be edited.
 See ec2metaproxy(8), ec2metaproxy.json(5) and ec2metaproxy-firewall.conf(5).`;
 
@@ -101,7 +101,7 @@ const legacyFlags = [
   "verbose",
 ] as const;
 
-/** Which options each command takes, beside --config. */
+/** The options of each command, besides --config. */
 const optionsOf: Readonly<Record<string, readonly OptionName[]>> = {
   serve: legacyFlags,
   check: ["config-only", "json"],
@@ -111,15 +111,15 @@ const optionsOf: Readonly<Record<string, readonly OptionName[]>> = {
 };
 
 /**
- * Arguments to a command; pure.
+ * Parses the arguments; pure.
  * @throws OperatorError with exit code 64.
  */
 export function parse(argv: readonly string[]): Command {
   const { values, positionals } = read(argv);
   if (values.version) return { command: "version" };
-  if (values.help || positionals[0] === "help") return { command: "help", topic: positionals[1] };
+  if (values.help || positionals[0] === "help") return { command: "help" };
   const [command = "serve", ...operands] = positionals;
-  // `constructor` is no command, though every object has it.
+  // Every object has a member `constructor`, which is no command.
   const allowed = Object.hasOwn(optionsOf, command) ? optionsOf[command] : undefined;
   if (allowed === undefined) throw wrong(`there is no command "${command}"`);
   for (const option of Object.keys(values)) {
@@ -128,8 +128,8 @@ export function parse(argv: readonly string[]): Command {
     }
   }
   const configPath = values.config;
-  if (configPath === "") throw wrong("--config needs a file's path, and got an empty text");
-  if (values.settings === "") throw wrong("--settings needs a directory's path, and got an empty text");
+  if (configPath === "") throw wrong("--config needs a file's path, and got an empty string");
+  if (values.settings === "") throw wrong("--settings needs a directory's path, and got an empty string");
   switch (command) {
     case "serve":
       none(command, operands);
@@ -155,7 +155,8 @@ type Values = ReturnType<typeof read>["values"];
 
 function read(argv: readonly string[]) {
   try {
-    // iam-docker's flags have one dash and Go's flag package takes both; parseArgs would read a heap of short options.
+    // iam-docker's flags have one dash, and Go's flag package takes one or two. parseArgs would read a single
+    // dash as a group of short options.
     const args = argv.map((arg) =>
       /^-(disable-upstream|meta-data-api|verbose|server)\b/.test(arg) ? `-${arg}` : arg,
     );

@@ -1,29 +1,29 @@
 import { printableLines } from "./text.ts";
 
-/** The process's exit codes. An interface: the units and the man page name them, a test holds them together. */
+/** The process's exit codes. An interface: units and man page name them, and tests check that they agree. */
 export const exitCodes = {
   ok: 0,
-  /** A check or a status found something that is not as it should be. */
+  /** `check` or `status` found a failure. */
   failed: 1,
   /** EX_USAGE: the command line is wrong. */
   usage: 64,
-  /** EX_UNAVAILABLE: something outside is missing or does not answer; trying again later may help. */
+  /** EX_UNAVAILABLE: something outside is missing or does not answer; a retry may help. */
   unavailable: 69,
   /** EX_SOFTWARE: a bug in ec2metaproxy. */
   bug: 70,
-  /** EX_CONFIG: the configuration must be edited first; systemd does not restart after it. */
+  /** EX_CONFIG: the configuration must be edited; systemd does not restart the service after it. */
   configuration: 78,
 } as const;
 
 export type ExitCode = (typeof exitCodes)[keyof typeof exitCodes];
 
-/** One thing that is wrong with something that an operator wrote. */
+/** One mistake in something that an operator wrote. */
 export type Problem = {
   /** Where it is: a key path (`aliasToARN.db`), or file and line (`firewall.conf:3`). */
   readonly where: string;
   /** What is wrong, with the value that was found. */
   readonly message: string;
-  /** What to write or run instead; empty where the message says it all. */
+  /** What to write or run instead; empty where the message is enough. */
   readonly hint: string;
 };
 
@@ -34,7 +34,7 @@ type OperatorErrorDetails = {
   readonly cause?: unknown;
 };
 
-/** A failure that the operator can mend. Printed once, at the top, without a stack. */
+/** A failure that the operator can fix. Printed once, at the top, without a stack. */
 export class OperatorError extends Error {
   readonly hint: string;
   readonly exitCode: ExitCode;
@@ -49,25 +49,31 @@ export class OperatorError extends Error {
   }
 }
 
-/** The messages of an error and its causes, outermost first: `listing containers: connect EACCES /run/docker.sock`. */
+/** The messages of an error and its causes, outermost first: `listing containers: connect EACCES`. */
 export function explain(error: unknown): string {
   const messages: string[] = [];
-  for (let at = error; at !== undefined && at !== null; at = at instanceof Error ? at.cause : undefined) {
+  const seen = new Set<unknown>();
+  let at = error;
+  // A chain of causes may be a circle.
+  while (at !== undefined && at !== null && !seen.has(at)) {
+    seen.add(at);
     const message = at instanceof Error ? at.message || at.name : String(at);
-    // Libraries often repeat the cause's message in their own; saying it twice helps nobody.
+    // Libraries often repeat the cause's message in their own; print it once.
     if (!messages.at(-1)?.includes(message)) messages.push(message);
+    at = at instanceof Error ? at.cause : undefined;
   }
   return messages.join(": ");
 }
 
-/** One line a problem, its hint after it: `aliasToARN.db: expected a role ARN, got "x". Write …`. */
+/** A problem on one line, then its hint: `aliasToARN.db: expected a role ARN, got "x". Write …`. */
 export function problemLine(problem: Problem): string {
   return `${problem.where}: ${problem.message}.${problem.hint === "" ? "" : ` ${problem.hint}`}`;
 }
 
 /**
- * What is printed for a failure that reached the top: message and causes, each problem, the hint. A message may quote a container's
- * name or an engine's answer: only its line breaks are kept, and what follows them is set in further than our own lines.
+ * What is printed for a failure that reached the top: message and causes, each problem, the hint. A message
+ * may quote a container's name or an engine's answer, so control characters are escaped; lines after a
+ * message's own line breaks are indented further than our lines.
  */
 export function report(error: unknown): string {
   const lines = [printableLines(explain(error), "      ")];

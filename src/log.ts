@@ -1,7 +1,7 @@
 /**
- * What code below `commands/` may say: one line an event, stable keys, then the message.
- * `observability/journal.ts` makes one; tests pass their own. Successes at debug, denials at info, our failures at warn or error.
- * Never a secret, a session token or a container's environment; an access key id may be logged.
+ * The log: one line per event, with stable keys. `observability/journal.ts` implements it; tests pass their
+ * own. Successes at debug, denials at info, our failures at warn or error. Never log a secret, a session
+ * token or a container's environment. An access key id may be logged.
  */
 export type Log = {
   debug(fields: LogFields, message: string): void;

@@ -2,28 +2,33 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type Command, parse, usage } from "./cli.ts";
 import { readEnvironment } from "./config/load.ts";
 import { type ExitCode, exitCodes, OperatorError, report } from "./errors.ts";
-import { openLog } from "./observability/journal.ts";
+import { isJournal, openLog, withErrorPriority } from "./observability/journal.ts";
 import { openOutput } from "./output.ts";
 import { printableLines, shown } from "./text.ts";
 import { versionLine } from "./version.ts";
 
-const output = openOutput(process.stdout);
+const environment = readEnvironment();
+const outputIsJournal = isJournal(process.stdout.fd, environment.journalStream);
+const errorsAreJournal = isJournal(process.stderr.fd, environment.journalStream);
+const output = openOutput(process.stdout, outputIsJournal ? "<4>" : "");
 const errors = openOutput(process.stderr);
-const lastLogLinesMs = 3_000;
+/** How long a service that ends waits for the reader of its log. */
+const flushMs = 3_000;
 
-/** Each command escapes the names it shows; this is the second net below them. */
+/** Each command escapes the names that it shows; `shown` escapes what one of them missed. */
 const print = (text: string) => output.write(`${shown(text).replace(/\n$/, "")}\n`);
-const complain = (text: string) => errors.write(`${shown(text)}\n`);
+const complain = (text: string) => {
+  const lines = shown(text);
+  errors.write(`${errorsAreJournal ? withErrorPriority(lines) : lines}\n`);
+};
 
-/** A command is loaded when it is asked for: `status` need not pay for the AWS SDK, nor `firewall` for the engine's client. */
+/**
+ * Loads only the command that runs: `status` does not pay for the AWS SDK, nor `firewall` for the engine's
+ * client.
+ */
 async function run(command: Command): Promise<ExitCode> {
-  const environment = readEnvironment();
-  // What the one-shot commands have to say beside their result goes to standard error, which is not their output.
-  const log = openLog({
-    level: "info",
-    priorities: environment.journalStream !== undefined,
-    write: errors.write,
-  });
+  // One-shot commands log to standard error, to keep their result on standard output clean.
+  const log = openLog({ level: "info", priorities: errorsAreJournal, write: errors.write });
   switch (command.command) {
     case "version":
       print(versionLine(process.version));
@@ -36,6 +41,7 @@ async function run(command: Command): Promise<ExitCode> {
       return serve(command, environment, {
         pid: process.pid,
         write: output.writeLog,
+        priorities: outputIsJournal,
         on: (signal, act) => void process.on(signal, act),
       });
     }
@@ -49,12 +55,12 @@ async function run(command: Command): Promise<ExitCode> {
       return status(command, environment, print);
     }
     case "explain": {
-      const { explainHere } = await import("./commands/explain-here.ts");
-      return explainHere(command, environment, print, log);
+      const { explain } = await import("./commands/explain.ts");
+      return explain(command, environment, print, log);
     }
     case "firewall": {
-      const { firewallHere } = await import("./commands/firewall-here.ts");
-      return firewallHere(command, print, log);
+      const { firewallCommand } = await import("./commands/firewall.ts");
+      return firewallCommand(command, print, log);
     }
   }
 }
@@ -69,10 +75,8 @@ async function main(): Promise<ExitCode> {
     code = failed(error);
   }
   const written = writeOut();
-  // The log's reader may hang for good, and the service must end all the same; a reader of a result is waited for.
-  const lost = await (command?.command === "serve"
-    ? Promise.race([written, sleep(lastLogLinesMs)])
-    : written);
+  // A service must end even if the reader of its log hangs. The reader of a command's result is waited for.
+  const lost = await (command?.command === "serve" ? Promise.race([written, sleep(flushMs)]) : written);
   return lost === undefined ? code : lost;
 }
 
@@ -83,7 +87,7 @@ function failed(error: unknown): ExitCode {
   return exitCodes.bug;
 }
 
-/** Waits until everything is written; the exit code instead of the command's own where it cannot be, as on a full disk. */
+/** Waits until everything is written. Resolves to an exit code where it cannot be, as on a full disk. */
 async function writeOut(): Promise<ExitCode | undefined> {
   const lost = await output.written();
   if (lost !== undefined) {
@@ -95,5 +99,13 @@ async function writeOut(): Promise<ExitCode | undefined> {
   return lost === undefined ? undefined : exitCodes.unavailable;
 }
 
-// Not by exitCode: a question to STS or the engine that nobody waits for any more would keep a failed start alive, and systemd waiting.
+// Outside of every command's promise, such as in a timer. Node itself would print it raw and without a
+// priority.
+process.on("uncaughtException", (error) => {
+  const code = failed(error);
+  void Promise.race([writeOut(), sleep(flushMs)]).then(() => process.exit(code));
+});
+
+// exit(), not exitCode: a call to STS or the engine that nobody waits for any more would delay the end of a
+// failed start.
 void main().then((code) => process.exit(code));

@@ -3,22 +3,29 @@ import type { Writable } from "node:stream";
 /** Standard output or standard error. */
 export type Output = {
   write(text: string): void;
-  /** The same for a service's log, which has no end: while 16 MiB wait for a reader that hangs, lines are lost, and counted. */
+  /**
+   * For a service's log, which never ends: while 16 MiB wait for a reader that hangs, lines are dropped and
+   * counted.
+   */
   writeLog(line: string): void;
   /**
-   * Resolves when all that was written has been taken, however slow the reader is; or, with the error, when it cannot be any more.
-   * A reader that went away (`| head -1`) is no error: it has what it wanted.
+   * Resolves when the reader has taken everything, however slow it is; or with the error, if it no longer
+   * can. A reader that went away (`| head -1`) is no error: it has what it wanted.
    */
   written(): Promise<Error | undefined>;
 };
 
 const logBacklogBytes = 16 * 1024 * 1024;
 
-/** What is written after the reader is gone is lost without a word: a command goes on to its end, `firewall apply` above all. */
-export function openOutput(stream: Writable): Output {
+/**
+ * After the reader is gone, writes are dropped silently: a command, above all `firewall apply`, must run to
+ * its end.
+ * @param noticePrefix begins a notice of dropped lines, such as the priority `<4>` for journald
+ */
+export function openOutput(stream: Writable, noticePrefix = ""): Output {
   let failure: Error | undefined;
   const broken = new Promise<Error>((resolve) => {
-    // Also keeps the error from ending the process in the middle of a command.
+    // An error without a listener would end the process in the middle of a command.
     stream.on("error", (error) => {
       failure ??= error;
       resolve(error);
@@ -35,13 +42,14 @@ export function openOutput(stream: Writable): Output {
         linesLost += 1;
         return;
       }
-      if (linesLost > 0) write(`${linesLost} lines of the log were lost: their reader was too slow\n`);
+      if (linesLost > 0)
+        write(`${noticePrefix}${linesLost} lines of the log were lost: their reader was too slow\n`);
       linesLost = 0;
       write(line);
     },
     written: async () => {
       const taken = new Promise<undefined>((resolve) => {
-        // Called in the order of the writes, so after the last of them.
+        // Callbacks come in the order of the writes, so this one comes after the last of them.
         if (failure === undefined) stream.write("", (error) => error ?? resolve(undefined));
       });
       const error = failure ?? (await Promise.race([taken, broken]));

@@ -1,24 +1,25 @@
 /**
- * Texts that others wrote, made fit to be shown. A container chooses its labels, and who may start one its name; an engine and an
- * AWS service choose their error messages. A terminal obeys some characters in them, and a line break begins a line that looks like ours.
+ * Escapes untrusted text for a terminal or a log. A container chooses its labels, whoever starts it its name,
+ * an engine and an AWS service their error messages. A terminal interprets some of the characters, and a line
+ * break would start a line that looks like ours.
  */
 
-/** Control, format and line-breaking characters, and halves of surrogate pairs. */
+/** Control, format and line-breaking characters, and unpaired surrogates. */
 const unprintable = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
 
-/** One line: what is no plain character is written `\u{…}`. */
+/** One line: writes every unprintable character as `\u{…}`. */
 export function printable(text: string): string {
   return text.replace(unprintable, (character) => `\\u{${(character.codePointAt(0) ?? 0).toString(16)}}`);
 }
 
-/** A text that a container or an operator wrote, quoted, escaped and cut, so that it can do nothing in a log or a terminal. */
+/** Quotes, escapes and truncates (to 100 characters) a text that a container or an operator wrote. */
 export function quote(text: string): string {
   return printable(JSON.stringify(text.length > 100 ? `${text.slice(0, 99)}…` : text));
 }
 
 /**
- * What a program prints, with its line feeds and tabs. The rest is written `\uXXXX`, as JSON allows anywhere in a string: so this
- * may be done to JSON as well, and changes nothing that it says.
+ * Keeps line feeds and tabs, and writes every other unprintable character as `\uXXXX`. JSON allows that
+ * escape anywhere in a string, so JSON keeps its meaning.
  */
 export function shown(text: string): string {
   return text.replace(unprintable, (character) =>
@@ -31,12 +32,12 @@ export function shown(text: string): string {
   );
 }
 
-/** Several lines: each line after the first is set in by `margin`, so that none of them can be taken for one of ours. */
+/** Several lines: indents each after the first by `margin`, so that none of them looks like one of ours. */
 export function printableLines(text: string, margin: string): string {
   return text.trimEnd().replaceAll("\t", "    ").split("\n").map(printable).join(`\n${margin}`);
 }
 
-/** Indented JSON that a terminal can be shown too. */
+/** Indented JSON that is safe for a terminal. */
 export function jsonText(value: unknown): string {
   return shown(JSON.stringify(value, null, 2));
 }

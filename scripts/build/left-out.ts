@@ -1,8 +1,8 @@
 import type { Plugin } from "esbuild";
 
 /**
- * Packages that a dependency imports at its top and that this product never uses. Left in, they would be 40 % of the bundle, and `ssh2` would
- * look for a native addon at each start. The reason is part of the error that whoever touches one gets.
+ * Packages that a dependency imports at load time and that this product never uses. They would be 40 % of the
+ * bundle, and `ssh2` would search for a native addon at each start. The reason is part of the error on use.
  */
 const leftOut: Readonly<Record<string, string>> = {
   "@grpc/grpc-js": "BuildKit sessions of dockerode; no image is built here",
@@ -13,7 +13,7 @@ const leftOut: Readonly<Record<string, string>> = {
   "thread-stream": "pino's transports in worker threads; the log is written by this process",
 };
 
-/** Replaces each of them by a module that loads, and throws only when something of it is called. */
+/** Replaces each of them with a module that loads, and throws when one of its functions is called. */
 export const leaveOut: Plugin = {
   name: "leave-out",
   setup(build) {
@@ -29,7 +29,10 @@ export const leaveOut: Plugin = {
   },
 };
 
-/** `require("ssh2").Client` happens while docker-modem loads, so reading a property must give a stub too; a call is what must not pass silently. */
+/**
+ * docker-modem reads `require("ssh2").Client` at load time, so a property must be a stub too. Only a call
+ * throws.
+ */
 function stub(name: string, reason: string): string {
   const message = `${name} is left out of this executable (${reason})`;
   return `

@@ -3,17 +3,17 @@ import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { run } from "./run.ts";
 import type { Target } from "./target.ts";
 
-/** Where the Node of a target is: `bin/node` and `include/node`. */
+/** Node for a target: the folder with `bin/node` and `include/node`. */
 export type NodePackage = {
   readonly folder: string;
   readonly version: string;
-  /** Of the npm package's archive, as in package-lock.json: `sha512-` and base64. */
+  /** Integrity of the npm package's archive, as in package-lock.json: `sha512-` and base64. */
   readonly integrity: string;
 };
 
 /**
- * The npm package that holds Node for the target, at the version and with the integrity of package-lock.json. npm installs only this
- * machine's own (the packages' `cpu` field), so another one is fetched into `cache`.
+ * The npm package with Node for the target, in the version and with the integrity of package-lock.json. npm
+ * installs only the package for this machine (`cpu` field), so another one is downloaded to `cache`.
  */
 export function nodePackage(root: string, cache: string, of: Target): NodePackage {
   const name = `node-linux-${of.arch}`;
@@ -48,6 +48,6 @@ function lockedPackage(root: string, name: string): Locked {
     packages: Record<string, Locked>;
   }; // npm's own file, lockfileVersion 3
   const entry = lock.packages[`node_modules/${name}`];
-  if (entry === undefined) throw new Error(`reading package-lock.json: it has no ${name}`);
+  if (entry === undefined) throw new Error(`reading package-lock.json: no package ${name}`);
   return { version: entry.version, integrity: entry.integrity };
 }

@@ -4,8 +4,9 @@ import { run } from "./run.ts";
 import type { Target } from "./target.ts";
 
 /**
- * sd-notify's addon, built against the headers of the Node that goes into the executable, in a copy: node_modules stays as npm made it.
- * Needs python3, make, g++ and libsystemd's headers of the target's architecture (`scripts/setup`, with `--arm64` for the other one).
+ * Builds sd-notify's addon against the headers of the Node in the executable, in a copy: node_modules stays
+ * unchanged. Needs python3, make, g++ and libsystemd's headers for the target's architecture
+ * (`scripts/setup`, with `--arm64` for the other one).
  */
 export function buildNotifyAddon(
   root: string,
@@ -24,8 +25,8 @@ export function buildNotifyAddon(
     CXX: `${of.toolchain}g++`,
     AR: `${of.toolchain}ar`,
     LINK: `${of.toolchain}g++`,
-    // The folder of the build would be in the debug information, and so in the build id.
-    // The cast is in Node's own header.
+    // -ffile-prefix-map: the build folder would be in the debug information, and so in the build id.
+    // -Wno-cast-function-type: the cast is in Node's header.
     CXXFLAGS: `-ffile-prefix-map=${folder}=. -Wno-cast-function-type`,
     LDFLAGS: "-Wl,-z,relro,-z,now",
   };

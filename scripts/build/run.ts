@@ -5,7 +5,7 @@ type RunOptions = {
   readonly env?: Readonly<Record<string, string>>;
 };
 
-/** Runs a program to its end and returns what it wrote to stdout. Throws with its stderr when it fails. */
+/** Runs a program and returns its stdout. Throws with its stderr if it fails. */
 export function run(program: string, args: readonly string[], options: RunOptions = {}): string {
   return execFileSync(program, args, {
     encoding: "utf8",

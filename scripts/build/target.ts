@@ -1,14 +1,14 @@
-/** A processor that we build for, as each of the tools names it. */
+/** An architecture that we build for, by its name in each tool. */
 export type Target = {
-  /** Node's and npm's word. */
+  /** Node's and npm's name. */
   readonly arch: "x64" | "arm64";
-  /** Debian's word, and nfpm's. */
+  /** Debian's and nfpm's name. */
   readonly debian: "amd64" | "arm64";
-  /** RPM's word, and the kernel's. */
+  /** RPM's and the kernel's name. */
   readonly rpm: "x86_64" | "aarch64";
-  /** Whether this machine can run what is built. */
+  /** Whether it is this machine's architecture. */
   readonly native: boolean;
-  /** Prefix of the binutils and compilers; empty for this machine's own. */
+  /** Prefix of binutils and compilers; empty for this machine. */
   readonly toolchain: string;
 };
 
@@ -17,7 +17,7 @@ const targets = {
   arm64: { arch: "arm64", debian: "arm64", rpm: "aarch64", triplet: "aarch64-linux-gnu-" },
 } as const;
 
-/** `x64`, `amd64`, `x86_64`, `arm64` and `aarch64` all name one; empty or absent is this machine. */
+/** Accepts `x64`, `amd64`, `x86_64`, `arm64` and `aarch64`; empty or undefined is this machine. */
 export function target(name: string | undefined): Target {
   const wanted = name === undefined || name === "" ? process.arch : name;
   for (const { triplet, ...known } of Object.values(targets)) {
@@ -25,10 +25,10 @@ export function target(name: string | undefined): Target {
     const native = known.arch === process.arch;
     return { ...known, native, toolchain: native ? "" : triplet };
   }
-  throw new Error(`choosing what to build for: ARCH=${wanted} is not known; write x64 or arm64`);
+  throw new Error(`choosing the architecture: unknown ARCH=${wanted}; use x64 or arm64`);
 }
 
-/** What a build leaves: `dist/` for this machine, `dist/arm64/` for another. */
+/** The output folder of a build: `dist/` for this machine, `dist/arm64/` for another. */
 export function outputFolder(dist: string, of: Target): string {
   return of.native ? dist : `${dist}/${of.arch}`;
 }

@@ -12,20 +12,20 @@ const timeout = 60_000;
 const docker = async (...args: readonly string[]) =>
   (await run("docker", [...args], { timeout })).stdout.trim();
 
-/** Real containers for the demo, and the image that was made for them; both go away with it. */
+/** Real containers for the demo, and their image. Both are removed on disposal. */
 export type DemoContainers = AsyncDisposable & {
   run(name: string, args: readonly string[]): Promise<void>;
-  /** What an SDK in the container would learn, asked with the container's own busybox. */
+  /** Sends an SDK's requests from inside the container, with its busybox. */
   fetchCredentials(name: string, port: number): Promise<Outcome>;
 };
 
-/** The local engine, if one answers and an image can be had; else why not. */
+/** The local engine, or the reason why it cannot be used. */
 export async function openDocker(): Promise<DemoContainers | string> {
   const names: string[] = [];
   try {
     await docker("version", "--format={{.Server.Version}}");
   } catch {
-    return "no Docker engine answers";
+    return "no Docker engine is available";
   }
   const image = `ec2metaproxy-demo-${process.pid}`;
   try {
@@ -34,7 +34,7 @@ export async function openDocker(): Promise<DemoContainers | string> {
     return `no image for a container (${error instanceof Error ? error.message.split("\n")[0] : String(error)})`;
   }
   const fullName = (name: string) => `${image}-${name}`;
-  // The address of the host on the container's bridge, where the proxy is reached without a firewall rule.
+  // The host's address on the container's bridge, where the proxy can be reached without a firewall rule.
   const gatewayOf = (name: string) =>
     docker("inspect", "--format={{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}", fullName(name));
   return {
@@ -60,7 +60,7 @@ export async function openDocker(): Promise<DemoContainers | string> {
           "",
           "",
         ];
-        // The pipe stays open until the answer is there: a client that has half closed is not a client any more.
+        // Keep the pipe open until the answer arrives: the proxy drops a client that half-closes.
         const script = `(printf '%s' "$1"; sleep 1) | nc ${gateway} ${port}`;
         const answer = await docker(
           "exec",
@@ -82,7 +82,7 @@ export async function openDocker(): Promise<DemoContainers | string> {
   };
 }
 
-/** An image of nothing but a static busybox: the machine's own, or the one that the registry has. */
+/** An image with a static busybox: this machine's, or the registry's. */
 async function makeImage(image: string): Promise<void> {
   const busybox = ["/usr/bin/busybox", "/bin/busybox"].find((path) => existsSync(path));
   if (busybox === undefined) {

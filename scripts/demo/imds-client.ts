@@ -1,9 +1,9 @@
 import { request } from "node:http";
 
-/** An answer of the metadata service, or why there was none. */
+/** An answer of the metadata service. */
 export type Answer = { readonly status: number; readonly body: string };
 
-/** One request as an SDK sends it, from a given address of this machine. */
+/** Sends one request as an SDK does, from an address of this machine. */
 export function ask(
   proxy: { readonly host: string; readonly port: number },
   from: string,
@@ -29,7 +29,7 @@ export function ask(
   });
 }
 
-/** What an SDK learns in its three requests: a session token, the role's name, the role's credentials. */
+/** The result of an SDK's three requests: for a session token, the role's name and the role's credentials. */
 export type Outcome =
   | {
       readonly kind: "credentials";
@@ -47,7 +47,7 @@ type Ask = (
   headers: Readonly<Record<string, string>>,
 ) => Promise<Answer>;
 
-/** The exchange that every AWS SDK has with the instance metadata service (IMDSv2), from an address of this machine. */
+/** Sends the IMDSv2 requests of an AWS SDK from an address of this machine. */
 export function fetchCredentials(
   proxy: { readonly host: string; readonly port: number },
   from: string,
@@ -55,7 +55,7 @@ export function fetchCredentials(
   return outcomeOf((method, path, headers) => ask(proxy, from, method, path, headers));
 }
 
-/** The same exchange, asked in whichever way. */
+/** The same requests, sent by `ask`. */
 export async function outcomeOf(ask: Ask): Promise<Outcome> {
   const token = await ask("PUT", "/latest/api/token", { "X-aws-ec2-metadata-token-ttl-seconds": "21600" });
   if (token.status !== 200) return { kind: "nothing", why: `token: ${token.status}` };

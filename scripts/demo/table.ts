@@ -1,4 +1,4 @@
-/** Rows of texts as an aligned table with a line under its head. */
+/** Formats rows as an aligned table with a line under the head. */
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const widths = head.map((title, column) =>
     Math.max(title.length, ...rows.map((row) => (row[column] ?? "").length)),

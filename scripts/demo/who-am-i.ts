@@ -1,6 +1,6 @@
 import { GetCallerIdentityCommand, STSClient } from "@aws-sdk/client-sts";
 
-/** The caller's ARN in STS's words: the proof that the credentials are what they claim to be. */
+/** The caller's ARN according to STS, which proves that the credentials are valid. */
 export async function whoAmI(
   endpoint: string,
   credentials: { readonly accessKeyId: string; readonly secretAccessKey: string; readonly token: string },

@@ -4,16 +4,16 @@ import type { BundledPackage } from "./packages.ts";
 export type Contents = {
   readonly name: string;
   readonly version: string;
-  /** Seconds since 1970; of the commit, so that two builds of it have the same SBOM. */
+  /** Seconds since the epoch: the time of the commit, so that two builds of it have the same SBOM. */
   readonly epoch: number;
   readonly packages: readonly BundledPackage[];
-  /** The npm package that Node came in. */
+  /** The npm package that contains Node. */
   readonly node: BundledPackage;
-  /** What is inside Node: process.versions of it. */
+  /** The components of Node: its process.versions. */
   readonly nodeParts: Readonly<Record<string, string | undefined>>;
 };
 
-/** A CycloneDX 1.6 document (ECMA-424) of what is in the executable and in notify.node. */
+/** A CycloneDX 1.6 document (ECMA-424) of the executable and notify.node. */
 export function cyclonedx(contents: Contents): object {
   const { name, version, packages, node } = contents;
   const self = `pkg:generic/${name}@${version}`;
@@ -59,7 +59,7 @@ function npmComponent(of: BundledPackage) {
   };
 }
 
-/** ABI numbers, data versions and what is not compiled in are no components. */
+/** ABI numbers, data versions and parts that are not compiled in are not components. */
 const noComponent = new Set(["node", "modules", "napi", "unicode", "cldr", "tz"]);
 
 function nodeComponents(parts: Contents["nodeParts"]) {
@@ -73,7 +73,7 @@ function nodeComponents(parts: Contents["nodeParts"]) {
     }));
 }
 
-/** A UUID (RFC 9562, version 8) that the same contents always get. */
+/** A UUID (RFC 9562, version 8) derived from the contents. */
 function uuidOf(text: string): string {
   const digits = createHash("sha256").update(text).digest("hex");
   return [

@@ -1,6 +1,9 @@
 import type { BundledPackage } from "./packages.ts";
 
-/** A list of what is in the executable under which licence, then each licence's text once, with whom it is of. */
+/**
+ * The components of the executable with their licences, then the text of each licence once, with the
+ * components that use it.
+ */
 export function licenceList(packages: readonly BundledPackage[]): string {
   const table = packages.map(
     ({ name, version, licence }) => `  ${`${name} ${version}`.padEnd(56)}${licence}`,

@@ -1,13 +1,13 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import type { Metafile } from "esbuild";
 
-/** An npm package of which something is in the executable. */
+/** An npm package with code in the executable. */
 export type BundledPackage = {
   readonly name: string;
   readonly version: string;
   /** SPDX expression, as in its package.json. */
   readonly licence: string;
-  /** Its licence file's text; empty where it has none. */
+  /** The text of its licence file; empty if it has none. */
   readonly licenceText: string;
   /** SHA-512 of the archive that npm installed, in hexadecimal. */
   readonly sha512: string;
@@ -15,10 +15,13 @@ export type BundledPackage = {
 
 type Lock = { readonly packages: Readonly<Record<string, { readonly integrity?: string }>> };
 
-/** `node_modules/a/node_modules/@b/c` of a path below it. */
+/** The package folder of a path, such as `node_modules/a/node_modules/@b/c`. */
 const packageFolder = /^.*node_modules\/(?:@[^/]+\/)?[^/]+/;
 
-/** The packages whose bytes reached the bundle, by name; a package of which nothing was used is not in the executable. */
+/**
+ * The packages with code in the bundle, by name. A package whose code was dropped entirely is not in the
+ * executable.
+ */
 export function bundledPackages(root: string, metafile: Metafile): readonly BundledPackage[] {
   const folders = new Set(
     Object.values(metafile.outputs).flatMap(({ inputs }) =>
@@ -37,7 +40,7 @@ export function readPackage(root: string, folder: string): BundledPackage {
     license: string;
   }; // npm refuses to publish without name and version
   if (typeof license !== "string")
-    throw new Error(`listing what is in the executable: ${name} names no licence`);
+    throw new Error(`listing the packages of the executable: ${name} declares no licence`);
   const lock = readJson(`${root}/package-lock.json`) as Lock; // npm's own file
   const integrity = lock.packages[folder]?.integrity ?? "";
   return {

@@ -14,7 +14,7 @@ export type CheckOptions = {
   readonly json: boolean;
 };
 
-/** One thing that was looked at. `ok` undefined: it could not be looked at, or is only worth knowing. */
+/** The result of one check. `ok` is undefined where it could not be checked, or is only worth knowing. */
 export type Finding = {
   readonly subject: "configuration" | "engine" | "containers" | "metadata" | "sts" | "role" | "firewall";
   readonly ok: boolean | undefined;
@@ -22,12 +22,15 @@ export type Finding = {
   readonly hint: string;
 };
 
-/** Looks at what an instance needs beside its configuration; handed in, so that `check` knows no firewall and no AWS. */
+/**
+ * Checks what an instance needs besides its configuration. Passed in, so that `check` depends on no firewall
+ * and no AWS.
+ */
 export type HostChecks = {
   metadata(config: Config): Promise<string>;
   /** Rejects where the host has no credentials of its own. */
   sts(config: Config): Promise<string>;
-  /** Assumes a role as the proxy would, and lets the session go; rejects where STS or IAM says no. */
+  /** Assumes a role as the proxy would, and discards the session. Rejects where STS or IAM refuses. */
   role(config: Config, alias: string): Promise<string>;
   firewall(
     config: Config,
@@ -35,8 +38,8 @@ export type HostChecks = {
 };
 
 /**
- * Says what is wrong with the configuration, and with this host. Exit code 78 for the configuration, 1 for the host.
- * @throws OperatorError with every problem of the configuration.
+ * Prints what is wrong with this host: exit code 1 if anything is.
+ * @throws OperatorError 78 with every problem of the configuration
  */
 export async function check(
   options: CheckOptions,
@@ -71,8 +74,8 @@ async function hostFindings(
   log: Log,
   host: HostChecks,
 ): Promise<Finding[]> {
-  // At once: an engine that hangs makes an operator wait once.
-  const [{ directory, engines }, beside] = await Promise.all([
+  // In parallel, so that an engine that hangs delays the operator once, not twice.
+  const [{ directory, engines }, linked] = await Promise.all([
     takeInventory(config, environment, log, hostClocks()),
     linkNetworks(config, environment),
   ]);
@@ -106,46 +109,49 @@ async function hostFindings(
       ({ name }): Finding => ({
         subject: "containers",
         ok: undefined,
-        text: `${name} runs on the host's network: its requests never reach the proxy, and it can take the instance's own role`,
-        hint: "HOST_ACCESS=root in firewall.conf keeps containers that are not root from it.",
+        text: `${name} runs on the host's network: its requests never reach the proxy, and it can use the instance's own role`,
+        hint: "HOST_ACCESS=root in firewall.conf blocks it for containers that do not run as root.",
       }),
     ),
-    ...beside.map(
+    ...linked.map(
       (network): Finding => ({
         subject: "containers",
         ok: undefined,
-        text: `the network ${network} puts its containers beside this host: their requests do not pass its firewall, and can take the instance's own role`,
+        text: `the network ${network} puts its containers beside this host: their requests bypass its firewall, and they can use the instance's own role`,
         hint: "Use a bridge network for containers that must not have it.",
       }),
     ),
-    await asked(
+    await findingOf(
       "metadata",
       () => host.metadata(config),
       "Is this an EC2 instance with its metadata service enabled?",
     ),
-    await asked("sts", () => host.sts(config), "Has the instance a role (instance profile)?"),
+    await findingOf("sts", () => host.sts(config), "Does the instance have an instance profile?"),
     ...(await roleFindings(config, host)),
     { subject: "firewall", ...(await host.firewall(config)) },
   ];
 }
 
-/** Whether the host may assume each role that the configuration names: what goes wrong most when a role is new. */
+/**
+ * Whether the host may assume each role that the configuration names. A new role fails here more often than
+ * anywhere.
+ */
 async function roleFindings(config: Config, host: HostChecks): Promise<Finding[]> {
   const aliases = [...Object.keys(config.aliasToARN), ...Object.keys(config.aliases)];
   const findings: Finding[] = [];
   for (const alias of aliases) {
     findings.push(
-      await asked(
+      await findingOf(
         "role",
         () => host.role(config, alias),
-        "The role's trust policy must name the instance's role, and that one needs sts:AssumeRole on it.",
+        "The role's trust policy must name the instance's role, which needs permission for sts:AssumeRole on it.",
       ),
     );
   }
   return findings;
 }
 
-async function asked(
+async function findingOf(
   subject: Finding["subject"],
   ask: () => Promise<string>,
   hint: string,

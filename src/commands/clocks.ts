@@ -1,7 +1,7 @@
 import { uptime } from "node:os";
 import { type Clocks, steadyClock } from "../credentials/clock.ts";
 
-/** This host's clocks. Commands take them here and hand them on: nothing below reads a clock by itself. */
+/** This host's clocks. Commands pass them on; nothing below reads a clock itself. */
 export function hostClocks(): Clocks {
   const monotonic = () => performance.now();
   return {

@@ -2,7 +2,6 @@ import type { Overrides } from "../cli.ts";
 import {
   configurationError,
   defaultConfigPath,
-  isConfig,
   loadConfig,
   parseConfig,
   readConfig,
@@ -15,10 +14,10 @@ import { exitCodes, explain, OperatorError, type Problem } from "../errors.ts";
 import { categoryProblem } from "../imds/policy.ts";
 import { templateProblem } from "../roles/template.ts";
 
-/** The alias that --default-iam-role makes. */
+/** The alias that --default-iam-role defines. */
 const flagAlias = "default-iam-role";
 
-/** The flag that writes a key; of the two for metadataEndpoint the one that the usage names first. */
+/** The flag that sets a key. metadataEndpoint has two; this is the one that the usage names first. */
 const flagOf: ReadonlyMap<PropertyKey, string> = new Map([
   ["listen", "--server"],
   ["aliasToARN", "--default-iam-role"],
@@ -27,11 +26,11 @@ const flagOf: ReadonlyMap<PropertyKey, string> = new Map([
   ["dockerHost", "--docker-endpoint"],
 ]);
 
-/** The configuration of a run: the file, overruled by the predecessors' flags. */
+/** The configuration of a run: the file, overridden by the predecessors' flags. */
 export type Configuration = { readonly path: string; read(): Promise<Config> };
 
 /**
- * @param path as given by -c; without it the packages' file, which need not exist where flags say it all
+ * @param path the value of -c; by default the packages' file, which may be absent where flags are given
  */
 export function configuration(path: string | undefined, overrides: Overrides = {}): Configuration {
   const file = path ?? defaultConfigPath;
@@ -41,50 +40,48 @@ export function configuration(path: string | undefined, overrides: Overrides = {
     read: async () => {
       if (!flags) return loadConfig(file, checks);
       const text = await readConfigText(file).catch((error: unknown) => {
-        if (path === undefined && isAbsence(error)) return "{}";
+        if (path === undefined && isFileMissing(error)) return "{}";
         throw error;
       });
-      return overruled(text, file, overrides);
+      return overridden(text, file, overrides);
     },
   };
 }
 
-function isAbsence(error: unknown): boolean {
+function isFileMissing(error: unknown): boolean {
   const cause = error instanceof Error ? error.cause : undefined;
   return cause instanceof Error && "code" in cause && cause.code === "ENOENT";
 }
 
-/**
- * @throws OperatorError with the problems of the file and of the flags together, and exit code 78 where the file has any, else 64.
- */
-function overruled(text: string | Problem, file: string, overrides: Overrides): Config {
-  const own = typeof text === "string" ? parseConfig(text, file, checks) : [text];
-  const problems = isConfig(own) ? [] : own;
+/** @throws OperatorError with all problems of file and flags: exit code 78 if the file has any, else 64 */
+function overridden(text: string | Problem, file: string, overrides: Overrides): Config {
+  const own = typeof text === "string" ? parseConfig(text, file, checks) : { ok: false, problems: [text] };
+  const problems = own.ok ? [] : own.problems;
   const flags = flagProblems(overrides);
   if (problems.length > 0) throw configurationError(file, [...problems, ...flags]);
   if (flags.length > 0) throw wrongFlags(flags);
   const raw = JSON.parse(String(text).replace(/^\uFEFF/, "")) as Record<string, unknown>; // it was just validated as an object
-  const config = parseConfig(JSON.stringify(merge(raw, overrides)), `the flags with ${file}`, checks);
-  if (!isConfig(config)) throw wrongFlags(config);
-  return config;
+  const merged = parseConfig(JSON.stringify(merge(raw, overrides)), `the flags with ${file}`, checks);
+  if (!merged.ok) throw wrongFlags(merged.problems);
+  return merged.config;
 }
 
 function wrongFlags(problems: readonly Problem[]): OperatorError {
   return new OperatorError("the flags have problems", { problems, exitCode: exitCodes.usage });
 }
 
-/** What is wrong with the flags whatever stands in the file. */
+/** The problems that the flags have on their own, whatever the file contains. */
 function flagProblems(overrides: Overrides): readonly Problem[] {
   const alone = readConfig(JSON.stringify(merge({}, overrides)), checks);
-  if (isConfig(alone)) return [];
-  return alone.map(({ path, message, hint }) => ({
+  if (alone.ok) return [];
+  return alone.problems.map(({ path, message, hint }) => ({
     where: flagOf.get(path?.[0] ?? "") ?? "the flags",
     message,
     hint,
   }));
 }
 
-/** The file's keys with the flags' in their place. */
+/** The file's keys, overridden by the flags'. */
 function merge(raw: Record<string, unknown>, overrides: Overrides): Record<string, unknown> {
   const { defaultRoleArn, passthrough, ...plain } = overrides;
   return {
@@ -100,10 +97,10 @@ function merge(raw: Record<string, unknown>, overrides: Overrides): Record<strin
   };
 }
 
-/** What the folders above config/ have to say about its values. */
+/** Checks of values by the folders above config/, which config/ cannot import. */
 function checks(file: Written): readonly Conflict[] {
   const conflicts: Conflict[] = [];
-  const look = (pattern: readonly string[], problem: (text: string) => string | undefined, hint: string) => {
+  const check = (pattern: readonly string[], problem: (text: string) => string | undefined, hint: string) => {
     for (const { path, text } of file.written(...pattern)) {
       const message = text === undefined ? undefined : problem(text);
       if (message !== undefined) conflicts.push({ path, message, hint });
@@ -115,14 +112,14 @@ function checks(file: Written): readonly Conflict[] {
     ["aliases", "*", "sourceIdentity"],
     ["aliases", "*", "tags", "*"],
   ]) {
-    look(pattern, templateProblem, "ec2metaproxy.json(5) lists the placeholders.");
+    check(pattern, templateProblem, "ec2metaproxy.json(5) lists the placeholders.");
   }
-  look(["passthrough", "allow", "*"], categoryProblem, "");
+  check(["passthrough", "allow", "*"], categoryProblem, "");
   const tls = file.written("dockerTls").length > 0;
   for (const pattern of [["dockerHost"], ["dockerHosts", "*"]]) {
     for (const { path, text } of file.written(...pattern)) {
       try {
-        // The predecessor's files may hold an empty text where the key is not used.
+        // The predecessor's files may contain an empty string where the key is not used.
         if (text !== undefined && text !== "") parseDockerHost(text, tls);
       } catch (error) {
         const hint = error instanceof OperatorError ? error.hint : "";

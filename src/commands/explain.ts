@@ -1,44 +1,73 @@
+import type { Environment } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
 import type { Container } from "../containers/container.ts";
 import { type ExitCode, exitCodes, OperatorError } from "../errors.ts";
+import type { Log } from "../log.ts";
 import { decide } from "../roles/grant.ts";
 import { rolePolicy } from "../roles/policy.ts";
 import { shortId } from "../roles/template.ts";
 import { jsonText, printable, quote } from "../text.ts";
+import { hostClocks } from "./clocks.ts";
+import { configuration } from "./configuration.ts";
 import { type Explanation, explanationOf } from "./explanation.ts";
+import { takeInventory } from "./inventory.ts";
+
+/** Explains a container of this host's engines, by this host's configuration. */
+export async function explain(
+  options: { readonly configPath: string | undefined; readonly container: string; readonly json: boolean },
+  environment: Environment,
+  print: (text: string) => void,
+  log: Log,
+): Promise<ExitCode> {
+  const file = configuration(options.configPath);
+  const config = await file.read();
+  const { directory, engines } = await takeInventory(config, environment, log, hostClocks());
+  const find = async (idOrName: string) => {
+    const found = directory.byId(idOrName);
+    const absent = engines.find(({ connected }) => !connected);
+    if (found.length > 0 || absent === undefined) return found;
+    // "No such container" would be a guess while an engine does not answer.
+    throw new OperatorError(`listing the containers of ${absent.host}: ${absent.lastError ?? "no answer"}`, {
+      exitCode: exitCodes.unavailable,
+      hint: "Is it running, and may this user open its socket (group docker)?",
+    });
+  };
+  const { container, json } = options;
+  return explainContainer({ container, json, configPath: file.path }, config, find, print);
+}
 
 export type ExplainOptions = {
   /** A name, an id, or the beginning of an id, as the operator typed it. */
   readonly container: string;
   readonly json: boolean;
   readonly configPath: string;
-  /** For session names that hold it; a caller that does not know it leaves it out. */
+  /** For session names that contain it; left out of them where it is not known. */
   readonly instanceId?: string;
 };
 
 /**
- * Says who a container is, what it asks for, what it gets and why. Exit code 0 where it gets a role, 1 where it is refused.
- * Nothing is asked of STS, so IAM may still refuse what is granted here.
- * @throws OperatorError where not exactly one container is meant.
+ * Prints who a container is, what it requests, what it gets and why. Exit code 0 where it gets a role, 1
+ * where it is refused. STS is not called, so IAM may still refuse what is granted here.
+ * @throws OperatorError unless exactly one container matches.
  */
-export async function explain(
+export async function explainContainer(
   options: ExplainOptions,
   config: Config,
   find: (idOrName: string) => Promise<readonly Container[]>,
   print: (text: string) => void,
 ): Promise<ExitCode> {
-  const container = theOne(options.container, await find(options.container));
+  const container = exactlyOne(options.container, await find(options.container));
   const decision = decide(container, rolePolicy(config), options.instanceId);
   const explanation = explanationOf(container, decision, options.configPath);
   print(options.json ? jsonText(explanation) : text(explanation));
   return decision.kind === "grant" ? exitCodes.ok : exitCodes.failed;
 }
 
-function theOne(wanted: string, found: readonly Container[]): Container {
+function exactlyOne(wanted: string, found: readonly Container[]): Container {
   const [container, ...others] = found;
   if (container === undefined) {
     throw new OperatorError(`explaining ${quote(wanted)}: no running container has this name or id`, {
-      hint: "`docker ps` lists those that run; one that has stopped has no address, and so no role.",
+      hint: "`docker ps` lists the running containers; a stopped one has no address, so it gets no role.",
       exitCode: exitCodes.unavailable,
     });
   }
@@ -122,7 +151,7 @@ function askRows({ asks, source }: Explanation): readonly Row[] {
   const policies = asks.policies.map(
     ({ source, value }, index): Row => [source, index === 0 ? value : `${value} (not used)`],
   );
-  const nothing: Row = ["role", source === null ? "nothing" : `nothing; ${source} speaks for it`];
+  const nothing: Row = ["role", source === null ? "nothing" : `nothing; ${source} applies`];
   return [...(roles.length === 0 ? [nothing] : roles), ...policies];
 }
 
@@ -143,9 +172,9 @@ function grantRows(grant: NonNullable<Explanation["grant"]>): readonly Row[] {
   ];
 }
 
-/** Every value once more without control characters: a label may hold what a terminal obeys. */
+/** Escapes every value: a label may contain terminal escapes. */
 function section(title: string, rows: readonly Row[]): readonly string[] {
-  const given = rows.filter(([, value]) => value !== null);
-  const width = Math.max(...given.map(([name]) => name.length));
-  return ["", title, ...given.map(([name, value]) => `  ${name.padEnd(width)}  ${printable(value ?? "")}`)];
+  const shown = rows.filter(([, value]) => value !== null);
+  const width = Math.max(...shown.map(([name]) => name.length));
+  return ["", title, ...shown.map(([name, value]) => `  ${name.padEnd(width)}  ${printable(value ?? "")}`)];
 }

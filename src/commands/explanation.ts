@@ -1,8 +1,11 @@
 import type { Container } from "../containers/container.ts";
-import type { Denial, Grant } from "../roles/grant.ts";
-import { composeProject, composeService, policiesAsked, rolesAsked } from "../roles/request.ts";
+import type { Denial, DenialCode, Grant } from "../roles/grant.ts";
+import { composeProject, composeService, requestedPolicies, requestedRoles } from "../roles/request.ts";
 
-/** What `--json` prints; docs/refusals.md describes it. Keys are added, never renamed; what there is none of is null. */
+/**
+ * What `explain --json` prints; docs/refusals.md describes it. Keys are added, never renamed; absent values
+ * are null.
+ */
 export type Explanation = {
   readonly config: string;
   readonly container: {
@@ -21,7 +24,7 @@ export type Explanation = {
     }[];
     readonly risks: Container["risks"];
   };
-  /** In the order in which they count; the first one does. */
+  /** By precedence: only the first of each list is used. */
   readonly asks: {
     readonly roles: readonly { readonly source: string; readonly value: string }[];
     readonly policies: readonly { readonly source: string; readonly value: string }[];
@@ -41,11 +44,11 @@ export type Explanation = {
     readonly policyArns: readonly string[];
     readonly tags: Readonly<Record<string, string>>;
     readonly sourceIdentity: string | null;
-    /** Not the id itself: other accounts' trust policies count on it. */
+    /** Whether there is one. The id itself is not shown: other accounts' trust policies rely on it. */
     readonly externalId: boolean;
     readonly notes: readonly string[];
   } | null;
-  readonly refusal: { readonly code: Denial["code"]; readonly reason: string; readonly hint: string } | null;
+  readonly refusal: { readonly code: DenialCode; readonly reason: string; readonly hint: string } | null;
 };
 
 export function explanationOf(container: Container, decision: Grant | Denial, config: string): Explanation {
@@ -68,7 +71,7 @@ export function explanationOf(container: Container, decision: Grant | Denial, co
       })),
       risks,
     },
-    asks: { roles: rolesAsked(container), policies: policiesAsked(container) },
+    asks: { roles: requestedRoles(container), policies: requestedPolicies(container) },
     granted: decision.kind === "grant",
     source: decision.source ?? null,
     grant: decision.kind === "grant" ? grantOf(decision) : null,

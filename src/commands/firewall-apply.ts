@@ -1,26 +1,24 @@
-import { type ExitCode, exitCodes } from "../errors.ts";
-import { type Backend, type Comparison, inPlace } from "../firewall/backend.ts";
-import { type Choice, chooseBackend } from "../firewall/choose.ts";
-import type { Run } from "../firewall/command.ts";
+import { type Backend, type Choice, type Comparison, chooseBackend, inPlace } from "../firewall/backend.ts";
 import { forgetOldConnections } from "../firewall/conntrack.ts";
 import { chooseLayer2, type Layer2, openWithout } from "../firewall/layer2.ts";
 import { applyGuard, type GuardChange, guardPresent } from "../firewall/route-guard.ts";
-import type { Ruleset } from "../firewall/ruleset.ts";
 import type { Log } from "../log.ts";
-import { frameFilters, removeFrameFilters, removeOthers } from "./firewall-filters.ts";
-import type { FirewallOptions, Print } from "./firewall-options.ts";
-import type { Prepared } from "./firewall-settings.ts";
+import { removeFrameFilters, removeOthers } from "./firewall-filters.ts";
+import type { FirewallPlan } from "./firewall-plan.ts";
 import { describe, describeLayer2 } from "./firewall-status.ts";
 
-export async function apply(
-  wanted: "auto" | Backend["name"],
-  { settings, rules }: Prepared,
-  backends: readonly Backend[],
-  options: FirewallOptions,
-  print: Print,
-  log: Log,
-  run: Run,
-): Promise<ExitCode> {
+/** What `firewall apply --json` prints. */
+export type FirewallApplied = {
+  readonly backend: Backend["name"];
+  /** Why this backend. */
+  readonly reason: string;
+  readonly changed: boolean;
+  readonly summary: string;
+};
+
+/** Puts the plan's rules in force. Where it throws, the previous rules are in force again. */
+export async function applyFirewall(plan: FirewallPlan, log: Log): Promise<FirewallApplied> {
+  const { settings, rules, run } = plan;
   let choice: Choice;
   let before: Comparison;
   const undos: (() => Promise<void>)[] = [];
@@ -28,9 +26,10 @@ export async function apply(
   let guard: GuardChange;
   let layer2: Layer2;
   try {
-    choice = await chooseBackend(wanted, backends, rules);
-    layer2 = await chooseLayer2(run, settings, frameFilters(run));
-    // What closes comes first: the guard and the frames before the filter, and without a guard the filter before it goes.
+    choice = await chooseBackend(plan.wanted, plan.backends, rules);
+    layer2 = await chooseLayer2(run, settings, plan.frames);
+    // Close before opening: the guard and the frame rules go in before the packet rules. Where the settings
+    // have no guard, it is removed after the packet rules are in.
     guard = rules.guarded === undefined ? unchanged : await applyGuard(run, rules.guarded);
     undos.unshift(guard.undo);
     if (layer2.kind === "filtered") {
@@ -48,14 +47,14 @@ export async function apply(
     if (rules.guarded === undefined) guard = await applyGuard(run, undefined);
   } catch (error) {
     for (const undo of undos)
-      await undo().catch((err: unknown) => log.error({ err }, "bringing the former rules back failed"));
-    await closeIfOpen(run, backends, rules, log);
+      await undo().catch((err: unknown) => log.error({ err }, "restoring the previous rules failed"));
+    await closeIfOpen(plan, log);
     throw error;
   }
   const { backend, reason } = choice;
   const keep = layer2.kind === "filtered" ? layer2.filter.place : undefined;
   if (settings.layer2 === "off" || (keep !== undefined && changed))
-    changed = (await removeFrameFilters(run, keep)) || changed;
+    changed = (await removeFrameFilters(plan.frames, keep)) || changed;
   if (!before.present) {
     log.info({ backend: backend.name, reason }, "firewall backend chosen");
     await removeOthers(run, backend);
@@ -68,22 +67,22 @@ export async function apply(
     : guard.changed
       ? "already in place, routing guard applied"
       : "already in place";
-  const summary = `${backend.name}: ${backend.place} ${done} (${describe(settings)}); ${describeLayer2(layer2)}`;
-  print(
-    options.json
-      ? JSON.stringify({ backend: backend.name, reason, changed: changed || guard.changed, summary })
-      : summary,
-  );
-  return exitCodes.ok;
+  return {
+    backend: backend.name,
+    reason,
+    changed: changed || guard.changed,
+    summary: `${backend.name}: ${backend.place} ${done} (${describe(settings)}); ${describeLayer2(layer2)}`,
+  };
 }
 
 const unchanged: GuardChange = { changed: false, undo: async () => {} };
 
-/** A host whose containers would reach the instance's own role, because there are no rules and none can be made: closed by routing. */
+/**
+ * Blocks the containers' way to the metadata service by routing where no rules are in force and none can be
+ * made. Otherwise they would reach the instance's own role.
+ */
 export async function closeIfOpen(
-  run: Run,
-  backends: readonly Backend[],
-  rules: Ruleset,
+  { run, backends, rules }: Pick<FirewallPlan, "run" | "backends" | "rules">,
   log: Log,
 ): Promise<void> {
   if (rules.guarded === undefined) return;
@@ -91,13 +90,13 @@ export async function closeIfOpen(
     if (await guardPresent(run)) return;
     for (const backend of backends) if ((await backend.compare(rules)).present) return;
   } catch {
-    // A filter that cannot be read is no filter that protects; closing twice does no harm.
+    // A filter that cannot be read is not known to protect anything. Blocking twice does no harm.
   }
   try {
     await applyGuard(run, rules.guarded);
     log.warn(
       { addresses: rules.guarded.addresses },
-      "no firewall rules are in force; containers are kept from the metadata service by routing until that is mended, or until `ec2metaproxy firewall remove`",
+      "no firewall rules are in force; containers are kept from the metadata service by routing until that is fixed, or until `ec2metaproxy firewall remove`",
     );
   } catch (error) {
     log.error({ err: error }, "NO FIREWALL RULES ARE IN FORCE: containers may reach the instance's own role");

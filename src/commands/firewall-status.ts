@@ -1,18 +1,15 @@
-import { type ExitCode, exitCodes } from "../errors.ts";
-import { type Backend, type Comparison, inPlace } from "../firewall/backend.ts";
-import { chooseBackend } from "../firewall/choose.ts";
-import type { Run } from "../firewall/command.ts";
+import { type Backend, type Comparison, chooseBackend, inPlace } from "../firewall/backend.ts";
 import { chooseLayer2, type Layer2, openWithout } from "../firewall/layer2.ts";
-import { notes, sharedPorts } from "../firewall/others.ts";
+import { notes } from "../firewall/notes.ts";
+import { sharedPorts } from "../firewall/ports.ts";
 import { missingFromGuard } from "../firewall/route-guard.ts";
 import type { Settings } from "../firewall/settings.ts";
-import { frameFilters } from "./firewall-filters.ts";
-import type { FirewallOptions, Print } from "./firewall-options.ts";
-import type { Prepared } from "./firewall-settings.ts";
+import type { FirewallPlan } from "./firewall-plan.ts";
 
 /** What `firewall status --json` prints. */
 export type FirewallStatus = {
   readonly backend: Backend["name"];
+  /** Why this backend. */
   readonly reason: string;
   readonly inPlace: boolean;
   readonly missing: readonly string[];
@@ -20,55 +17,34 @@ export type FirewallStatus = {
   /** `open` says in words what is not refused below IP; empty where nothing is left open. */
   readonly layer2: { readonly place: string; readonly open: string };
   readonly notes: readonly string[];
-  /** The first line of what is printed for people. */
+  /** One line, the first one that is printed for people. */
   readonly summary: string;
 };
 
-export async function status(
-  wanted: "auto" | Backend["name"],
-  { settings, rules }: Prepared,
-  backends: readonly Backend[],
-  options: FirewallOptions,
-  print: Print,
-  run: Run,
-): Promise<ExitCode> {
-  const { backend, reason } = await chooseBackend(wanted, backends, rules);
+/** Compares the rules in force with those of the settings. Changes nothing. */
+export async function firewallStatus(plan: FirewallPlan): Promise<FirewallStatus> {
+  const { settings, rules, run } = plan;
+  const { backend, reason } = await chooseBackend(plan.wanted, plan.backends, rules);
   const comparison = await backend.compare(rules);
   const guard = rules.guarded === undefined ? [] : await missingFromGuard(run, rules.guarded);
-  const layer2 = await chooseLayer2(run, settings, frameFilters(run));
+  const layer2 = await chooseLayer2(run, settings, plan.frames);
   const frames = layer2.kind === "filtered" ? await layer2.filter.compare(layer2.sources) : undefined;
   const found: Comparison = {
     present: comparison.present,
     missing: [...guard, ...comparison.missing, ...(frames?.missing ?? [])],
     unexpected: [...comparison.unexpected, ...(frames?.unexpected ?? [])],
   };
-  const remarks = [...sharedPorts(settings), ...(await notes(run, settings, backend.name))];
   const ok = inPlace(found);
-  const summary = `${backend.name}: ${backend.place} ${ok ? "in place" : "NOT IN PLACE"} (${describe(settings)}); ${describeLayer2(layer2)}`;
-  if (options.json) {
-    const { missing, unexpected } = found;
-    print(
-      JSON.stringify({
-        backend: backend.name,
-        reason,
-        inPlace: ok,
-        missing,
-        unexpected,
-        layer2: layer2Json(layer2),
-        notes: remarks,
-        summary,
-      } satisfies FirewallStatus),
-    );
-  } else {
-    const lines = [
-      ...found.missing.map((text) => `  missing: ${text}`),
-      ...found.unexpected.map((text) => `  not ours: ${text}`),
-      ...remarks.map((text) => `  note: ${text}`),
-      ...(ok ? [] : ["Run: ec2metaproxy firewall apply"]),
-    ];
-    print([summary, ...lines].join("\n"));
-  }
-  return ok ? exitCodes.ok : exitCodes.failed;
+  return {
+    backend: backend.name,
+    reason,
+    inPlace: ok,
+    missing: found.missing,
+    unexpected: found.unexpected,
+    layer2: layer2Json(layer2),
+    notes: [...sharedPorts(settings), ...(await notes(run, settings, backend.name))],
+    summary: `${backend.name}: ${backend.place} ${ok ? "in place" : "NOT IN PLACE"} (${describe(settings)}); ${describeLayer2(layer2)}`,
+  };
 }
 
 function layer2Json(layer2: Layer2): FirewallStatus["layer2"] {
@@ -83,6 +59,7 @@ export function describeLayer2(layer2: Layer2): string {
   return open === "" ? `layer 2: ${place}` : `layer 2: ${place}, BUT ${open}`;
 }
 
+/** The redirect in words: from which interfaces and addresses, to where. */
 export function describe(settings: Settings): string {
   const { metadataIpv4, metadataIpv6, metadataPort, proxyAddress, proxyPort, interfaces } = settings;
   const to = Object.values(proxyAddress).join(" ");

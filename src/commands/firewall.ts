@@ -1,72 +1,154 @@
+import { readFile } from "node:fs/promises";
+import type { Command } from "../cli.ts";
 import { type ExitCode, exitCodes, explain, OperatorError } from "../errors.ts";
 import type { Backend } from "../firewall/backend.ts";
 import { type Run, run as runCommand } from "../firewall/command.ts";
 import { chooseLayer2 } from "../firewall/layer2.ts";
+import { defaultPorts, portsInText, portsOf } from "../firewall/ports.ts";
 import { removeGuard } from "../firewall/route-guard.ts";
 import { ruleset } from "../firewall/ruleset.ts";
 import { defaultSettings, type Ports } from "../firewall/settings.ts";
 import type { Log } from "../log.ts";
-import { apply, closeIfOpen } from "./firewall-apply.ts";
-import { backendsHere, everywhere, frameFilters } from "./firewall-filters.ts";
-import type { FirewallOptions, Print } from "./firewall-options.ts";
-import { type Prepared, prepare, settingsError } from "./firewall-settings.ts";
-import { status } from "./firewall-status.ts";
+import { type Configuration, configuration } from "./configuration.ts";
+import { applyFirewall, closeIfOpen } from "./firewall-apply.ts";
+import { backendsHere, everyBackend, frameFilters } from "./firewall-filters.ts";
+import { type FirewallPlan, planFirewall, settingsError } from "./firewall-plan.ts";
+import { type FirewallStatus, firewallStatus } from "./firewall-status.ts";
+
+const defaultSettingsDirectory = "/etc/ec2metaproxy";
+
+export type FirewallOptions = Pick<Extract<Command, { command: "firewall" }>, "action" | "json"> & {
+  /** Contains firewall.conf and firewall.d. */
+  readonly settingsDirectory: string;
+  /** Overrides the settings' BACKEND. */
+  readonly backend?: Backend["name"] | undefined;
+};
+
+/** `firewall` with this host's settings, and the ports of its config.json. */
+export async function firewallCommand(
+  {
+    action,
+    configPath,
+    settingsDirectory = defaultSettingsDirectory,
+    backend,
+    json,
+  }: Extract<Command, { command: "firewall" }>,
+  print: (text: string) => void,
+  log: Log,
+): Promise<ExitCode> {
+  const ports = action === "remove" ? defaultPorts : await configuredPorts(configuration(configPath), log);
+  return firewall({ action, settingsDirectory, backend, json }, ports, print, log);
+}
+
+/** `firewall status` as a value, with this host's settings. */
+export async function hostFirewallStatus(log: Log): Promise<FirewallStatus> {
+  const ports = await configuredPorts(configuration(undefined), log);
+  const plan = await planFirewall(defaultSettingsDirectory, undefined, ports, runCommand);
+  if (!plan.ok) throw settingsError(defaultSettingsDirectory, false, plan.problems);
+  return firewallStatus(plan);
+}
+
+/**
+ * The ports that config.json names. The rules must stand even where it is broken: the redirect then leads to
+ * a proxy that does not run, so connections are refused. Without the rules they would reach the instance's
+ * own role.
+ */
+async function configuredPorts(file: Configuration, log: Log): Promise<Ports> {
+  try {
+    return portsOf(await file.read());
+  } catch (error) {
+    const ports = portsInText(await readFile(file.path, "utf8").catch(() => ""));
+    if (ports !== undefined) {
+      log.warn({ err: error, ...ports }, `${file.path} has problems; the rules use the ports that it names`);
+      return ports;
+    }
+    log.warn(
+      { err: error, port: defaultPorts.proxy },
+      `reading ${file.path} failed; PROXY_PORT defaults to ${defaultPorts.proxy} until it is fixed`,
+    );
+    return defaultPorts;
+  }
+}
 
 /**
  * @param ports those of config.json
- * @throws OperatorError 78 for bad settings, 69 for what the host lacks; the rules in force are then as before
+ * @throws OperatorError 78 for bad settings, 69 for what the host lacks; the previous rules are then in force
  */
 export async function firewall(
   options: FirewallOptions,
   ports: Ports,
-  print: Print,
+  print: (text: string) => void,
   log: Log,
   run: Run = runCommand,
 ): Promise<ExitCode> {
-  const backends = backendsHere(run);
-  if (options.action === "remove") return remove(options, print, run);
-  const prepared = await prepare(options.settingsDirectory, ports, run);
-  if ("problems" in prepared) {
-    if (options.action === "apply")
-      await closeIfOpen(run, backends, ruleset(defaultSettings(ports), undefined), log);
-    throw settingsError(options.settingsDirectory, options.action === "apply", prepared.problems);
+  const { action, settingsDirectory, backend } = options;
+  const show = (value: object, text: string) => print(options.json ? JSON.stringify(value) : text);
+  if (action === "remove") {
+    const removed = await removeFirewall(run);
+    const text =
+      removed.length === 0
+        ? "nothing to remove"
+        : `removed ${removed.join(", ")}; containers can now reach the instance's own role`;
+    show({ removed }, text);
+    return exitCodes.ok;
   }
-  const wanted = options.backend ?? prepared.settings.backend;
-  switch (options.action) {
-    case "render":
-      return render(wanted, prepared, backends, options, print, run);
-    case "apply":
-      return apply(wanted, prepared, backends, options, print, log, run);
-    case "status":
-      return status(wanted, prepared, backends, options, print, run);
+  const plan = await planFirewall(settingsDirectory, backend, ports, run);
+  if (!plan.ok) {
+    if (action === "apply") {
+      const rules = ruleset(defaultSettings(ports), undefined);
+      await closeIfOpen({ run, backends: backendsHere(run), rules }, log);
+    }
+    throw settingsError(settingsDirectory, action === "apply", plan.problems);
+  }
+  switch (action) {
+    case "render": {
+      const rendered = await renderFirewall(plan);
+      show(rendered, rendered.rules.trimEnd());
+      return exitCodes.ok;
+    }
+    case "apply": {
+      const applied = await applyFirewall(plan, log);
+      show(applied, applied.summary);
+      return exitCodes.ok;
+    }
+    case "status": {
+      const status = await firewallStatus(plan);
+      show(status, statusText(status));
+      return status.inPlace ? exitCodes.ok : exitCodes.failed;
+    }
   }
 }
 
-/** Without root, and without asking what this host can: it prints the rules of a host that has all. */
-async function render(
-  wanted: "auto" | Backend["name"],
-  { settings, rules }: Prepared,
-  backends: readonly Backend[],
-  options: FirewallOptions,
-  print: Print,
-  run: Run,
-): Promise<ExitCode> {
-  const name = wanted === "auto" ? "nftables" : wanted;
-  const anyHost = frameFilters(run).map((filter) => ({ ...filter, obstacle: async () => undefined }));
-  const layer2 = await chooseLayer2(run, settings, anyHost);
+function statusText(status: FirewallStatus): string {
+  return [
+    status.summary,
+    ...status.missing.map((text) => `  missing: ${text}`),
+    ...status.unexpected.map((text) => `  not ours: ${text}`),
+    ...status.notes.map((text) => `  note: ${text}`),
+    ...(status.inPlace ? [] : ["Run: ec2metaproxy firewall apply"]),
+  ].join("\n");
+}
+
+/** The rules of a host that supports all of them: needs no root, and does not ask what this host supports. */
+async function renderFirewall(
+  plan: FirewallPlan,
+): Promise<{ readonly backend: Backend["name"]; readonly rules: string }> {
+  const backend = plan.wanted === "auto" ? "nftables" : plan.wanted;
+  const anyHost = plan.frames.map((filter) => ({ ...filter, obstacle: async () => undefined }));
+  const layer2 = await chooseLayer2(plan.run, plan.settings, anyHost);
   const frames = layer2.kind === "filtered" ? layer2.filter.render(layer2.sources) : "";
-  const packets = backends.find((backend) => backend.name === name)?.render(rules) ?? "";
-  const text = frames === "" || name === "nftables" ? packets + frames : `${packets}\n# nft -f\n${frames}`;
-  print(options.json ? JSON.stringify({ backend: name, rules: text }) : text.trimEnd());
-  return exitCodes.ok;
+  const packets = plan.backends.find(({ name }) => name === backend)?.render(plan.rules) ?? "";
+  const rules =
+    frames === "" || backend === "nftables" ? packets + frames : `${packets}\n# nft -f\n${frames}`;
+  return { backend, rules };
 }
 
-/** Does all it can, and reports every failure. */
-async function remove(options: FirewallOptions, print: Print, run: Run): Promise<ExitCode> {
+/** What was removed. Tries every place, then reports every failure. */
+async function removeFirewall(run: Run): Promise<readonly string[]> {
   const removed: string[] = [];
   const failures: unknown[] = [];
   const steps = [
-    ...everywhere(run).map((backend) => ({
+    ...everyBackend(run).map((backend) => ({
       what: `${backend.name}: ${backend.place}`,
       remove: () => backend.remove(),
     })),
@@ -86,10 +168,5 @@ async function remove(options: FirewallOptions, print: Print, run: Run): Promise
       exitCode: exitCodes.unavailable,
     });
   }
-  const text =
-    removed.length === 0
-      ? "nothing to remove"
-      : `removed ${removed.join(", ")}; containers can now reach the instance's own role`;
-  print(options.json ? JSON.stringify({ removed }) : text);
-  return exitCodes.ok;
+  return removed;
 }

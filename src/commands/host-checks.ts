@@ -6,13 +6,12 @@ import type { Log } from "../log.ts";
 import { rolePolicy } from "../roles/grant.ts";
 import type { HostChecks } from "./check.ts";
 import { hostClocks } from "./clocks.ts";
-import { firewallHere } from "./firewall-here.ts";
-import type { FirewallStatus } from "./firewall-status.ts";
+import { hostFirewallStatus } from "./firewall.ts";
 import { stsSettings } from "./sts-settings.ts";
 
 const timeoutMs = 5_000;
 
-/** The looks at the instance that `check` takes: its metadata service, its own credentials, its firewall. */
+/** What `check` asks the instance: its metadata service, STS with its own credentials, its firewall. */
 export function hostChecks(environment: Environment, log: Log): HostChecks {
   return {
     metadata: async (config) => {
@@ -35,13 +34,13 @@ export function hostChecks(environment: Environment, log: Log): HostChecks {
       try {
         const region = await sts.region(AbortSignal.timeout(timeoutMs));
         const arn = await sts.callerArn(AbortSignal.timeout(timeoutMs));
-        return `region ${region}; this host is ${arn}, by the ${sts.identity().source}`;
+        return `region ${region}; this host is ${arn}, from the ${sts.identity().source}`;
       } finally {
         sts.close();
       }
     },
     role: async (config, alias) => {
-      // From the Map that the containers' requests are looked up in: `config.aliases.constructor` is there in every object.
+      // Not `config.aliases[alias]`: every object has a member `constructor`. The Map has aliases only.
       const settings = rolePolicy(config).aliases.get(alias);
       const roleArn = settings?.roleArn ?? "";
       const sts = openSts(stsSettings(config, environment, log, hostClocks()));
@@ -61,33 +60,20 @@ export function hostChecks(environment: Environment, log: Log): HostChecks {
       }
     },
     firewall: async () => {
-      const lines: string[] = [];
       try {
-        const code = await firewallHere(
-          {
-            command: "firewall",
-            action: "status",
-            configPath: undefined,
-            settingsDirectory: undefined,
-            backend: undefined,
-            json: true,
-          },
-          (text) => lines.push(text),
-          log,
-        );
-        const { summary, layer2 } = JSON.parse(lines.join("")) as FirewallStatus; // commands/firewall.ts wrote it
-        if (code !== 0) {
+        const { inPlace, summary, layer2 } = await hostFirewallStatus(log);
+        if (!inPlace) {
           const hint =
-            "`ec2metaproxy firewall status` names what is missing, `ec2metaproxy firewall apply` mends it.";
+            "`ec2metaproxy firewall status` lists what is missing, `ec2metaproxy firewall apply` fixes it.";
           return { ok: false, text: summary, hint };
         }
-        // Not a failure: a host that cannot have these rules would never pass.
+        // A note, not a failure: a host that cannot have these rules would never pass.
         return layer2.open === ""
           ? { ok: true, text: summary, hint: "" }
           : {
               ok: undefined,
               text: summary,
-              hint: "docs/firewall.md says what a host needs for rules on layer 2.",
+              hint: "docs/firewall.md lists what a host needs for rules on layer 2.",
             };
       } catch (error) {
         return {

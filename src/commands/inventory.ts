@@ -1,31 +1,28 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import type { Environment } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
-import type { Container } from "../containers/container.ts";
-import { Directory, staticContainer } from "../containers/directory.ts";
+import { type Container, staticContainer } from "../containers/container.ts";
+import { Directory } from "../containers/directory.ts";
 import type { Clocks } from "../credentials/clock.ts";
 import { connectEngine } from "../engine/client.ts";
-import { type EngineState, watchEngine } from "../engine/connection.ts";
+import type { EngineState } from "../engine/connection.ts";
 import { parseDockerHost } from "../engine/endpoint.ts";
 import type { Log } from "../log.ts";
+import { engineHosts, followEngines } from "./engines.ts";
 
-const defaultDockerHost = "unix:///var/run/docker.sock";
-/** An engine that accepts and never answers must not keep an operator waiting. */
+/** An engine that accepts the connection and never answers must not keep an operator waiting. */
 const listMs = 10_000;
 
-/** The engines that a configuration names, in its order. */
-export function engineHosts(config: Config, environment: Pick<Environment, "dockerHost">): readonly string[] {
-  return config.dockerHosts ?? [config.dockerHost ?? environment.dockerHost ?? defaultDockerHost];
-}
-
-/** The containers that the configuration declares itself. */
+/** The containers that `staticContainers` declares. */
 export function staticsOf(config: Config): readonly Container[] {
   return Object.entries(config.staticContainers).map(([address, { name, alias }]) =>
     staticContainer(address, { name, ...(alias !== undefined && { alias }) }),
   );
 }
 
-/** The networks of every engine whose containers' packets do not pass this host, so that no rule of ours can redirect or refuse them. */
+/**
+ * The macvlan and ipvlan networks of every engine. Packets of their containers do not pass through this host,
+ * so its firewall can neither redirect nor refuse them.
+ */
 export async function linkNetworks(
   config: Config,
   environment: Pick<Environment, "dockerHost">,
@@ -44,7 +41,7 @@ export async function linkNetworks(
   return (await Promise.allSettled(found)).flatMap((one) => (one.status === "fulfilled" ? one.value : []));
 }
 
-/** What runs now, asked once: for the commands that look and leave. */
+/** The containers that run now, read once, for the commands that report and exit. */
 export async function takeInventory(
   config: Config,
   environment: Pick<Environment, "dockerHost">,
@@ -52,23 +49,18 @@ export async function takeInventory(
   clocks: Clocks,
 ): Promise<{ readonly directory: Directory; readonly engines: readonly EngineState[] }> {
   const directory = new Directory({ statics: staticsOf(config) });
-  const watches = engineHosts(config, environment).map((host) =>
-    watchEngine({
-      host,
-      ...(config.dockerTls && { tls: config.dockerTls }),
-      directory,
-      log,
-      ...clocks,
-      random: Math.random,
-    }),
-  );
-  await Promise.race([
-    Promise.all(watches.map(({ settled }) => settled)),
-    sleep(listMs, undefined, { ref: false }),
-  ]);
-  const found = { directory: new Directory({ statics: [] }), engines: watches.map((watch) => watch.state()) };
-  // The watches forget what they found when they are stopped; what was found is copied first.
-  for (const container of directory.containers()) found.directory.upsert("inventory", container);
-  await Promise.all(watches.map((watch) => watch.stop()));
-  return found;
+  const following = followEngines(config, environment, {
+    ...clocks,
+    directory,
+    log,
+    random: Math.random,
+    firstListMs: listMs,
+  });
+  await following.listed;
+  const engines = following.states();
+  await following.stop();
+  // By id: an engine that is named twice, by two spellings of its address, lists each container twice.
+  const inventory = new Directory({ statics: [] });
+  for (const container of directory.containers()) inventory.upsert("inventory", container);
+  return { directory: inventory, engines };
 }

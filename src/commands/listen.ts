@@ -2,12 +2,15 @@ import type { Server } from "node:net";
 import { parseHostPort } from "../config/values.ts";
 import { exitCodes, OperatorError } from "../errors.ts";
 
-/** Connections that wait while the process is replaced or busy; as Backlog= of the socket unit, which listening again would change. */
+/**
+ * Connections that may wait while the process is busy or being replaced. The same as Backlog= of the socket
+ * unit: listen(2) on a socket that already listens changes its backlog.
+ */
 const backlog = 4_096;
 
 /**
- * Serves on the socket that systemd handed over, or opens one on `address`. Resolves to where it listens, as text.
- * @throws OperatorError 78 where the socket's port is not the configured one: the firewall sends containers to the latter.
+ * Listens on the socket that systemd passed, or opens one on `address`. Resolves to the address, as text.
+ * @throws OperatorError 78 where the socket's port is not the configured one, to which the firewall redirects
  */
 export async function listen(
   server: Server,
@@ -19,12 +22,12 @@ export async function listen(
     throw new OperatorError(`listen: cannot use "${address}"`, { exitCode: exitCodes.configuration });
   const [socket, ...more] = inherited;
   if (more.length > 0) {
-    // Clients of a socket that nobody accepts on would hang until they give up.
+    // Clients of a socket that nobody accepts on would hang until they time out.
     throw new OperatorError(
-      `taking the sockets from systemd: ${inherited.length} were handed over, one is served`,
+      `taking the sockets from systemd: ${inherited.length} were passed, only one is served`,
       {
         exitCode: exitCodes.configuration,
-        hint: "Leave one ListenStream= in ec2metaproxy.socket (an empty line before yours takes the packaged one away).",
+        hint: "Keep one ListenStream= in ec2metaproxy.socket (an empty ListenStream= before yours removes the packaged one).",
       },
     );
   }
@@ -45,14 +48,15 @@ export async function listen(
         }),
       ),
     );
-    // As an argument of its own: among the options it is ignored beside `fd`, and systemd's socket would shrink to Node's default of 511.
+    // An argument, not an option: Node ignores the option `backlog` beside `fd`, and would set its default of
+    // 511.
     server.listen(where, backlog, resolve);
   });
   const bound = server.address();
   if (bound === null || typeof bound === "string") {
-    throw new OperatorError(`listening on ${address}: the socket from systemd is no TCP socket`, {
+    throw new OperatorError(`listening on ${address}: the socket from systemd is not a TCP socket`, {
       exitCode: exitCodes.configuration,
-      hint: "ListenStream= of ec2metaproxy.socket takes a port.",
+      hint: "ListenStream= of ec2metaproxy.socket must be a port.",
     });
   }
   if (bound.port !== wanted.port) {

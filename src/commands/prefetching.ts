@@ -10,37 +10,41 @@ type Dependencies = {
   readonly enabled: () => boolean;
 };
 
-/** Has credentials fetched for containers before they ask, and given up when they have gone or lost their role. */
+/**
+ * Has credentials fetched before containers request them, and released when a container is gone or lost its
+ * role.
+ */
 export class Prefetching {
-  readonly #the: Dependencies;
+  readonly #dependencies: Dependencies;
   #started = false;
 
   constructor(dependencies: Dependencies) {
-    this.#the = dependencies;
+    this.#dependencies = dependencies;
   }
 
   readonly onChange = (change: Change): void => {
-    if (change.kind === "gone") this.#the.credentials.release(change.container.id);
-    // Those of the first list have their turn after READY: the SDK takes its time to load.
+    if (change.kind === "gone") this.#dependencies.credentials.release(change.container.id);
+    // Those of the first list follow in start(), after READY: loading the SDK takes time.
     else if (this.#started) this.#decide(change.container);
   };
 
-  /** From now on; first of all for those that there are. */
+  /** Fetches for `containers`, and from now on for each one that starts. */
   start(containers: readonly Container[]): void {
     this.#started = true;
     this.decideAgain(containers);
   }
 
-  /** After a reload: their roles may be others. */
+  /** After a reload, which may have changed their roles. */
   decideAgain(containers: readonly Container[]): void {
     for (const container of containers) this.#decide(container);
   }
 
   #decide(container: Container): void {
-    const { callers, credentials, enabled } = this.#the;
+    const { callers, credentials, enabled } = this.#dependencies;
     const { decision, key } = callers.of(container);
     if (decision.kind === "denial") credentials.release(container.id);
-    // One without an address (host network, another container's network) never asks under its own name.
+    // A container without an address of its own (host network, another container's network) cannot request
+    // them.
     else if (enabled() && addressesOf(container).length > 0)
       credentials.prefetch(container.id, key, decision.request);
   }

@@ -1,7 +1,7 @@
 import type { Metric } from "../observability/metrics.ts";
 import type { Status } from "./serve-status.ts";
 
-/** The metrics of a running proxy, each from its status; docs/metrics.md lists them. */
+/** The metrics of a running proxy, read from its status. docs/metrics.md lists them. */
 export function metricsOf(
   status: () => Status,
   refusals: () => ReadonlyMap<string, number>,
@@ -19,7 +19,7 @@ export function metricsOf(
     ),
     one(
       "ec2metaproxy_containers_with_role",
-      "Those of them that have a role.",
+      "Running containers that have a role.",
       (now) => now.containers.filter(({ role }) => role !== undefined).length,
     ),
     {
@@ -52,7 +52,7 @@ export function metricsOf(
     },
     one(
       "ec2metaproxy_sts_call_seconds_total",
-      "Time that all AssumeRole calls have taken together.",
+      "Total time of all AssumeRole calls.",
       (now) => now.credentials.spentMs / 1000,
     ),
     one("ec2metaproxy_sts_calls_in_flight", "AssumeRole calls under way.", (now) => now.credentials.inFlight),
@@ -71,13 +71,17 @@ export function metricsOf(
     ),
     one(
       "ec2metaproxy_credentials_first_expiry_seconds",
-      "Time until the first of them expires; 0 without any.",
+      "Time until the first set of credentials expires; 0 if there is none.",
       (now) => (now.credentials.smallestRemainingMs ?? 0) / 1000,
     ),
-    one("ec2metaproxy_clients_waiting", "Clients that wait for STS.", (now) => now.credentials.waiting),
+    one(
+      "ec2metaproxy_clients_waiting",
+      "Clients that are waiting for STS.",
+      (now) => now.credentials.waiting,
+    ),
     one(
       "ec2metaproxy_config_valid",
-      "0 while a refused reload left the former configuration in force.",
+      "0 after a refused reload: the previous configuration is in force.",
       (now) => (now.configProblem === undefined ? 1 : 0),
     ),
   ];

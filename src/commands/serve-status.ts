@@ -2,18 +2,21 @@ import type { Container } from "../containers/container.ts";
 import type { CacheStats } from "../credentials/cache.ts";
 import type { EngineState } from "../engine/connection.ts";
 import type { Callers } from "../imds/callers.ts";
+import type { DenialCode } from "../roles/denial.ts";
 import { version } from "../version.ts";
 
-/** What `ec2metaproxy status` shows and the unit's status line sums up. Holds no secret; stable for programs (`--json`). */
+/**
+ * What `ec2metaproxy status` prints. Holds no secret. Keys are stable, since programs read them (`--json`).
+ */
 export type Status = {
   readonly version: string;
   readonly healthy: boolean;
-  /** One line, the same as in `systemctl status`. */
+  /** One line, which `systemctl status` shows too. */
   readonly summary: string;
   readonly uptimeSeconds: number;
   readonly listening: string;
   readonly configPath: string;
-  /** Why the last reload was refused; the configuration before it is in force. */
+  /** Why the last reload was refused; the previous configuration is in force. */
   readonly configProblem: string | undefined;
   readonly engines: readonly EngineState[];
   readonly credentials: CacheStats;
@@ -24,7 +27,7 @@ export type Status = {
     readonly addresses: readonly string[];
     readonly role: string | undefined;
     readonly alias: string | undefined;
-    readonly code: string | undefined;
+    readonly code: DenialCode | undefined;
     readonly reason: string | undefined;
   }[];
 };
@@ -69,7 +72,7 @@ export function statusOf(facts: StatusFacts): Status {
   };
 }
 
-/** `Serving 12 containers, 10 with a role; Docker 28.2.2` and what is wrong. */
+/** `Serving 12 containers, 10 with a role; Docker 28.2.2`, then what is wrong. */
 function summary(facts: StatusFacts, withRole: number): string {
   const parts = [`Serving ${count(facts.containers.length, "container")}, ${withRole} with a role`];
   if (facts.roles === 0) parts.push("no role is configured");
@@ -81,10 +84,10 @@ function summary(facts: StatusFacts, withRole: number): string {
     );
   }
   if (facts.credentials.state === "down") parts.push("STS does not answer");
-  if (facts.credentials.state === "throttled") parts.push("STS throttles");
+  if (facts.credentials.state === "throttled") parts.push("STS throttles our calls");
   if (facts.credentials.refused > 0) parts.push(`${count(facts.credentials.refused, "role")} refused by IAM`);
   if (facts.configProblem !== undefined)
-    parts.push(`reload refused, the former configuration is in force: ${facts.configProblem}`);
+    parts.push(`reload refused, the previous configuration is in force: ${facts.configProblem}`);
   return parts.join("; ");
 }
 

@@ -1,9 +1,12 @@
-/** The process's signals, as far as a service needs them. */
+/** The process's signals that a service handles. */
 export type SignalSource = {
   readonly on: (signal: "SIGTERM" | "SIGINT" | "SIGHUP", run: () => void) => void;
 };
 
-/** Reloads one after another, those asked for before we can included; and the end, by whichever signal asks for it. */
+/**
+ * SIGHUP reloads, one at a time; one that comes before `onReload` waits for it. SIGTERM and SIGINT resolve
+ * `stop`.
+ */
 export function listenForSignals(host: SignalSource): {
   readonly stop: Promise<void>;
   onReload(reload: () => Promise<void>): void;

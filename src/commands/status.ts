@@ -9,7 +9,7 @@ import type { Status } from "./serve-status.ts";
 /** systemd's RuntimeDirectory= of the packaged service. */
 const packagedRuntimeDirectory = "/run/ec2metaproxy";
 
-/** Asks the running proxy what it serves; exit code 1 where an engine is not connected or STS fails. */
+/** Prints the status of the running proxy. Exit code 1 where an engine is not connected or STS fails. */
 export async function status(
   options: { readonly json: boolean },
   environment: Pick<Environment, "runtimeDirectory">,
@@ -22,8 +22,8 @@ export async function status(
 }
 
 /**
- * The same program answers, of the same package, and so in our form.
- * @throws OperatorError where it does not: after an upgrade the process of the package before may still run.
+ * Checks only the lists that `text` iterates: the answer comes from the same program.
+ * @throws OperatorError for another form: after an upgrade, the process of the previous version may still run
  */
 function statusAnswer(answer: unknown): Status {
   const lists = ["engines", "containers"].every(
@@ -33,13 +33,13 @@ function statusAnswer(answer: unknown): Status {
       Array.isArray((answer as Record<string, unknown>)[key]), // an object
   );
   if (lists) return answer as Status; // whatever else it lacks is shown as undefined
-  throw new OperatorError("the proxy's answer is not in the form that this program knows", {
+  throw new OperatorError("the proxy's answer has a form that this version does not know", {
     exitCode: exitCodes.unavailable,
-    hint: "Is another version of it running? systemctl restart ec2metaproxy",
+    hint: "Is another version running? systemctl restart ec2metaproxy",
   });
 }
 
-/** Every line is made printable as a whole: names, engines' errors and roles were written by others. */
+/** Escapes whole lines, since names, engines' errors and roles are untrusted. */
 function text(now: Status): string {
   const lines = [
     `${now.summary}`,

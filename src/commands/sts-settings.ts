@@ -4,7 +4,7 @@ import type { Clocks } from "../credentials/clock.ts";
 import type { StsSettings } from "../credentials/sts.ts";
 import type { Log } from "../log.ts";
 
-/** How STS is reached: the configuration first, then the environment, then what the instance says of itself. */
+/** How to reach STS: from the configuration, else the environment, else the instance's own metadata. */
 export function stsSettings(config: Config, environment: Environment, log: Log, clocks: Clocks): StsSettings {
   const { accessKeyId, secretAccessKey, sessionToken } = environment;
   return {

@@ -1,62 +1,73 @@
 import { createScanner, type Node, type ParseError, parseTree, printParseErrorCode } from "jsonc-parser";
 
-/** A mistake in a text: where it is, what it is, what to do. */
+/** A mistake in a text: where it is, what it is, and what to do. */
 export type TextProblem = {
   readonly line: number;
-  /** Undefined where the text is not even JSON. */
+  /** Undefined if the text is not JSON. */
   readonly path: readonly PropertyKey[] | undefined;
   readonly message: string;
   readonly hint: string;
 };
 
-/** One value as it is written, whether or not it is what the schema wants there. */
-export type WrittenValue = {
+/** One value as written, whether or not the schema accepts it. */
+type WrittenValue = {
   readonly path: readonly string[];
   readonly kind: "object" | "array" | "string" | "other";
-  /** Of a string; undefined for the others. */
+  /** The value of a string; undefined for other kinds. */
   readonly text: string | undefined;
   readonly isTrue: boolean;
 };
 
-/** A JSON text that was read, and where in it each value stands. */
+/** A parsed JSON text, with the position of each value. */
 export type JsonText = {
   readonly value: unknown;
-  /** What JSON itself allows and a configuration does not. */
+  /** What JSON allows but a configuration does not. */
   readonly problems: readonly TextProblem[];
-  /** The line of the value at a path, or of the nearest value around it. */
+  /** The line of the value at a path, or of the nearest enclosing value. */
   line(path: readonly PropertyKey[]): number;
-  /** The characters of the value at a path, as they stand in the text; undefined where there is none. */
+  /** The source text of the value at a path; undefined if there is none. */
   source(path: readonly PropertyKey[]): string | undefined;
-  /** Every value whose path fits; `*` stands for any key or index. Of a key that stands twice, both. */
+  /**
+   * Every value whose path matches; `*` matches any key or index. Includes both values of a duplicate key.
+   */
   written(...pattern: readonly string[]): readonly WrittenValue[];
 };
 
-/** Hints for the mistakes that hands make in JSON. */
+/** A parsed text, or the problem that makes it invalid JSON. */
+export type ParsedJson =
+  | { readonly ok: true; readonly json: JsonText }
+  | { readonly ok: false; readonly problems: readonly TextProblem[] };
+
+/** Hints for common mistakes in JSON. */
 const hints: Readonly<Record<string, string>> = {
   InvalidCommentToken: "JSON has no comments; delete it.",
   PropertyNameExpected: "A comma before a closing brace is not JSON; delete the comma.",
   ValueExpected: "A comma before a closing bracket is not JSON; delete the comma.",
   CommaExpected: "Put a comma between the entries.",
-  EndOfFileExpected: "Something follows the end of the object; delete it.",
+  EndOfFileExpected: "There is text after the end of the object; delete it.",
 };
 
-/** What we read has 6 levels, and a policy in it a few more. What reads JSON is recursive: it must not be given 100,000. */
+/**
+ * A configuration has 6 levels, plus a few in a policy. JSON parsers are recursive and would overflow the
+ * stack at 100,000.
+ */
 const maxDepth = 64;
 
 /**
- * Parses strict JSON. `JSON.parse` would keep the last of two equal keys without a word, and a lost alias is a
- * lost rule; so duplicates are problems here. So is the key `__proto__`, which objects and the schema lose.
+ * Parses strict JSON. Duplicate keys are problems: `JSON.parse` silently keeps the last one, and a lost alias
+ * is a lost rule. So is the key `__proto__`, which objects and the schema drop.
  */
-export function parseJson(text: string): JsonText | readonly TextProblem[] {
+export function parseJson(text: string): ParsedJson {
   const lines = lineFeeds(text);
   const lineAt = (offset: number) => lines.findLine(offset);
-  const noJson = (offset: number, message: string, hint: string): readonly TextProblem[] => [
-    { line: lineAt(offset), path: undefined, message, hint },
-  ];
+  const notJson = (offset: number, message: string, hint: string): ParsedJson => ({
+    ok: false,
+    problems: [{ line: lineAt(offset), path: undefined, message, hint }],
+  });
   const nul = text.indexOf("\0");
-  if (nul !== -1) return noJson(nul, "there is a NUL byte", "Is the file UTF-16? Save it as UTF-8.");
+  if (nul !== -1) return notJson(nul, "the file contains a NUL byte", "Is it UTF-16? Save it as UTF-8.");
   const deep = tooDeep(text);
-  if (deep !== undefined) return noJson(deep, ...depthProblem);
+  if (deep !== undefined) return notJson(deep, ...depthProblem);
 
   const errors: ParseError[] = [];
   let tree: Node | undefined;
@@ -67,15 +78,15 @@ export function parseJson(text: string): JsonText | readonly TextProblem[] {
       allowEmptyContent: false,
     });
   } catch (error) {
-    // What is no JSON may nest deeper for the parser than it does for us.
-    if (error instanceof RangeError) return noJson(0, ...depthProblem);
+    // On invalid JSON, the parser may nest deeper than our scan did.
+    if (error instanceof RangeError) return notJson(0, ...depthProblem);
     throw error;
   }
   if (errors.length > 0 || tree === undefined) {
-    // One slip makes the parser stumble several times in a row; the first stumble is the one to mend.
+    // One mistake often causes several errors in a row. The first is the one to fix.
     const [first] = errors;
     const code = first === undefined ? "ValueExpected" : printParseErrorCode(first.error);
-    return noJson(
+    return notJson(
       first?.offset ?? 0,
       `expected JSON, found ${found(text, first)} (${words(code)})`,
       hints[code] ?? "",
@@ -85,15 +96,15 @@ export function parseJson(text: string): JsonText | readonly TextProblem[] {
   try {
     value = withoutForbidden(text);
   } catch (error) {
-    // The two parsers should agree on what JSON is; where they do not, the stricter one has the say.
-    return noJson(0, `expected JSON (${error instanceof Error ? error.message : String(error)})`, "");
+    // The two parsers should agree on what JSON is. If they do not, the stricter one decides.
+    return notJson(0, `expected JSON (${error instanceof Error ? error.message : String(error)})`, "");
   }
   const problems: TextProblem[] = [];
   const children = new Map<Node, Map<unknown, Node>>();
   look(tree, [], children, (node, path, message, hint) =>
     problems.push({ line: lineAt(node.offset), path, message, hint }),
   );
-  return {
+  const json: JsonText = {
     value,
     problems,
     line: (path) => lineAt(nearest(tree, path, children).node.offset),
@@ -103,14 +114,15 @@ export function parseJson(text: string): JsonText | readonly TextProblem[] {
     },
     written: (...pattern) => [...matching(tree, pattern, [])],
   };
+  return { ok: true, json };
 }
 
 const depthProblem = [
   `there are more than ${maxDepth} levels of brackets`,
-  "A configuration has a few; delete what is in the innermost.",
+  "A valid configuration has only a few levels.",
 ] as const;
 
-/** The offset of the first bracket that is nested too deeply; read without recursion. */
+/** The offset of the first bracket that is nested too deeply. Works without recursion. */
 function tooDeep(text: string): number | undefined {
   const scanner = createScanner(text, true);
   const open: string[] = [];
@@ -118,14 +130,17 @@ function tooDeep(text: string): number | undefined {
     const offset = scanner.getTokenOffset();
     const token = text[offset];
     if (token === "{" || token === "[") open.push(token === "{" ? "}" : "]");
-    // What closes nothing ends no level for the parser either.
+    // The parser, too, ignores a closing bracket that does not match.
     else if (token === open.at(-1)) open.pop();
     if (open.length > maxDepth) return offset;
   }
   return undefined;
 }
 
-/** Without the keys that were already found to be problems: an object with an own `__proto__` is read in many ways. */
+/**
+ * Drops the keys that are reported as problems anyway: an own `__proto__` is interpreted differently by
+ * different code.
+ */
 function withoutForbidden(text: string): unknown {
   return JSON.parse(text, (key, value: unknown) => (key === forbiddenKey ? undefined : value));
 }
@@ -135,7 +150,7 @@ const forbiddenKey = "__proto__";
 function found(text: string, error: ParseError | undefined): string {
   const piece =
     error === undefined ? "" : text.slice(error.offset, error.offset + Math.max(1, error.length)).trim();
-  return piece === "" ? "the end of the text" : JSON.stringify(piece.slice(0, 40));
+  return piece === "" ? "the end of the file" : JSON.stringify(piece.slice(0, 40));
 }
 
 /** `PropertyNameExpected` -> `property name expected`. */
@@ -159,7 +174,7 @@ function lineFeeds(text: string): { findLine(offset: number): number } {
   };
 }
 
-/** Indexes the objects' members, and says what is wrong with keys and texts. */
+/** Indexes the members of objects, and reports problems with keys and strings. */
 function look(
   node: Node,
   path: readonly string[],
@@ -167,7 +182,7 @@ function look(
   add: (node: Node, path: readonly string[], message: string, hint: string) => void,
 ): void {
   const textProblem = typeof node.value === "string" ? characterProblem(node.value) : undefined;
-  if (textProblem !== undefined) add(node, path, `${textProblem} in the text`, "Delete it.");
+  if (textProblem !== undefined) add(node, path, `the string contains ${textProblem}`, "Delete it.");
   const members = new Map<unknown, Node>();
   for (const [index, child] of (node.children ?? []).entries()) {
     if (node.type !== "object") {
@@ -179,25 +194,26 @@ function look(
     if (key === undefined || value === undefined) continue;
     const name = String(key.value);
     const here = [...path, name];
-    if (members.has(name))
-      add(key, here, `the key "${name}" stands twice in one object`, "Keep one of them.");
-    if (name === forbiddenKey)
-      add(key, here, "a key cannot be called __proto__", "Give it another name, or delete it.");
+    if (members.has(name)) add(key, here, `duplicate key "${name}"`, "Keep only one of them.");
+    if (name === forbiddenKey) add(key, here, "a key cannot be named __proto__", "Rename or delete it.");
     const keyProblem = characterProblem(name);
-    if (keyProblem !== undefined) add(key, here, `${keyProblem} in the key`, "Delete it.");
+    if (keyProblem !== undefined) add(key, here, `the key contains ${keyProblem}`, "Delete it.");
     members.set(name, value);
     look(value, here, children, add);
   }
   children.set(node, members);
 }
 
-/** JSON can write both by an escape. Half a surrogate pair is no character: written out as UTF-8 it becomes another one, and names would no longer agree. */
+/**
+ * Both can be written as a JSON escape. An unpaired surrogate is not a character: encoding it as UTF-8
+ * replaces it, and names would no longer match.
+ */
 function characterProblem(text: string): string | undefined {
-  if (text.includes("\0")) return "there is a NUL character";
-  return text.isWellFormed() ? undefined : "there is half a surrogate pair";
+  if (text.includes("\0")) return "a NUL character";
+  return text.isWellFormed() ? undefined : "an unpaired surrogate";
 }
 
-/** The last one of a key that stands twice, as `JSON.parse` reads it. */
+/** For a duplicate key, the last value counts, as in `JSON.parse`. */
 function nearest(
   tree: Node,
   path: readonly PropertyKey[],

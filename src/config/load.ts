@@ -5,26 +5,34 @@ import { readText } from "./read-text.ts";
 import { type Conflict, relations, type Written } from "./relations.ts";
 import { type Config, configSchema } from "./schema.ts";
 
-/** Where the packages put it. */
+/** Where the packages install it. */
 export const defaultConfigPath = "/etc/ec2metaproxy/config.json";
 
-/** What others than the schema have to say about what is written; asked although the schema rejects a part of it. */
+/** A configuration, or every problem in it. */
+export type ParsedConfig<Problem> =
+  | { readonly ok: true; readonly config: Config }
+  | { readonly ok: false; readonly problems: readonly Problem[] };
+
+/**
+ * Checks by code outside config/, on the file as written. They run even if the schema rejects a part of it.
+ */
 export type Check = (file: Written) => readonly Conflict[];
 
 /**
  * Reads and validates config.json.
- * @throws OperatorError with exit code 78 and every problem at once; nothing is guessed or ignored.
+ * @throws OperatorError with exit code 78 and all problems at once; nothing is guessed or ignored
  */
 export async function loadConfig(path: string, more: Check = () => []): Promise<Config> {
   const text = await readConfigText(path);
-  const config = typeof text === "string" ? parseConfig(text, path, more) : [text];
-  if (isConfig(config)) return config;
-  throw configurationError(path, config);
+  if (typeof text !== "string") throw configurationError(path, [text]);
+  const parsed = parseConfig(text, path, more);
+  if (parsed.ok) return parsed.config;
+  throw configurationError(path, parsed.problems);
 }
 
 /**
- * The text of a configuration file, or why it is no text.
- * @throws OperatorError with exit code 78 where it cannot be read.
+ * Returns the text of a configuration file, or a problem if it is too large or not UTF-8.
+ * @throws OperatorError with exit code 78 if it cannot be read
  */
 export async function readConfigText(path: string): Promise<string | Problem> {
   return readText(path).catch((error: unknown) => {
@@ -36,13 +44,12 @@ export async function readConfigText(path: string): Promise<string | Problem> {
   });
 }
 
-/** More than these nobody reads. */
+/** Nobody reads more than these. */
 const problemsShown = 100;
 
 export function configurationError(path: string, problems: readonly Problem[]): OperatorError {
   const count = problems.length === 1 ? "1 problem" : `${problems.length} problems`;
-  const shown =
-    problems.length > problemsShown ? `${count}; these are the first ${problemsShown} of them` : count;
+  const shown = problems.length > problemsShown ? `${count}; these are the first ${problemsShown}` : count;
   return new OperatorError(`${path} has ${shown}`, {
     problems: problems.slice(0, problemsShown),
     exitCode: exitCodes.configuration,
@@ -50,46 +57,46 @@ export function configurationError(path: string, problems: readonly Problem[]): 
   });
 }
 
-/** A configuration, or everything that is wrong with it. `file` is how the text is called in problems. */
-export function parseConfig(text: string, file: string, more: Check = () => []): Config | readonly Problem[] {
-  const config = readConfig(text, more);
-  if (isConfig(config)) return config;
-  return config.map(({ line, path, message, hint }) => ({
+/** @param file the name of the text in problems */
+export function parseConfig(text: string, file: string, more: Check = () => []): ParsedConfig<Problem> {
+  const parsed = readConfig(text, more);
+  if (parsed.ok) return parsed;
+  const problems = parsed.problems.map(({ line, path, message, hint }) => ({
     where: `${file}:${line}${path === undefined ? "" : `: ${pathText(path)}`}`,
     message,
     hint,
   }));
+  return { ok: false, problems };
 }
 
-/** `Array.isArray` does not narrow readonly arrays. */
-export function isConfig<Problems>(result: Config | readonly Problems[]): result is Config {
-  return !Array.isArray(result);
-}
-
-/** The same with each problem's place as data, in the order of the lines. */
-export function readConfig(text: string, more: Check): Config | readonly TextProblem[] {
+/** Like parseConfig, but the problems have their place as data. They are ordered by line. */
+export function readConfig(text: string, more: Check): ParsedConfig<TextProblem> {
   if (text.trim() === "") {
-    return [
+    const problems = [
       {
         line: 1,
         path: undefined,
         message: "the file is empty",
-        hint: 'Write at least {} ("serve nobody a role"); ec2metaproxy.json(5) shows more.',
+        hint: "Write at least {}, which gives no container a role. ec2metaproxy.json(5) has examples.",
       },
     ];
+    return { ok: false, problems };
   }
-  const json = parseJson(text.replace(/^\uFEFF/, ""));
-  if (!("value" in json)) return json;
+  const read = parseJson(text.replace(/^\uFEFF/, ""));
+  if (!read.ok) return read;
+  const { json } = read;
   const parsed = configSchema.safeParse(json.value);
   const rejected = parsed.success ? [] : problemsOf(parsed.error, json);
   const own = [...json.problems, ...rejected];
   const places = new Set(own.map(({ path }) => JSON.stringify(path)));
   const conflicts = [...relations(json), ...more(json)]
-    // Of a value that the schema rejects, whatever else follows from it would be said twice.
+    // For a value that the schema rejects, a conflict would only repeat the problem.
     .filter(({ path, ofKey }) => ofKey === true || !places.has(JSON.stringify(path)))
     .map(({ path, message, hint }) => ({ line: json.line(path), path, message, hint }));
   const problems = [...own, ...conflicts].toSorted((a, b) => a.line - b.line);
-  return parsed.success && problems.length === 0 ? parsed.data : problems;
+  return parsed.success && problems.length === 0
+    ? { ok: true, config: parsed.data }
+    : { ok: false, problems };
 }
 
 function readHint(error: unknown, path: string): string {
@@ -105,13 +112,16 @@ function readHint(error: unknown, path: string): string {
   }
 }
 
-/** What the process takes from its environment; read once, here. Empty variables count as unset, as in the AWS SDKs. */
+/**
+ * The environment variables that the process uses, read once, here. An empty variable counts as unset, as in
+ * the AWS SDKs.
+ */
 export type Environment = {
   readonly notifySocket: string | undefined;
   readonly listenPid: string | undefined;
   readonly listenFds: string | undefined;
   readonly listenFdNames: string | undefined;
-  /** Absolute path where a restart of the service finds what it kept; systemd's RuntimeDirectory=. */
+  /** Absolute path of the directory that is kept across restarts: systemd's RuntimeDirectory=. */
   readonly runtimeDirectory: string | undefined;
   readonly awsRegion: string | undefined;
   readonly stsEndpoint: string | undefined;
@@ -119,9 +129,9 @@ export type Environment = {
   readonly secretAccessKey: string | undefined;
   readonly sessionToken: string | undefined;
   readonly dockerHost: string | undefined;
-  /** Set where systemd connects our output to the journal, which then reads priority prefixes. */
+  /** Set if systemd connects our output to the journal, which then interprets priority prefixes. */
   readonly journalStream: string | undefined;
-  /** For STS only; the metadata service is never asked through a proxy. */
+  /** For STS only. Requests to the metadata service never go through a proxy. */
   readonly proxy: { readonly HTTPS_PROXY?: string; readonly HTTP_PROXY?: string; readonly NO_PROXY?: string };
 };
 

@@ -3,7 +3,9 @@ import type { JsonText, TextProblem } from "./json.ts";
 import { configJsonSchema, recordValues } from "./schema.ts";
 import { didYouMean } from "./suggest.ts";
 
-/** A schema's issues as problems: one for each mistake, with where it stands, the value found and what to do. */
+/**
+ * Converts the schema's issues to problems: one per mistake, with its place, the value found and what to do.
+ */
 export function problemsOf(error: z.ZodError, json: JsonText): readonly TextProblem[] {
   const { keysAt, purpose } = meanings();
   return withValues(error.issues, json.value).flatMap((issue): TextProblem[] => {
@@ -12,7 +14,7 @@ export function problemsOf(error: z.ZodError, json: JsonText): readonly TextProb
       case "unrecognized_keys":
         return issue.keys.map((key) => ({
           ...where([...issue.path, key]),
-          message: "no such key",
+          message: "unknown key",
           hint: didYouMean(key, keysAt(issue.path)) || "Delete it; ec2metaproxy.json(5) lists the keys.",
         }));
       case "invalid_key": {
@@ -37,7 +39,7 @@ export function problemsOf(error: z.ZodError, json: JsonText): readonly TextProb
         ];
       }
       case "invalid_union": {
-        // The schema's unions are "empty, or the real thing": what the real thing says is what helps.
+        // The schema's unions are "empty string or the real type". Report the error of the real type.
         const detail = issue.errors.at(-1)?.[0];
         const message = issue.message.startsWith("expected")
           ? issue.message
@@ -62,7 +64,10 @@ export function problemsOf(error: z.ZodError, json: JsonText): readonly TextProb
   });
 }
 
-/** The schema does not look at the value of a key that it rejects; what is wrong there would come up only in the next round. */
+/**
+ * The schema does not check the value of a key that it rejects. Check it here, so that its problems are
+ * reported at once too.
+ */
 function withValues(issues: readonly z.core.$ZodIssue[], value: unknown): readonly z.core.$ZodIssue[] {
   return issues.flatMap((issue) => {
     const [section, key, ...deeper] = issue.path;
@@ -75,7 +80,7 @@ function withValues(issues: readonly z.core.$ZodIssue[], value: unknown): readon
 }
 
 function got(message: string, json: JsonText, path: readonly PropertyKey[]): string {
-  // zod's own sentence for a wrong type ends in ", received x"; the value itself says more.
+  // For a wrong type, zod's message ends in ", received x". The value itself is more useful.
   const value = valueAt(json.value, path);
   const found =
     typeof value === "number" && !Number.isFinite(value)
@@ -93,7 +98,7 @@ function lower(message: string): string {
 
 function quote(value: unknown): string {
   if (value === undefined) return "nothing";
-  // JSON has no word for a number out of range within, and would show null.
+  // JSON.stringify would turn an infinite number (out of range in the file) into null.
   return shortened(
     JSON.stringify(value, (_, part: unknown) =>
       part === Infinity || part === -Infinity ? String(part) : part,
@@ -105,7 +110,7 @@ function shortened(text: string): string {
   return text.length > 80 ? `${text.slice(0, 77)}…` : text;
 }
 
-/** How a problem names its place: `aliases.db.roleArn`. */
+/** A path in a problem: `aliases.db.roleArn`. */
 export function pathText(path: readonly PropertyKey[]): string {
   return path.length === 0 ? "(whole file)" : path.map(String).join(".");
 }
@@ -119,7 +124,10 @@ function valueAt(value: unknown, path: readonly PropertyKey[]): unknown {
   return at;
 }
 
-/** What the JSON Schema, which has all this as plain data, says about places; made once for all problems of a file. */
+/**
+ * Looks up keys and descriptions in the JSON Schema, where they are plain data. Built once for all problems
+ * of a file.
+ */
 function meanings() {
   const root = configJsonSchema() as JsonSchema; // the three members that are walked here
   const at = (path: readonly PropertyKey[]): JsonSchema | undefined => {
@@ -128,9 +136,9 @@ function meanings() {
     return schema;
   };
   return {
-    /** The keys that the schema knows at a path, for suggestions. */
+    /** The valid keys at a path, for suggestions. */
     keysAt: (path: readonly PropertyKey[]): readonly string[] => Object.keys(at(path)?.properties ?? {}),
-    /** What a key is for, in the schema's words: the hint where the mistake itself suggests none. */
+    /** The description of a key: the hint if the mistake itself suggests none. */
     purpose: (path: readonly PropertyKey[]): string => {
       const description = at(path)?.description ?? at(path.slice(0, 1))?.description;
       return path.length === 0 || description === undefined ? "" : `Meaning: ${description}`;

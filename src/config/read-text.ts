@@ -2,26 +2,26 @@ import { constants, type FileHandle, open } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Problem } from "../errors.ts";
 
-/** A configuration of 1,000 aliases has some 100 kB. */
+/** A configuration with 1,000 aliases has about 100 kB. */
 const maxBytes = 1024 * 1024;
-/** A pipe (`-c <(…)`) may have a writer that never writes. */
+/** The writer of a pipe (`-c <(…)`) may never write. */
 const pipeMs = 2_000;
 const pipePollMs = 10;
 
 /**
- * The text of a configuration file, or why it is none: too big, or not UTF-8. Whatever stands at the path (a FIFO, a device), it is
- * read for a bounded time and to a bounded length.
- * Rejects as node:fs does where it cannot be opened or read, EISDIR for a directory.
+ * Returns the text of a configuration file, or a problem if it is too large or not UTF-8. Time and length are
+ * bounded even if the path is a FIFO or a device. Rejects with the error of node:fs if the file cannot be
+ * opened or read (EISDIR for a directory).
  */
 export async function readText(path: string): Promise<string | Problem> {
-  // O_NONBLOCK, without which opening a FIFO waits for a writer, in a thread that nobody can interrupt.
+  // Without O_NONBLOCK, opening a FIFO waits for a writer, in a thread that cannot be interrupted.
   const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
   try {
     const bytes = await readBounded(file);
     if (bytes === "late")
-      return problem(path, `nothing more came within ${pipeMs / 1000} s`, "Name a regular file.");
+      return problem(path, `reading did not reach the end within ${pipeMs / 1000} s`, "Name a regular file.");
     if (bytes.length > maxBytes)
-      return problem(path, "the file has more than 1 MiB", "Is it the right one? Name another with -c.");
+      return problem(path, "the file is larger than 1 MiB", "Is it the right file? Name another with -c.");
     return decode(bytes, path);
   } finally {
     await file.close();
@@ -53,7 +53,9 @@ async function readBounded(file: FileHandle): Promise<Buffer | "late"> {
   return Buffer.concat(chunks);
 }
 
-/** Strictly: what Node would replace by U+FFFD could be the alias that somebody is looking for. */
+/**
+ * Strict: Node would replace invalid bytes by U+FFFD, and an alias that contains them could never be found.
+ */
 function decode(bytes: Buffer, path: string): string | Problem {
   const [first = 0, second = 0] = bytes;
   if ((first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff))
@@ -63,7 +65,7 @@ function decode(bytes: Buffer, path: string): string | Problem {
   } catch {
     return problem(
       `${path}:${firstBadLine(bytes)}`,
-      "there are bytes that are not UTF-8",
+      "the file is not valid UTF-8",
       "Save it as UTF-8: iconv -f ISO-8859-1 -t UTF-8.",
     );
   }
@@ -71,7 +73,7 @@ function decode(bytes: Buffer, path: string): string | Problem {
 
 const strict = new TextDecoder("utf-8", { fatal: true });
 
-/** No character's bytes hold a line feed, so each line can be judged by itself. */
+/** No byte of a multi-byte character is a line feed, so each line can be checked alone. */
 function firstBadLine(bytes: Buffer): number {
   let line = 1;
   for (let from = 0; from <= bytes.length; line++) {

@@ -4,24 +4,24 @@ import { configSchema } from "./schema.ts";
 import { didYouMean } from "./suggest.ts";
 import { callerAddressProblem, type HostPort, parseHostPort } from "./values.ts";
 
-/** What is wrong between keys that are each right by themselves. */
+/** A conflict between keys that are valid by themselves. */
 export type Conflict = {
   readonly path: readonly string[];
   readonly message: string;
   readonly hint: string;
-  /** It is about the key, so it holds whatever else is wrong with the value. */
+  /** The conflict is about the key, so it is reported even if the value is invalid. */
   readonly ofKey?: true;
 };
 
-/** A configuration as it is written: what can be said of it although the schema rejects a part. */
+/** A configuration as written. It can be checked even if the schema rejects a part of it. */
 export type Written = Pick<JsonText, "written">;
 
-/** More than these help nobody, and a file may have thousands. */
+/** A file may have thousands; a longer list helps nobody. */
 const namesListed = 20;
-/** Every suggestion is a comparison with every alias. Of so many problems the rest is not shown. */
+/** Each suggestion compares with every alias, and only the first 100 problems are shown anyway. */
 const suggestionsMade = 100;
 
-/** Every contradiction in a configuration; pure. An alias counts as defined when it is written, also with a wrong ARN. */
+/** Finds every conflict in a configuration; pure. An alias counts as defined even if its ARN is invalid. */
 export function relations(file: Written): readonly Conflict[] {
   return [
     ...aliasConflicts(file),
@@ -42,33 +42,33 @@ function aliasConflicts(file: Written): readonly Conflict[] {
       (alias): Conflict => ({
         path: ["aliases", alias],
         message: `the alias "${alias}" is defined in aliasToARN too`,
-        hint: "Keep the one in aliases, which says more.",
+        hint: "Keep the one in aliases, which can have more settings.",
         ofKey: true,
       }),
     );
-  // A list in their place names aliases that we cannot read: whether one is unknown is not known.
+  // If a section is not an object, its aliases cannot be read, so no alias can be called unknown.
   const unreadable = ["aliasToARN", "aliases"].some((key) =>
     file.written(key).some(({ kind }) => kind !== "object"),
   );
   if (unreadable) return conflicts;
   const aliases = [...new Set([...short, ...full])];
-  const known = new Set([...aliases, ...misspelt(file)]);
+  const known = new Set([...aliases, ...misspelled(file)]);
   const uses = [...file.written("defaultAlias"), ...file.written("staticContainers", "*", "alias")];
   const listed = aliases.slice(0, namesListed).join(", ");
   const more = aliases.length > namesListed ? ` and ${aliases.length - namesListed} more` : "";
-  const others = aliases.length === 0 ? "Define it in aliasToARN." : `There are: ${listed}${more}.`;
+  const others = aliases.length === 0 ? "Define it in aliasToARN." : `Defined aliases: ${listed}${more}.`;
   let suggestions = 0;
   for (const { path, text } of uses) {
     if (text === undefined || text === "" || known.has(text)) continue;
     const suggestion = suggestions++ < suggestionsMade ? didYouMean(text, aliases) : "";
-    const message = `expected an alias of aliasToARN or aliases, got "${text}"`;
+    const message = `expected an alias from aliasToARN or aliases, got "${text}"`;
     conflicts.push({ path, message, hint: suggestion || others });
   }
   return conflicts;
 }
 
-/** Names in sections that the schema does not know: in `aliasesToARN` they are aliases, once that is written correctly. */
-function misspelt(file: Written): readonly string[] {
+/** Names in unknown sections: those in a misspelled `aliasesToARN` are aliases once that is fixed. */
+function misspelled(file: Written): readonly string[] {
   return file
     .written("*", "*")
     .filter(({ path: [section = ""] }) => !Object.hasOwn(configSchema.shape, section))
@@ -84,19 +84,19 @@ function addressConflicts(file: Written): readonly Conflict[] {
     if (address === undefined) continue;
     const first = spellings.get(address);
     if (first === undefined) spellings.set(address, spelling);
-    // The same spelling twice is a key that stands twice.
+    // The same spelling twice is reported as a duplicate key.
     else if (first !== spelling)
       conflicts.push({
         path,
-        message: `"${spelling}" is the address that "${first}" is, written another way`,
-        hint: `Keep one of them, as "${address}".`,
+        message: `"${spelling}" is the same address as "${first}"`,
+        hint: `Keep only one, written "${address}".`,
         ofKey: true,
       });
   }
   return conflicts;
 }
 
-/** STS's rules for session tags: at most 50, and keys alike but for case are one key. */
+/** The rules of STS for session tags: at most 50, and keys are case-insensitive. */
 function tagConflicts(file: Written): readonly Conflict[] {
   const keysOf = new Map<string, Set<string>>();
   for (const { path } of file.written("aliases", "*", "tags", "*")) {
@@ -121,7 +121,7 @@ function tagConflicts(file: Written): readonly Conflict[] {
       conflicts.push({
         path,
         message: "expected tag keys that differ in more than case",
-        hint: "To AWS they are one key.",
+        hint: "AWS treats them as the same key.",
         ofKey: true,
       });
     return conflicts;
@@ -135,14 +135,14 @@ function engineConflicts(file: Written): readonly Conflict[] {
   return [
     {
       path: ["dockerHosts"],
-      message: "dockerHost is given too",
+      message: "dockerHost is set too",
       hint: "Move it into dockerHosts.",
       ofKey: true,
     },
   ];
 }
 
-/** The same two that openSts refuses. */
+/** The same conflicts that openSts rejects. */
 function stsConflicts(file: Written): readonly Conflict[] {
   if (file.written("sts", "endpoint").length === 0) return [];
   return ["useFips", "useDualstack"].flatMap((key): Conflict[] =>
@@ -150,15 +150,15 @@ function stsConflicts(file: Written): readonly Conflict[] {
       ? [
           {
             path: ["sts", key],
-            message: "it chooses an AWS endpoint, and sts.endpoint names one already",
-            hint: "Write the FIPS or dual-stack address itself as sts.endpoint, or leave sts.endpoint out.",
+            message: "it selects an AWS endpoint, but sts.endpoint already names one",
+            hint: "Set sts.endpoint to the URL of the FIPS or dual-stack endpoint, or remove sts.endpoint.",
           },
         ]
       : [],
   );
 }
 
-/** Two services cannot listen on one port, unless at different addresses. */
+/** Two services cannot listen on the same port, except at different addresses. */
 function portConflicts(file: Written): readonly Conflict[] {
   const services = [["listen"], ["containerCredentials", "listen"], ["metricsListen"]] as const;
   const taken: { readonly key: string; readonly text: string; readonly at: HostPort }[] = [];
@@ -171,14 +171,14 @@ function portConflicts(file: Written): readonly Conflict[] {
     const other = taken.find((each) => collide(each.at, at));
     taken.push({ key, text, at });
     if (other === undefined) return [];
-    const message = `expected a port of its own, got "${text}", where ${other.key} is "${other.text}"`;
-    return [{ path, message, hint: "Choose a port that nothing else has." }];
+    const message = `expected a port of its own, got "${text}", which conflicts with ${other.key} ("${other.text}")`;
+    return [{ path, message, hint: "Choose another port." }];
   });
 }
 
 const defaultListen = configSchema.shape.listen.parse(undefined);
 
-/** Whether the second of them would find its address in use: an unnamed or unspecified host is every address. */
+/** Whether the second one would fail with EADDRINUSE: no host, or an unspecified one, means every address. */
 function collide(a: HostPort, b: HostPort): boolean {
   if (a.port !== b.port) return false;
   const [one, two] = [a, b].map(({ host }) => (host === undefined ? "::" : canonicalAddress(host)));

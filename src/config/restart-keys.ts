@@ -1,14 +1,17 @@
 import type { Config } from "./schema.ts";
 
 type Effect = "reload" | "restart";
-/** Of every key, or of each key below it. A new key of the schema does not compile until it is here. */
+/**
+ * For every key, or for each key of a section. A new key in the schema does not compile until it is listed
+ * here.
+ */
 type Effects<Of> = {
   readonly [Key in keyof Of]-?:
     | Effect
     | (NonNullable<Of[Key]> extends object ? Effects<NonNullable<Of[Key]>> : never);
 };
 
-/** When a change takes effect; serve.ts decides it. */
+/** When a change takes effect. serve.ts implements this. */
 const effects: Effects<Config> = {
   $schema: "reload",
   listen: "restart",
@@ -51,7 +54,7 @@ const effects: Effects<Config> = {
   metricsListen: "restart",
 };
 
-/** The changed ones of the keys that are read once, when the service starts: `limits.connections`. */
+/** The changed keys that are read only when the service starts, such as `limits.connections`. */
 export function needsRestart(before: Config, after: Config): readonly string[] {
   return changed(effects, before, after);
 }
@@ -65,7 +68,7 @@ function changed(of: Readonly<Record<string, unknown>>, before: unknown, after: 
   });
 }
 
-/** Undefined also where a whole section is left out. */
+/** Undefined also if the section is missing. */
 function member(of: unknown, key: string): unknown {
   return typeof of === "object" && of !== null ? Reflect.get(of, key) : undefined;
 }

@@ -14,15 +14,15 @@ import {
 } from "./values.ts";
 
 /**
- * Every key of config.json, once. The JSON Schema that the package ships is made from this file (`scripts/schema.ts`),
- * and a test holds the README's table against it. `describe` texts are what an editor shows the operator.
+ * Every key of config.json, defined once. scripts/schema.ts generates the packaged JSON Schema from this
+ * file, and a test compares the README's table with it. Editors show the `describe` texts to the operator.
  */
 
 const dockerHost = z
   .string()
   .regex(
     /^(?:unix:\/\/)?\/\S+$|^(?:tcp|https?):\/\/[^/\s]+$/,
-    "expected unix:///PATH, a socket's path, tcp://HOST:PORT or https://HOST:PORT",
+    "expected unix:///PATH, the path of a socket, tcp://HOST:PORT or https://HOST:PORT",
   );
 
 const policyArns = z
@@ -32,7 +32,7 @@ const policyArns = z
       .regex(/^arn:aws[a-z-]*:iam::(\d{12}|aws):policy\/\S+$/, "expected the ARN of a managed policy"),
   )
   .max(10)
-  .describe("Managed policies that narrow the session, at most 10.");
+  .describe("ARNs of managed policies that restrict the session, at most 10.");
 
 const externalId = z
   .string()
@@ -40,13 +40,16 @@ const externalId = z
   .max(1224)
   .regex(/^[\w+=,.@:/-]*$/, "expected letters, digits and _+=,.@:/-");
 
-/** STS's rules for session tags; `aws:` is AWS's own. How many, and that they differ in more than case, is for relations.ts. */
+/**
+ * The rules of STS for session tags; the prefix `aws:` is reserved. relations.ts checks their number and
+ * case.
+ */
 const tagKey = z
   .string()
   .max(128)
   .regex(
     /^(?!aws:)[\p{L}\p{Z}\p{N}_.:/=+\-@]+$/iu,
-    "expected a tag key of letters, digits, spaces and _.:/=+-@, not beginning with aws:",
+    "expected a tag key of letters, digits, spaces and _.:/=+-@ that does not start with aws:",
   );
 const tags = z.record(tagKey, z.string().max(256));
 
@@ -56,74 +59,78 @@ const allow = z
       .array(z.string().min(1))
       .min(1)
       .optional()
-      .describe("Globs on the image's name as the container was created with it."),
+      .describe(
+        "Globs for the image name that the container was created with, or for the image digest (sha256:...).",
+      ),
     labels: z
       .record(z.string().min(1), z.string())
       .refine((labels) => Object.keys(labels).length > 0, "expected at least one label")
       .optional()
-      .describe("Label -> glob on its value; every one must match."),
-    composeProjects: z.array(z.string().min(1)).min(1).optional().describe("Globs on the compose project."),
-    composeServices: z.array(z.string().min(1)).min(1).optional().describe("Globs on the compose service."),
+      .describe("Label -> glob for its value. Every label must match."),
+    composeProjects: z.array(z.string().min(1)).min(1).optional().describe("Globs for the Compose project."),
+    composeServices: z.array(z.string().min(1)).min(1).optional().describe("Globs for the Compose service."),
     networks: z
       .array(z.string().min(1))
       .min(1)
       .optional()
-      .describe("Globs on network names; one attachment must match."),
+      .describe("Globs for network names. One of the container's networks must match."),
     users: z
       .array(z.string().min(1))
       .min(1)
       .optional()
-      .describe("Globs on the container's user as configured (`USER`, `--user`)."),
+      .describe("Globs for the container's user as configured (`USER`, `--user`)."),
   })
   .refine(
     (rules) => Object.keys(rules).length > 0,
-    "an empty `allow` would admit nobody; name what may use the alias, or leave `allow` out",
+    "an empty `allow` would match no container; add a rule, or remove `allow`",
   )
-  .describe("Who may use this alias; every kind that is given must match. Without it, every container may.");
+  .describe(
+    "Which containers may use this alias. Every kind of rule that is set must match. Default: every container.",
+  );
 
 const alias = z
   .strictObject({
-    roleArn: roleArn.describe("The role."),
+    roleArn: roleArn.describe("ARN of the role."),
     durationSeconds: z.int().min(900).max(43_200).default(3600).describe("Lifetime of a session in seconds."),
-    externalId: externalId.optional().describe("External id for AssumeRole."),
+    externalId: externalId.optional().describe("External ID for AssumeRole."),
     policy: sessionPolicy
       .optional()
       .describe(
-        "Session policy: JSON as a text or as an object, at most 2048 characters. It can only narrow the role.",
+        "Session policy, as a JSON string or as an object, at most 2048 characters. It can only restrict the role.",
       ),
     policyArns: policyArns.optional(),
     containerPolicy: z
       .boolean()
       .default(false)
-      .describe("Whether a container may replace this alias's policy by its own."),
+      .describe("Whether a container may replace this alias's policy with its own."),
     sessionName: z
       .string()
       .min(1)
       .optional()
-      .describe("Template of the session name; overrides the global one."),
-    tags: tags.optional().describe("Session tags; values may hold templates. Needs sts:TagSession."),
+      .describe("Template for the role session name. Overrides the global `sessionName`."),
+    tags: tags.optional().describe("Session tags. Values may contain placeholders. Requires sts:TagSession."),
     sourceIdentity: z
       .string()
       .min(1)
       .optional()
-      .describe("Template of the source identity. Needs sts:SetSourceIdentity."),
+      .describe("Template for the source identity. Requires sts:SetSourceIdentity."),
     allow: allow.optional(),
     httpTokens: z
       .enum(["required", "optional"])
       .optional()
-      .describe("Overrides the global `httpTokens` for this alias's containers."),
+      .describe("Overrides the global `httpTokens` for containers with this alias."),
   })
-  .describe("A role under a name, with what belongs to it.");
+  .describe("A named role with its settings.");
 
 const staticContainer = z.strictObject({
-  name: name.describe("Its name in logs and session names."),
-  alias: z.string().min(1).optional().describe("Its alias; default: defaultAlias."),
+  name: name.describe("Name in logs and session names."),
+  alias: z.string().min(1).optional().describe("Alias of the role. Default: `defaultAlias`."),
 });
 
-/** What stands under the keys that operators choose. */
+/** The value types of the sections whose keys operators choose. */
 export const recordValues = { aliasToARN: roleArn, aliases: alias, staticContainers: staticContainer };
 
-export const risks = [
+const risks = [
   "privileged",
   "docker-socket",
   "host-network",
@@ -141,110 +148,115 @@ const passthroughAllow = [
 
 export const configSchema = z
   .strictObject({
-    $schema: z.string().optional().describe("For editors."),
+    $schema: z.string().optional().describe("URL or path of this JSON Schema, for editors."),
     listen: hostPort
       .default(":18000")
       .describe(
-        "Where the proxy listens: `:PORT`, `ADDRESS:PORT` or `[IPV6]:PORT`. With socket activation it must agree with the socket.",
+        "Address and port of the proxy: `:PORT`, `ADDRESS:PORT` or `[IPV6]:PORT`. With socket activation it must match the socket unit.",
       ),
     defaultAlias: orEmpty(aliasName)
       .optional()
-      .describe("The alias of containers that ask for nothing. Without it they get no role."),
-    aliasToARN: z
-      .record(aliasName, roleArn)
-      .default({})
-      .describe("Aliases, the short way: name -> role ARN."),
+      .describe("Alias for containers that request no role. Without it they get none."),
+    aliasToARN: z.record(aliasName, roleArn).default({}).describe("Aliases in short form: name -> role ARN."),
     aliases: z
       .record(aliasName, alias)
       .default({})
-      .describe("Aliases with all their settings; joined with aliasToARN."),
+      .describe("Aliases with all their settings. Combined with `aliasToARN`."),
     defaultPolicy: orEmpty(sessionPolicy)
       .optional()
-      .describe("Session policy of containers that bring none, where the alias has none either."),
+      .describe("Session policy for containers that set none and whose alias has none."),
     dockerHost: orEmpty(dockerHost)
       .optional()
       .describe(
-        "The engine: `unix:///run/docker.sock`, a socket's path, or `tcp://HOST:PORT`. Default: unix:///var/run/docker.sock.",
+        "Container engine: `unix:///PATH`, the path of a socket, or `tcp://HOST:PORT`. Default: unix:///var/run/docker.sock.",
       ),
     dockerHosts: z
       .array(dockerHost)
       .min(1)
       .optional()
-      .describe("Several engines at once, instead of dockerHost."),
+      .describe("Several container engines, instead of `dockerHost`."),
     dockerTls: z
       .strictObject({ ca: z.string().min(1), cert: z.string().min(1), key: z.string().min(1) })
       .optional()
-      .describe("Paths of the CA, certificate and key for engines reached by tcp://."),
+      .describe("Paths of the CA certificate, client certificate and key for engines at tcp:// addresses."),
     verbose: z.boolean().default(false).describe("Log every request."),
     allowRoleArns: z
       .array(arnGlob)
       .default([])
-      .describe("Globs on full role ARNs that containers may name without an alias."),
+      .describe("Globs for role ARNs that containers may request without an alias."),
     requireLabel: z
       .boolean()
       .default(false)
-      .describe("Refuse containers that ask for nothing, even with a default alias."),
-    refuse: z.array(z.enum(risks)).default([]).describe("Containers with one of these get no role."),
+      .describe("Refuse containers that request no role, even if there is a default alias."),
+    refuse: z.array(z.enum(risks)).default([]).describe("Containers with one of these risks get no role."),
     httpTokens: z
       .enum(["required", "optional"])
       .default("required")
-      .describe("`required`: IMDSv2 only. `optional`: IMDSv1 too."),
-    metadataEndpoint: url.default("http://169.254.169.254").describe("The real instance metadata service."),
+      .describe("`required`: IMDSv2 only. `optional`: IMDSv1 and IMDSv2."),
+    metadataEndpoint: url
+      .default("http://169.254.169.254")
+      .describe("URL of the real instance metadata service."),
     passthrough: z
       .strictObject({
-        enabled: z.boolean().default(true).describe("false: nothing is forwarded."),
+        enabled: z.boolean().default(true).describe("false: forward nothing."),
         allow: z
           .array(metadataCategory)
           .default([...passthroughAllow])
-          .describe("Categories below meta-data/ (or `dynamic/…`, `user-data`) that are forwarded."),
+          .describe("Categories below meta-data/ to forward. Also `dynamic/…` and `user-data`."),
         deny: z
           .array(metadataCategory)
           .default([])
-          .describe("Categories that are refused though `allow` has them."),
+          .describe("Categories to refuse even if `allow` contains them."),
         cacheSeconds: z
           .int()
           .min(0)
           .max(3600)
           .default(60)
-          .describe("How long answers that do not change on a running instance are kept; 0: not at all."),
+          .describe(
+            "How long to cache responses that do not change on a running instance, in seconds. 0: no caching.",
+          ),
         requestsPerSecond: z
           .int()
           .min(1)
           .max(1_000_000)
           .default(100)
           .describe(
-            "Requests a second to the real service, all containers together. An instance has 1,024 packets a second for it and the resolver.",
+            "Maximum requests per second to the real service, for all containers together. An instance may send 1,024 packets per second to it and the DNS resolver.",
           ),
       })
       .prefault({})
-      .describe("What is forwarded to the real service."),
+      .describe("Which requests are forwarded to the real service."),
     sts: z
       .strictObject({
         region: z
           .string()
           .regex(/^[a-z]{2,}(-[a-z]+)+-\d+$/, "expected a region such as eu-west-1")
           .optional()
-          .describe("Default: AWS_REGION, else the instance's own."),
-        endpoint: url.optional().describe("STS's address. Default: the region's, or AWS_ENDPOINT_URL_STS."),
+          .describe("Region of the STS endpoint. Default: AWS_REGION, else the instance's region."),
+        endpoint: url
+          .optional()
+          .describe(
+            "URL of the STS endpoint. Default: AWS_ENDPOINT_URL_STS, else the endpoint of the region.",
+          ),
         assumeFirst: roleArn
           .optional()
-          .describe("A role that the host assumes before the containers' roles."),
+          .describe("Role to assume first. The containers' roles are then assumed from it (role chaining)."),
         useFips: z.boolean().default(false).describe("Use the FIPS endpoint."),
         useDualstack: z.boolean().default(false).describe("Use the dual-stack endpoint."),
-        callsInFlight: z.int().min(1).max(500).default(64).describe("AssumeRole calls at one time."),
+        callsInFlight: z.int().min(1).max(500).default(64).describe("Maximum concurrent AssumeRole calls."),
         callsPerSecond: z
           .number()
           .min(0.1)
           .max(500)
           .default(120)
-          .describe("AssumeRole calls a second, at most."),
+          .describe("Maximum AssumeRole calls per second."),
         startSpreadSeconds: z
           .int()
           .min(0)
           .max(3600)
           .default(0)
           .describe(
-            "For so long after the start, credentials that nobody waits for are fetched at random moments.",
+            "After a start, spread prefetching of credentials at random over this many seconds. Requests from containers do not wait.",
           ),
       })
       .prefault({})
@@ -254,46 +266,54 @@ export const configSchema = z
       .min(1)
       .default("{name}-{id}")
       .describe(
-        "Template of the role session name: {name} {id} {image} {composeProject} {composeService} {alias} {instanceId}. Cut to 64 characters.",
+        "Template for the role session name: {name} {id} {image} {composeProject} {composeService} {alias} {instanceId}. Truncated to 64 characters.",
       ),
     identityProof: z
       .enum(["socket", "token", "off"])
       .default("socket")
-      .describe("How a caller is proven to be the container that its address names."),
+      .describe("How to verify that a caller is the container that has its address."),
     prefetch: z.boolean().default(true).describe("Fetch credentials when a container starts."),
     staticContainers: z
       .record(callerAddress, staticContainer)
       .default({})
       .describe(
-        "Addresses that no engine knows: VMs, LXC; each once, in any spelling. Their callers are believed by address alone.",
+        "Addresses that no engine manages, such as VMs and LXC, each listed once. Callers are identified by address alone.",
       ),
     limits: z
       .strictObject({
-        requestsPerSecond: z.int().min(1).default(100_000).describe("Requests a second from one container."),
-        connections: z.int().min(1).default(512).describe("Connections of one container at one time."),
+        requestsPerSecond: z
+          .int()
+          .min(1)
+          .default(100_000)
+          .describe("Maximum requests per second from one container."),
+        connections: z
+          .int()
+          .min(1)
+          .default(512)
+          .describe("Maximum concurrent connections from one container."),
       })
       .prefault({})
-      .describe("What one container may ask of the proxy."),
+      .describe("Limits for each container."),
     containerCredentials: z
       .strictObject({
         listen: hostPort.describe(
-          "Where `GET /v1/credentials` is answered, for AWS_CONTAINER_CREDENTIALS_FULL_URI.",
+          "Address and port of `GET /v1/credentials`, for AWS_CONTAINER_CREDENTIALS_FULL_URI.",
         ),
       })
       .optional()
-      .describe("The container credentials endpoint (ECS and EKS form). Off by default."),
+      .describe("The container credentials endpoint, as on ECS and EKS. Off by default."),
     metricsListen: hostPort
       .optional()
-      .describe("Where Prometheus metrics are served, e.g. 127.0.0.1:18009. Off by default."),
+      .describe("Address and port for Prometheus metrics, e.g. 127.0.0.1:18009. Off by default."),
   })
   .describe("Configuration of ec2metaproxy.");
 
-/** What config.json means, with every default filled in. */
+/** The validated configuration, with defaults filled in. */
 export type Config = z.infer<typeof configSchema>;
 export type AliasConfig = Config["aliases"][string];
 export type AllowConfig = NonNullable<AliasConfig["allow"]>;
 
-/** The same as JSON Schema, for editors. What the operator writes, so before defaults are filled in. */
+/** The schema as JSON Schema, for editors. It describes the input, before defaults are filled in. */
 export function configJsonSchema(): z.core.JSONSchema.JSONSchema {
   return z.toJSONSchema(configSchema, { io: "input", target: "draft-2020-12", unrepresentable: "any" });
 }

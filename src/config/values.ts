@@ -3,14 +3,14 @@ import { isIP } from "node:net";
 import * as z from "zod";
 import { addressBytes, canonicalAddress } from "./address.ts";
 
-// Each schema is used once, at the start: compiling it to a function first costs more than it saves, and needs code made from strings.
+// Each schema is used once, at startup. Compiling it to a function costs more than it saves, and needs eval.
 z.config({ jitless: true });
 
-/** Value types of config.json that are more than a plain string. Messages end the sentence `expected …`. */
+/** Value types of config.json that are more than a plain string. Messages start with `expected`. */
 
 /**
- * A role's ARN: partition, 12-digit account, path, name (IAM quotas: name 1-64 of `[\w+=,.@-]`, path at most 512 characters).
- * The partitions are not listed: AWS adds some, and STS knows better.
+ * A role ARN: partition, 12-digit account, path, name (IAM quotas: name 1-64 of `[\w+=,.@-]`, path at most
+ * 512 characters). Partitions are not listed here, because AWS adds new ones. STS rejects unknown ones.
  */
 export const roleArnPattern = /^arn:aws[a-z-]*:iam::\d{12}:role\/(?:[\x21-\x7e]{1,510}\/)?[\w+=,.@-]{1,64}$/;
 
@@ -22,7 +22,7 @@ export const roleArn = z
       context.addIssue({ code: "custom", message: `expected a role ARN${whyNoRoleArn(value)}` });
   });
 
-/** Why a text is no role ARN, in parentheses after the value; empty where no particular reason is seen. */
+/** Why a text is not a role ARN, to append to `expected a role ARN` or to the value. */
 export function whyNoRoleArn(value: string): string {
   const [arn, partition, service, region, account, ...rest] = value.split(":");
   if (arn !== "arn") return " like arn:aws:iam::123456789012:role/name";
@@ -30,19 +30,21 @@ export function whyNoRoleArn(value: string): string {
   if (service !== "iam") return ` (the service is "${service ?? ""}", not iam)`;
   if (region !== "") return " (IAM ARNs have no region: two colons after iam)";
   const digits = account ?? "";
-  if (/\D/.test(digits)) return " (the account id has other characters than digits)";
+  if (/\D/.test(digits)) return " (the account id contains characters other than digits)";
   if (digits.length !== 12)
     return ` (the account id has ${digits.length} ${digits.length === 1 ? "digit" : "digits"}, not 12)`;
-  if (!rest.join(":").startsWith("role/")) return " (the resource is no role/…)";
-  return " (the role's name or path has characters that IAM does not allow)";
+  if (!rest.join(":").startsWith("role/")) return " (the resource does not start with role/)";
+  return " (the role's name or path contains characters that IAM does not allow)";
 }
 
-/** A glob on whole role ARNs; it must at least fix the partition and service, so that `*` alone is no accident. */
+/**
+ * A glob for whole role ARNs. It must at least fix the service and `role/`: `*` alone would be an accident.
+ */
 export const arnGlob = z
   .string()
   .regex(
     /^arn:aws[a-z*-]*:iam::[\d*?]{1,12}:role\/.+$/,
-    "expected a glob on a role ARN like arn:aws:iam::123456789012:role/containers/*",
+    "expected a glob for role ARNs such as arn:aws:iam::123456789012:role/containers/*",
   );
 
 export const aliasName = z
@@ -52,15 +54,15 @@ export const aliasName = z
     "expected an alias: 1 to 128 characters, not an ARN",
   );
 
-/** A container's name: what Docker allows. */
+/** A container name, as Docker allows it. */
 export const name = z
   .string()
   .regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$/, "expected a name of letters, digits and _.-");
 
-/** The IMDS's own addresses, as the AWS documentation gives them. */
+/** The addresses of IMDS, from the AWS documentation. */
 const metadataAddresses = ["169.254.169.254", "fd00:ec2::254"];
 
-/** Why no caller can have this address, or undefined where one can. Ends the sentence `expected …`, as below. */
+/** Why no caller can have this address; undefined if one can. */
 export function callerAddressProblem(text: string): string | undefined {
   if (/^[^/]*\/\d+$/.test(text)) return "expected one IP address, without a prefix length";
   if (text.includes("%")) return "expected an IP address without a zone";
@@ -71,17 +73,17 @@ export function callerAddressProblem(text: string): string | undefined {
       : "expected an IP address";
   const [first = 0] = addressBytes(address);
   const is = (what: string) => `expected the IP address of a caller; this is ${what}`;
-  if (metadataAddresses.includes(address)) return is("the metadata service's own");
+  if (metadataAddresses.includes(address)) return is("the address of the metadata service");
   if (address === "255.255.255.255") return is("the broadcast address");
   if (address.includes(":")) {
-    if (address === "::") return is("no address");
+    if (address === "::") return is("the unspecified address");
     return first === 0xff ? is("a multicast address") : undefined;
   }
-  if (first === 0) return is("no address");
+  if (first === 0) return is("an address in 0.0.0.0/8, which no host can have");
   return first >= 224 && first <= 239 ? is("a multicast address") : undefined;
 }
 
-/** An address as a key: `0:0:0:0:0:0:0:1` would never be found, since callers' addresses are compared in their canonical form. */
+/** An address as a key, converted to its canonical form, in which callers' addresses are looked up. */
 export const callerAddress = z
   .string()
   .superRefine((value, context) => {
@@ -100,7 +102,7 @@ export const hostPort = z.string().superRefine((value, context) => {
   }
 });
 
-/** An address to listen on; `host` is undefined for all addresses. */
+/** An address to listen on. `host` is undefined for all addresses. */
 export type HostPort = { readonly host: string | undefined; readonly port: number };
 
 export function parseHostPort(value: string): HostPort | undefined {
@@ -115,7 +117,7 @@ export function parseHostPort(value: string): HostPort | undefined {
   return isIP(v4) === 4 ? { host: v4, port: number } : undefined;
 }
 
-/** An http or https address without a path, a query or a user. Normalised to end without a slash. */
+/** An http or https URL without path, query or user. Normalized to have no trailing slash. */
 export const url = z.string().transform((value, context) => {
   const parsed = URL.parse(value);
   const plain =
@@ -124,7 +126,7 @@ export const url = z.string().transform((value, context) => {
     parsed.pathname === "/" &&
     parsed.search + parsed.hash + parsed.username === "";
   if (plain) return parsed.origin;
-  context.addIssue({ code: "custom", message: "expected an http:// or https:// address without a path" });
+  context.addIssue({ code: "custom", message: "expected an http:// or https:// URL without a path" });
   return z.NEVER;
 });
 
@@ -133,14 +135,14 @@ export const metadataCategory = z
   .string()
   .regex(
     /^[a-z0-9][a-z0-9._-]*(?:\/[a-z0-9._:-]+)*\/?$/,
-    "expected a metadata category in lower case like placement or network/interfaces",
+    "expected a metadata category in lower case, such as placement or network/interfaces",
   );
 
-/** STS takes these characters in a policy, and 2048 of them (botocore's model of AssumeRole). */
+/** The characters that STS accepts in a policy, and the maximum length (botocore's model of AssumeRole). */
 const policyText = /^[\t\n\r\u0020-\u00ff]*$/;
 const policyLimit = 2048;
 
-/** Why a text cannot be a session policy, or undefined where it can. */
+/** Why a text is not a valid session policy; undefined if it is. */
 export function sessionPolicyProblem(text: string): string | undefined {
   let parsed: unknown;
   try {
@@ -149,17 +151,17 @@ export function sessionPolicyProblem(text: string): string | undefined {
     return `expected a policy as JSON (${error instanceof Error ? error.message : String(error)})`;
   }
   if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed))
-    return "expected a policy: a JSON object with Statement";
-  if (!Object.hasOwn(parsed, "Statement")) return "expected a policy: it has no Statement";
-  if (!policyText.test(text)) return "expected a policy in Latin-1 characters, as STS takes no others";
+    return "expected a policy: a JSON object with a Statement";
+  if (!Object.hasOwn(parsed, "Statement")) return "expected a policy: this has no Statement";
+  if (!policyText.test(text)) return "expected a policy in Latin-1 characters; STS accepts no others";
   if (text.length > policyLimit)
-    return `expected a policy of at most ${policyLimit} characters, this has ${text.length}`;
+    return `expected a policy of at most ${policyLimit} characters; this has ${text.length}`;
   return undefined;
 }
 
-/** A session policy as text, or as an object that is written out compactly. The value is the text for STS. */
+/** A session policy as text, or as an object that is serialized compactly. The value is the text for STS. */
 export const sessionPolicy = z
-  .union([z.string(), z.record(z.string(), z.json())], "expected a policy: JSON as a text or as an object")
+  .union([z.string(), z.record(z.string(), z.json())], "expected a policy: a JSON string or an object")
   .transform((value, context) => {
     const text = typeof value === "string" ? value : JSON.stringify(value);
     const problem = sessionPolicyProblem(text);
@@ -168,7 +170,7 @@ export const sessionPolicy = z
     return z.NEVER;
   });
 
-/** The predecessor's files may hold an empty text where a key is not used. */
+/** Files of the predecessor may have an empty string for an unused key. */
 export function orEmpty<T extends z.ZodType>(type: T) {
   return z.union([z.literal("").transform(() => undefined), type]);
 }

@@ -1,6 +1,4 @@
-import { canonicalAddress } from "../config/address.ts";
-
-/** A thing about a container that gives it more of the host than others have; a role policy may refuse it. */
+/** A setting that gives a container more access to the host than others have. A role policy may refuse it. */
 export type Risk =
   | "privileged"
   | "docker-socket"
@@ -9,7 +7,7 @@ export type Risk =
   | "net-admin"
   | "net-raw-added";
 
-/** One attachment to a network. Addresses are in canonical text form (IPv6 per RFC 5952, no zone, no prefix length). */
+/** A container's attachment to one network. Addresses are in canonical form (`canonicalAddress`). */
 export type Attachment = {
   /** The network's name, e.g. `bridge` or `app_default`. */
   readonly network: string;
@@ -17,41 +15,43 @@ export type Attachment = {
   readonly ipv6: string | undefined;
 };
 
-/** What the proxy knows of a running container. Made from an engine's inspect answer, or from `staticContainers`. */
+/**
+ * What the proxy knows about a running container, from an engine's inspect answer or from `staticContainers`.
+ */
 export type Container = {
-  /** 64 hex digits; for a static container `static:` and its address. */
+  /** 64 hex digits, or for a static container `static:` and its address. */
   readonly id: string;
   /** Without the engine's leading slash. */
   readonly name: string;
-  /** The image as it was named at creation: `registry/name:tag`, `name@sha256:…`. Empty for a static container. */
+  /** The image as given at creation: `registry/name:tag`, `name@sha256:…`. Empty for a static container. */
   readonly image: string;
-  /** `sha256:…` of the image; empty where there is none. */
+  /** The image's `sha256:…`, or empty. */
   readonly imageId: string;
   readonly labels: Readonly<Record<string, string>>;
-  /** Only the two variables that ask for a role are kept; a container's other variables are none of our business. */
+  /** Only the two variables that request a role. The others may hold secrets and are not kept. */
   readonly env: { readonly IAM_ROLE?: string; readonly IAM_POLICY?: string };
-  /** `Config.User`, as written: empty, a name, `uid`, or `uid:gid`. */
+  /** `Config.User` as written: empty, a name, `uid`, or `uid:gid`. */
   readonly user: string;
   readonly attachments: readonly Attachment[];
-  /** The container's first process in the host's pid namespace; 0 where there is none (static, remote engine, not started yet). */
+  /** The first process, in the host's pid namespace; 0 if there is none (static, remote, starting). */
   readonly pid: number;
   /**
-   * When that process started: field 22 of /proc/<pid>/stat, in clock ticks since boot, read when the engine named the pid.
-   * Pid and start time together name a process for good, so a pid that was handed out again is not taken for the container.
+   * When that process started: field 22 of /proc/<pid>/stat, in clock ticks since boot, read when the engine
+   * reported the pid. Together with the pid it identifies a process, so a reused pid is never the container.
    */
   readonly pidStartedAt?: number;
   readonly risks: readonly Risk[];
   readonly source: "engine" | "static";
-  /** Only for a static container: the alias that the configuration gives it. */
+  /** The alias that the configuration gives a static container. */
   readonly staticAlias?: string;
 };
 
-/** Announced by its engine (it has an address), but its first process is not known yet. */
+/** Announced by its engine: it has an address, but its first process is not known yet. */
 export function isStarting(container: Container): boolean {
   return container.source === "engine" && container.pid === 0;
 }
 
-/** Every address of a container, each once. */
+/** A container's addresses without duplicates. */
 export function addressesOf(container: Container): string[] {
   const addresses = new Set<string>();
   for (const { ipv4, ipv6 } of container.attachments) {
@@ -61,10 +61,23 @@ export function addressesOf(container: Container): string[] {
   return [...addresses];
 }
 
-/** The canonical form of an address as an engine writes it: maybe empty, maybe with a prefix length. */
-export function engineAddress(text: unknown): string | undefined {
-  if (typeof text !== "string" || text === "") return undefined;
-  const address = canonicalAddress(text.split("/", 1)[0] ?? "");
-  // Engines write 0.0.0.0 or :: for "none yet".
-  return address === "0.0.0.0" || address === "::" ? undefined : address;
+/** A container from `staticContainers`, at a canonical address. It has no process to check. */
+export function staticContainer(address: string, declared: { name: string; alias?: string }): Container {
+  const isIpv6 = address.includes(":");
+  return {
+    id: `static:${address}`,
+    name: declared.name,
+    image: "",
+    imageId: "",
+    labels: {},
+    env: {},
+    user: "",
+    attachments: [
+      { network: "static", ipv4: isIpv6 ? undefined : address, ipv6: isIpv6 ? address : undefined },
+    ],
+    pid: 0,
+    risks: [],
+    source: "static",
+    ...(declared.alias === undefined ? {} : { staticAlias: declared.alias }),
+  };
 }

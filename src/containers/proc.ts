@@ -1,8 +1,8 @@
 import { type FileHandle, open, readFile } from "node:fs/promises";
 
 /**
- * Field 22 of /proc/<pid>/stat: when the process started, in clock ticks since boot. Anyone may read it, unless the service has
- * ProtectProc=invisible. Undefined where there is no such process.
+ * Field 22 of /proc/<pid>/stat: when the process started, in clock ticks since boot. Any user may read it,
+ * unless the service has ProtectProc=invisible. Undefined if there is no such process.
  */
 export async function processStartedAt(procRoot: string, pid: number): Promise<number | undefined> {
   let stat: string;
@@ -11,16 +11,16 @@ export async function processStartedAt(procRoot: string, pid: number): Promise<n
   } catch {
     return undefined;
   }
-  // The second field is the command's name in brackets, and may itself hold spaces and brackets: count from the last one.
+  // The second field is the command in brackets, with any spaces and brackets in it: count after it.
   const afterName = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   const [state] = afterName;
-  // A zombie's network namespace is gone; it holds no socket.
+  // A zombie has no network namespace any more, so it has no sockets.
   if (state === "Z" || state === "X" || state === "x") return undefined;
   const startedAt = Number(afterName[19]);
   return Number.isSafeInteger(startedAt) && startedAt > 0 ? startedAt : undefined;
 }
 
-/** A file in /proc/<pid>/net. The kernel takes the network namespace that the process has at this moment, and the handle keeps it. */
+/** Opens a file in /proc/<pid>/net. The handle keeps the network namespace that the process has now. */
 export function openSocketTable(procRoot: string, pid: number, file: "tcp" | "tcp6"): Promise<FileHandle> {
   return open(`${procRoot}/${pid}/net/${file}`, "r");
 }

@@ -3,7 +3,7 @@ import { canonicalAddress } from "../config/address.ts";
 import { explain } from "../errors.ts";
 import type { Container } from "./container.ts";
 import { openSocketTable, processStartedAt } from "./proc.ts";
-import { type End, type Found, findSockets, type Sought, sought } from "./socket-table.ts";
+import { type End, type Found, findSockets, type Pattern, patternFor } from "./socket-table.ts";
 
 /** A connection as `node:net` describes it on the accepting side. */
 export type Connection = {
@@ -14,34 +14,32 @@ export type Connection = {
 };
 
 /**
- * How the container reached the listener that accepted the connection, and so what its own socket names as the remote end: through the
- * firewall's redirect the metadata service, else the address that accepted. Never either of them: a connection of the one kind would
- * vouch for a forged one of the other.
+ * How clients reach the listener that accepted the connection. This decides the remote end of the client's
+ * own socket: with the firewall's redirect it is the metadata service, otherwise the address that accepted.
+ * Never both for one listener: a real connection of one kind would prove a forged one of the other.
  */
 export type Via = "redirect" | "direct";
 
+/**
+ * - `no-such-socket`: the container has no such connection: somebody else uses its address.
+ * - `port-listening`: the container listens on the client's port. A client's port is never a listening one,
+ *   unless an attacker connected *to* the container from a forged address of the metadata service.
+ * - `container-gone`: its first process has ended, and the engine has not reported that yet.
+ * - `no-pid`: it has not started, or it runs where this host cannot see it.
+ * - `unreadable`: /proc cannot be read.
+ */
+export type ProofCode = "no-such-socket" | "port-listening" | "no-pid" | "unreadable" | "container-gone";
+
 export type Proof =
   | { readonly proven: true }
-  | {
-      readonly proven: false;
-      /**
-       * `no-such-socket`: the container has no such connection: somebody else uses its address.
-       * `port-listening`: the client's port is one that the container listens on. A client's never is; a connection that somebody
-       * opened *to* the container, from a forged address of the metadata service, is.
-       * `container-gone`: its first process has ended, and the engine has not said so yet.
-       * `no-pid`: it has not started, or it runs where this host cannot see it.
-       * `unreadable`: /proc does not let us look.
-       */
-      readonly code: "no-such-socket" | "port-listening" | "no-pid" | "unreadable" | "container-gone";
-      readonly reason: string;
-    };
+  | { readonly proven: false; readonly code: ProofCode; readonly reason: string };
 
 type Options = {
   readonly procRoot?: string;
-  /** Where containers send metadata requests: as they see it, before the firewall's redirect. Default: EC2's addresses. */
+  /** Where containers send metadata requests, before the firewall's redirect. Default: EC2's addresses. */
   readonly metadata?: readonly End[];
-  /** Reads of socket tables under way at once, over all containers. */
-  readonly readsAtOnce?: number;
+  /** Concurrent reads of socket tables, over all containers. */
+  readonly maxConcurrentReads?: number;
 };
 
 type Question = {
@@ -52,25 +50,28 @@ type Question = {
 };
 
 const tables = ["tcp", "tcp6"] as const;
-const questionsAPass = 64;
-/** A socket can be skipped when another leaves its hash bucket between two reads of the kernel's walk: a miss is looked up again. */
+const maxQuestionsPerPass = 64;
+/** A pass misses a socket if another leaves its hash bucket between two reads: a miss is retried. */
 const passesBeforeRefusal = 2;
 
 /**
- * Does this connection come out of this container? The kernel lists a network namespace's sockets in /proc/<pid>/net/tcp and tcp6; whoever
- * only uses the container's address has no socket in there, unless the container can be made to have one: by connecting to it from a forged
- * address, which is why a port that it listens on proves nothing, or by a connection of its own to elsewhere, which is why the remote end counts.
+ * Checks that a connection comes from a container. The kernel lists the sockets of a network namespace in
+ * /proc/<pid>/net/tcp and tcp6. An attacker who only uses the container's address has no socket there. There
+ * are two ways around that, and so two more conditions. A connection *to* the container from a forged address
+ * has a socket there: a port on which the container listens proves nothing. So has a connection of the
+ * container to somewhere else: the remote end must match too.
  *
- * The process must be the one that the engine named, by pid and start time, and it is asked for after the table was opened: it lived then,
- * so the table is of its namespace, and a pid that was handed out again does not pass.
+ * The process must be the one that the engine reported, by pid and start time. The start time is read after
+ * the table was opened: if it is still right, the process was alive then and the table is that of its
+ * namespace. A reused pid fails this.
  */
 export class Provenance {
   readonly #procRoot: string;
   readonly #metadata: readonly End[];
   readonly #reads: LimitFunction;
-  /** Questions about one container share passes over its tables: each pass costs the same, however many ask. */
+  /** Questions about one container share passes over its tables: a pass costs the same for any number. */
   readonly #searches = new Map<Container, Question[]>();
-  /** The table in which a container's clients were found last: `tcp6` for a JVM's dual-stack sockets. */
+  /** The table in which a container's last client was found: `tcp6` for a JVM's dual-stack sockets. */
   readonly #lastTable = new WeakMap<Container, "tcp" | "tcp6">();
 
   constructor(options: Options = {}) {
@@ -79,15 +80,15 @@ export class Provenance {
       { address: "169.254.169.254", port: 80 },
       { address: "fd00:ec2::254", port: 80 },
     ];
-    // libuv has four threads for files and names: one stays free for the rest of the process.
-    this.#reads = pLimit(options.readsAtOnce ?? 3);
+    // libuv has four threads for files and DNS: one stays free for the rest of the process.
+    this.#reads = pLimit(options.maxConcurrentReads ?? 3);
   }
 
-  /** Never rejects: what cannot be looked up is not proven. */
+  /** Never rejects: a lookup that fails is not a proof. */
   check(container: Container, connection: Connection, via: Via): Promise<Proof> {
     if (container.source === "static") return Promise.resolve({ proven: true });
     if (container.pid === 0)
-      return Promise.resolve(refusal("no-pid", "its engine names no process on this host"));
+      return Promise.resolve(refusal("no-pid", "its engine reports no process on this host"));
     if (container.pidStartedAt === undefined) {
       return Promise.resolve(
         refusal("unreadable", `${this.#procRoot}/${container.pid}/stat could not be read`),
@@ -105,7 +106,7 @@ export class Provenance {
 
   #ask(container: Container, question: Question): void {
     const waiting = this.#searches.get(container);
-    // A pass that is under way may be past this socket's place: the question goes into the next one.
+    // A pass in progress may already be past this socket, so the question goes into the next one.
     if (waiting !== undefined) {
       waiting.push(question);
       return;
@@ -117,9 +118,9 @@ export class Provenance {
 
   async #search(container: Container, waiting: Question[]): Promise<void> {
     for (
-      let batch = waiting.splice(0, questionsAPass);
+      let batch = waiting.splice(0, maxQuestionsPerPass);
       batch.length > 0;
-      batch = waiting.splice(0, questionsAPass)
+      batch = waiting.splice(0, maxQuestionsPerPass)
     ) {
       const missed = await this.#pass(container, batch);
       for (const question of missed) {
@@ -131,27 +132,28 @@ export class Provenance {
     this.#searches.delete(container);
   }
 
-  /** Answers what one look at the tables can answer, and returns the rest. */
+  /** Answers the questions that one pass over the tables can answer, and returns the others. */
   async #pass(container: Container, batch: readonly Question[]): Promise<readonly Question[]> {
     let open = batch;
     const order = this.#lastTable.get(container) === "tcp6" ? [...tables].reverse() : tables;
     for (const table of order) {
-      const seeking = new Map<Sought, Question>();
+      const byPattern = new Map<Pattern, Question>();
       for (const question of open) {
-        const one = sought(table, question.client, question.servers);
-        if (one !== undefined) seeking.set(one, question);
+        const pattern = patternFor(table, question.client, question.servers);
+        if (pattern !== undefined) byPattern.set(pattern, question);
       }
-      if (seeking.size === 0) continue;
-      const found = await this.#look(container, table, [...seeking.keys()]);
-      if ("code" in found) {
-        for (const { answer } of open) answer(found);
+      if (byPattern.size === 0) continue;
+      const search = await this.#searchTable(container, table, [...byPattern.keys()]);
+      if (!search.ok) {
+        for (const { answer } of open) answer(search.refusal);
         return [];
       }
+      const { found } = search;
       if (found.established.size > 0) this.#lastTable.set(container, table);
       const settled = new Set<Question>();
-      for (const [one, question] of seeking) {
-        if (found.listening.has(one)) question.answer(refusal("port-listening", listening(question)));
-        else if (found.established.has(one)) question.answer({ proven: true });
+      for (const [pattern, question] of byPattern) {
+        if (found.listening.has(pattern)) question.answer(refusal("port-listening", listening(question)));
+        else if (found.established.has(pattern)) question.answer({ proven: true });
         else continue;
         settled.add(question);
       }
@@ -160,33 +162,33 @@ export class Provenance {
     return open;
   }
 
-  async #look(
+  async #searchTable(
     container: Container,
     table: "tcp" | "tcp6",
-    wanted: readonly Sought[],
-  ): Promise<Refusal | Found> {
+    patterns: readonly Pattern[],
+  ): Promise<Search> {
+    const gone = () => refusal("container-gone", `its process ${container.pid} has ended`);
     try {
       const handle = await openSocketTable(this.#procRoot, container.pid, table);
       try {
         const startedAt = await processStartedAt(this.#procRoot, container.pid);
-        if (startedAt !== container.pidStartedAt) {
-          return refusal("container-gone", `its process ${container.pid} has ended`);
-        }
-        return await findSockets(handle, wanted, this.#reads);
+        if (startedAt !== container.pidStartedAt) return { ok: false, refusal: gone() };
+        return { ok: true, found: await findSockets(handle, patterns, this.#reads) };
       } finally {
         await handle.close();
       }
     } catch (error) {
-      return isNoProcess(error)
-        ? refusal("container-gone", `its process ${container.pid} has ended`)
-        : refusal("unreadable", explain(error));
+      return { ok: false, refusal: isNoProcess(error) ? gone() : refusal("unreadable", explain(error)) };
     }
   }
 }
 
 type Refusal = Exclude<Proof, { proven: true }>;
+type Search =
+  | { readonly ok: true; readonly found: Found }
+  | { readonly ok: false; readonly refusal: Refusal };
 
-function refusal(code: Refusal["code"], reason: string): Refusal {
+function refusal(code: ProofCode, reason: string): Refusal {
   return { proven: false, code, reason };
 }
 
@@ -197,10 +199,10 @@ function missing({ client, servers }: Question): string {
 }
 
 function listening({ client }: Question): string {
-  return `its network namespace has a listening socket on port ${client.port}, so the connection was opened by somebody else`;
+  return `its network namespace has a listening socket on port ${client.port}, so the connection was opened from outside`;
 }
 
-/** ENOENT: no such pid. ESRCH: it ended while the file was opened. */
+/** ENOENT: no such pid. ESRCH: the process ended while the file was being opened. */
 function isNoProcess(error: unknown): boolean {
   return error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "ESRCH");
 }

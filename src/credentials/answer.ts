@@ -1,4 +1,4 @@
-import type { AssumeRoleError } from "./assume-role.ts";
+import type { AssumeRoleError, StsCode } from "./assume-role.ts";
 import { refusalFor } from "./assume-role.ts";
 import type { Credentials, Documents, FailureDocuments } from "./document.ts";
 import { documentsOf, failureDocuments } from "./document.ts";
@@ -9,14 +9,14 @@ export type CacheAnswer =
   /** IAM said no: 200 with `Code` and `Message`, as EC2 does. */
   | {
       readonly kind: "refused";
-      readonly code: string;
+      readonly code: StsCode;
       readonly message: string;
       readonly documents: FailureDocuments;
     }
   /** Not now: 503, so that clients try again and keep what they have. */
   | {
       readonly kind: "unavailable";
-      readonly code: string;
+      readonly code: "CredentialsUninitialized";
       readonly message: string;
       readonly retryAfterMs: number;
       readonly documents: FailureDocuments;
@@ -39,7 +39,7 @@ export function unavailableAnswer(
   retryAfterMs: number,
 ): CacheAnswer {
   const failure = {
-    code: "CredentialsUninitialized",
+    code: "CredentialsUninitialized" as const,
     message:
       error === undefined
         ? `STS has not answered yet for the role ${roleArn}; try again.`

@@ -11,6 +11,12 @@ export type AssumeRole = (request: RoleRequest, signal: AbortSignal) => Promise<
  */
 export type FailureKind = "refused" | "throttled" | "temporary";
 
+/**
+ * A code of STS, or one that EC2 uses for its failures, e.g. `AssumeRoleUnauthorizedAccess`. Open-ended: STS may add some. They are in
+ * PascalCase, so none of this program's own refusal codes (`no-role-requested`) is one.
+ */
+export type StsCode = Capitalize<string>;
+
 /** Why there are no credentials. Carries words only: never the SDK's error, whose `$response` holds headers and bodies. */
 export class AssumeRoleError extends Error {
   readonly kind: FailureKind;
@@ -149,8 +155,9 @@ export function isChainingLimit(code: string, message: string): boolean {
 export function refusalFor(
   error: AssumeRoleError,
   roleArn: string,
-): { readonly code: string; readonly message: string } {
-  switch (error.code) {
+): { readonly code: StsCode; readonly message: string } {
+  const code = error.code as StsCode; // a refusal's code is STS's own, and those are in PascalCase
+  switch (code) {
     case "AccessDenied":
     case "AccessDeniedException":
       return {
@@ -161,8 +168,8 @@ export function refusalFor(
     case "MalformedPolicyDocumentException":
     case "PackedPolicyTooLarge":
     case "PackedPolicyTooLargeException":
-      return { code: error.code.replace(/Exception$/, ""), message: error.message };
+      return { code: code.replace(/Exception$/, "") as StsCode, message: error.message }; // still PascalCase
     default:
-      return { code: error.code, message: `STS refused to assume the role ${roleArn}: ${error.code}.` };
+      return { code, message: `STS refused to assume the role ${roleArn}: ${code}.` };
   }
 }

@@ -1,5 +1,5 @@
 import type { Log } from "../log.ts";
-import { TokenBucket } from "./bucket.ts";
+import { TokenBucket } from "../token-bucket.ts";
 
 export type PaceState = "normal" | "throttled" | "down";
 

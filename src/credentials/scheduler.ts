@@ -1,4 +1,4 @@
-import { TokenBucket } from "./bucket.ts";
+import { TokenBucket } from "../token-bucket.ts";
 import type { Pace } from "./rate.ts";
 
 /** Runs something later; returns what cancels it. */

@@ -1,128 +1,124 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { isDeepStrictEqual } from "node:util";
+import { LRUCache } from "lru-cache";
 import type { Directory } from "../containers/directory.ts";
 import { explain } from "../errors.ts";
 import type { Log } from "../log.ts";
-import { connectEngine, type Engine, isTestedApi, type TlsFiles } from "./client.ts";
+import { singleFlight } from "../single-flight.ts";
+import { isTestedApi } from "./api-version.ts";
+import { connectEngine, type Engine, type TlsFiles } from "./client.ts";
 import { parseDockerHost } from "./endpoint.ts";
+import { readEvent } from "./events.ts";
 import type { Inspected } from "./inspect.ts";
-import { Session } from "./session.ts";
-import type { Change } from "./sync.ts";
+import { type Attempt, failuresAfter, type RetryTimes, retryDelayMs } from "./retry.ts";
+import { type Change, Sync } from "./sync.ts";
 
 export type { Change } from "./sync.ts";
 
 export type EngineState = {
   readonly host: string;
   readonly connected: boolean;
-  /** Milliseconds since the epoch, by the wall clock of that moment: when `connected` changed last. */
+  /** When `connected` last changed, by the wall clock of that moment: milliseconds since the epoch. */
   readonly since: number;
-  /** Why it is not connected, or what failed since it was; undefined while all is well. */
+  /** Why it is not connected, or what has failed since it was connected. Undefined if all is well. */
   readonly lastError: string | undefined;
   readonly apiVersion: string | undefined;
-  /** As the engine names itself: `Docker 20.10.24`. */
+  /** The engine's own name and version: `Docker 20.10.24`. */
   readonly engine: string | undefined;
-  /** In the directory from this engine; they stay there while it is not connected. */
+  /** In the directory from this engine. They stay there while it is not connected. */
   readonly containers: number;
 };
 
-export type WatchTimes = {
+type OwnState = Omit<EngineState, "containers" | "host">;
+
+type ConnectionTimes = {
   readonly callTimeoutMs: number;
-  /** How often the directory is compared with the engine's list, in case the event stream is dead and does not say so. */
+  /** How often to compare with the engine's list, in case the event stream is dead without an error. */
   readonly compareEveryMs: number;
-  readonly retryMs: {
-    readonly first: number;
-    readonly longest: number;
-    readonly longestWhileItAnswers: number;
-  };
-  /** The least time from one refresh to the next. */
+  readonly retryMs: RetryTimes;
+  /** The minimum time between two refreshes. */
   readonly refreshEveryMs: number;
-  /** How long a refresh keeps those who wait for it: a client does. The work goes on. */
-  readonly refreshMs: number;
+  /** How long callers wait for a refresh, since a client waits with them. The refresh itself goes on. */
+  readonly refreshTimeoutMs: number;
 };
 
-export type WatchOptions = {
+export type ConnectionOptions = {
   /** As `parseDockerHost` takes it. */
   readonly host: string;
   readonly tls?: TlsFiles;
   readonly directory: Directory;
   readonly log: Log;
   readonly onChange?: (change: Change) => void;
-  /** Told when `connected`, `lastError` or the engine's version change. */
-  readonly onState?: (state: EngineState) => void;
   readonly random: () => number;
-  /** For durations, in milliseconds; never goes back and never jumps. */
+  /** A monotonic clock in milliseconds. */
   readonly now: () => number;
-  /** What this host takes for the time, milliseconds since the epoch; may be set at any time. The engine is asked by it. */
+  /** The wall clock, milliseconds since the epoch. It may be set at any time. Events are requested by it. */
   readonly wallNow: () => number;
   readonly procRoot?: string;
-  readonly times?: Partial<WatchTimes>;
+  readonly times?: Partial<ConnectionTimes>;
 };
 
-export type EngineWatch = {
+export type EngineConnection = {
   state(): EngineState;
-  /** Settled when the first list is in the directory, or the engine was found absent or silent: the service may say READY. */
+  /** Resolves when the first attempt has listed or failed. Then the service may report READY. */
   readonly settled: Promise<void>;
   /**
-   * Compares with the engine now, for a caller that nobody knows; shared among those who ask at once. Settles when that is done, or after
-   * `refreshMs`; never rejects.
+   * Compares the directory with the engine now, for a caller that is unknown. Concurrent calls share one
+   * comparison. Resolves when it is done, or after `refreshTimeoutMs`. Never rejects.
    */
   refresh(): Promise<void>;
-  /** Ends the connection. The containers stay in the directory. */
+  /** Closes the connection. The containers stay in the directory. */
   stop(): Promise<void>;
 };
 
-const defaultTimes: WatchTimes = {
+const defaultTimes: ConnectionTimes = {
   callTimeoutMs: 5_000,
   compareEveryMs: 30_000,
-  retryMs: { first: 200, longest: 10_000, longestWhileItAnswers: 1_000 },
+  retryMs: { first: 200, max: 10_000, maxAfterAnswer: 1_000 },
   refreshEveryMs: 250,
-  refreshMs: 2_000,
+  refreshTimeoutMs: 2_000,
 };
-type OwnState = Omit<EngineState, "containers" | "host">;
-
-/** A connection that lasted so long is no part of a series of failures. */
-const steadyMs = 30_000;
+/** After the engine refused a query (a 500), the next comparison comes sooner than `compareEveryMs`. */
+const compareAfterRefusalMs = 2_000;
+/** More than the drift between the clocks: NTP slews both alike. */
+const clockStepMs = 1_000;
+const maxInspected = 2_000;
 
 /**
- * Keeps the directory true to one engine until stopped: connects, subscribes to the events, lists, follows; after a failure waits and
- * starts again. An engine that is not there yet is waited for. What is known stays in the directory meanwhile: provenance
- * finds out the containers that died in the gap.
- * @throws OperatorError where `host` is no engine's address.
+ * Keeps the directory in step with one engine until stopped: dials, subscribes to events, lists, follows the
+ * events; after a failure it waits and dials again. Also waits for an engine that is not running yet.
+ * Meanwhile the known containers stay in the directory: the provenance check detects those that died in the
+ * gap.
+ * @throws OperatorError if `host` is not the address of an engine.
  */
-export function watchEngine(options: WatchOptions): EngineWatch {
-  return new Watch(options);
+export function followEngine(options: ConnectionOptions): EngineConnection {
+  return new Connection(options);
 }
 
-class Watch {
-  readonly #options: WatchOptions;
-  readonly #times: WatchTimes;
-  readonly #now: () => number;
-  readonly #wallNow: () => number;
-  readonly #connect: () => Promise<Engine>;
-  /** Outlives a connection: a container that starts again has the same labels and variables. */
-  readonly #known = new Map<string, Inspected>();
+class Connection implements EngineConnection {
+  readonly refresh = singleFlight(() => this.#atMost(this.#times.refreshTimeoutMs, this.#refresh()));
+  readonly #options: ConnectionOptions;
+  readonly #times: ConnectionTimes;
+  readonly #dial: () => Promise<Engine>;
+  /** Inspect answers by id, kept across connections: labels and variables survive a restart. */
+  readonly #inspected = new LRUCache<string, Inspected>({ max: maxInspected });
   readonly #stopping = new AbortController();
   readonly #settled = Promise.withResolvers<void>();
-  readonly #run: Promise<void>;
-  /** The session there is, listed or not. */
-  #opened: Session | undefined;
-  /** The same once its list is in the directory. */
-  #session: Session | undefined;
+  readonly #finished: Promise<void>;
+  /** The live connection, from the moment that its list is in the directory. */
+  #live: { readonly sync: Sync; readonly fail: (error: unknown) => void } | undefined;
   /** Ends the wait for the next attempt. */
-  #hurry = new AbortController();
+  #retryNow = new AbortController();
+  /** Resolves when the attempt that is in progress, or the next one, has connected or failed. */
   #attempt = Promise.withResolvers<void>();
-  #refreshing: Promise<void> | undefined;
   #refreshedAt = Number.NEGATIVE_INFINITY;
   #state: OwnState;
 
-  constructor(options: WatchOptions) {
+  constructor(options: ConnectionOptions) {
     this.#options = options;
     this.#times = { ...defaultTimes, ...options.times };
-    this.#now = options.now;
-    this.#wallNow = options.wallNow;
     this.#state = {
       connected: false,
-      since: this.#wallNow(),
+      since: options.wallNow(),
       lastError: undefined,
       apiVersion: undefined,
       engine: undefined,
@@ -130,8 +126,8 @@ class Watch {
     const tls = options.tls ?? {};
     const endpoint = parseDockerHost(options.host, Object.values(tls).length > 0);
     const { callTimeoutMs } = this.#times;
-    this.#connect = () => connectEngine({ endpoint, tls, callTimeoutMs });
-    this.#run = this.#keepConnected();
+    this.#dial = () => connectEngine({ endpoint, tls, callTimeoutMs });
+    this.#finished = this.#keepConnected();
   }
 
   get settled(): Promise<void> {
@@ -143,137 +139,169 @@ class Watch {
     return { host, ...this.#state, containers: directory.owned(host).size };
   }
 
-  refresh(): Promise<void> {
-    this.#refreshing ??= this.#atMost(this.#times.refreshMs, this.#refresh()).finally(() => {
-      this.#refreshing = undefined;
-    });
-    return this.#refreshing;
-  }
-
   async stop(): Promise<void> {
     this.#stopping.abort();
-    this.#hurry.abort();
-    this.#opened?.close();
-    await this.#run;
+    this.#retryNow.abort();
+    await this.#finished;
+  }
+
+  async #keepConnected(): Promise<void> {
+    const { random } = this.#options;
+    let failures = 0;
+    while (!this.#stopping.signal.aborted) {
+      const attempt = await this.#connectOnce();
+      failures = failuresAfter(attempt, failures);
+      this.#retryNow = new AbortController();
+      const delay = retryDelayMs(attempt, failures, this.#times.retryMs, random());
+      await this.#pause(delay, this.#retryNow.signal);
+    }
+    this.#attemptEnded();
+  }
+
+  /** One connection, from dial to failure. Never rejects. */
+  async #connectOnce(): Promise<Attempt> {
+    const { now, wallNow } = this.#options;
+    const failure = Promise.withResolvers<never>();
+    // Nobody may be waiting when it rejects; the next race sees it.
+    failure.promise.catch(() => {});
+    let listedAt: number | undefined;
+    try {
+      using open = new DisposableStack();
+      const engine = await this.#dial();
+      open.defer(() => engine.close());
+      if (this.#stopping.signal.aborted) return { lastedMs: undefined };
+      const stopped = () => failure.reject(new Error("stopped"));
+      this.#stopping.signal.addEventListener("abort", stopped, { once: true });
+      open.defer(() => this.#stopping.signal.removeEventListener("abort", stopped));
+      const sync = this.#openSync(engine, failure.reject);
+      open.defer(() => sync.stop());
+
+      // Subscribes before listing, and from 2 s ago, so that no event falls between the two.
+      const clockOffset = wallNow() - now();
+      const subscribed = engine.events(Math.floor(wallNow() / 1000) - 2);
+      const events = await Promise.race([subscribed, failure.promise]);
+      this.#follow(events, sync).catch(failure.reject);
+      await Promise.race([sync.compare(), failure.promise]);
+      listedAt = now();
+      this.#live = { sync, fail: failure.reject };
+      this.#connected(engine);
+
+      const { compareEveryMs } = this.#times;
+      const check = () => void this.#compareWhenDue(sync, clockOffset).catch(failure.reject);
+      const timer = setInterval(check, Math.min(compareAfterRefusalMs, compareEveryMs));
+      open.defer(() => clearInterval(timer));
+      await failure.promise;
+    } catch (error) {
+      if (!this.#stopping.signal.aborted) this.#disconnected(error);
+    } finally {
+      this.#live = undefined;
+      this.#attemptEnded();
+    }
+    return { lastedMs: listedAt === undefined ? undefined : now() - listedAt };
+  }
+
+  #openSync(engine: Engine, onLost: (error: unknown) => void): Sync {
+    const { directory, host, log, onChange, procRoot, now } = this.#options;
+    return new Sync({
+      owner: host,
+      engine,
+      directory,
+      inspected: this.#inspected,
+      log,
+      onChange: (change) => onChange?.(change),
+      onLost,
+      onRefusal: (lastError) => this.#set({ lastError }),
+      procRoot: procRoot ?? "/proc",
+      now,
+    });
+  }
+
+  /** Applies events while the stream lasts; rejects when it ends. */
+  async #follow(events: AsyncGenerator<string>, sync: Sync): Promise<never> {
+    try {
+      for await (const line of events) {
+        const event = readEvent(line);
+        if (event !== undefined) sync.handle(event);
+      }
+    } catch (cause) {
+      throw new Error("following the engine's events", { cause });
+    }
+    throw new Error("following the engine's events: the engine closed the stream");
+  }
+
+  /** Rejects if the event stream can no longer be trusted. */
+  async #compareWhenDue(sync: Sync, clockOffset: number): Promise<void> {
+    const { now, wallNow } = this.#options;
+    // Podman drops events that are older than the requested time. After the clock was set back, that would be
+    // every event until the clock is there again.
+    if (wallNow() - now() < clockOffset - clockStepMs)
+      throw new Error("following the engine's events: the clock was set back");
+    if (!sync.isDue(this.#times.compareEveryMs)) return;
+    const missed = await sync.compare();
+    if (missed > 0)
+      throw new Error(`following the engine's events: ${missed} containers came or went without an event`);
   }
 
   async #refresh(): Promise<void> {
     const { refreshEveryMs } = this.#times;
-    await this.#pause(Math.min(refreshEveryMs, this.#refreshedAt + refreshEveryMs - this.#now()));
-    this.#refreshedAt = this.#now();
-    if (this.#session !== undefined) return this.#session.compare();
+    const { now } = this.#options;
+    await this.#pause(Math.min(refreshEveryMs, this.#refreshedAt + refreshEveryMs - now()));
+    this.#refreshedAt = now();
+    const live = this.#live;
+    if (live !== undefined) {
+      await live.sync.compare().catch(live.fail);
+      return;
+    }
     const attempt = this.#attempt.promise;
-    this.#hurry.abort();
-    return attempt;
-  }
-
-  async #keepConnected(): Promise<void> {
-    const { first, longest, longestWhileItAnswers } = this.#times.retryMs;
-    let failures = 0;
-    while (!this.#stopping.signal.aborted) {
-      const answeredAt = await this.#connectOnce();
-      const wasSteady = answeredAt !== undefined && this.#now() - answeredAt > steadyMs;
-      failures = wasSteady ? 0 : failures + 1;
-      // An engine that answers and then drops us is asked again sooner: what starts meanwhile is not known.
-      const limit = answeredAt === undefined ? longest : longestWhileItAnswers;
-      const delay = Math.min(limit, first * 2 ** Math.min(failures, 10));
-      this.#hurry = new AbortController();
-      await this.#pause(delay * (0.5 + this.#options.random() / 2), this.#hurry.signal);
-    }
-    this.#tellAttempt();
-  }
-
-  /** One connection from its beginning to its end. Returns when the engine had given its list; undefined where it never did. */
-  async #connectOnce(): Promise<number | undefined> {
-    let answeredAt: number | undefined;
-    try {
-      const engine = await this.#connect();
-      const session = this.#open(engine);
-      this.#opened = session;
-      if (this.#stopping.signal.aborted) return undefined;
-      await session.begin();
-      answeredAt = this.#now();
-      this.#session = session;
-      this.#connected(engine);
-      await session.ended;
-    } catch (error) {
-      if (!this.#stopping.signal.aborted) this.#disconnected(error);
-    } finally {
-      this.#session = undefined;
-      this.#opened?.close();
-      this.#opened = undefined;
-      this.#tellAttempt();
-    }
-    return answeredAt;
-  }
-
-  #open(engine: Engine): Session {
-    const { directory, host, log, onChange, procRoot } = this.#options;
-    return new Session({
-      owner: host,
-      engine,
-      directory,
-      known: this.#known,
-      log,
-      onChange: (change) => onChange?.(change),
-      onTrouble: (lastError) => this.#set({ lastError }),
-      procRoot: procRoot ?? "/proc",
-      now: this.#now,
-      wallNow: this.#wallNow,
-      compareEveryMs: this.#times.compareEveryMs,
-    });
+    this.#retryNow.abort();
+    await attempt;
   }
 
   #connected(engine: Engine): void {
-    const { log, host } = this.#options;
+    const { log, host, wallNow } = this.#options;
     const { apiVersion, name } = engine;
-    this.#set({ connected: true, since: this.#wallNow(), lastError: undefined, apiVersion, engine: name });
+    this.#set({ connected: true, since: wallNow(), lastError: undefined, apiVersion, engine: name });
     log.info({ host, engine: name, apiVersion, containers: this.state().containers }, "following the engine");
     if (!isTestedApi(apiVersion))
       log.warn({ host, apiVersion }, "the engine's API version is outside the tested range");
-    this.#tellAttempt();
+    this.#attemptEnded();
   }
 
   #disconnected(error: unknown): void {
-    const { log, host } = this.#options;
+    const { log, host, wallNow } = this.#options;
     const lastError = explain(error);
-    const { connected, lastError: before } = this.#state;
-    this.#set({ connected: false, lastError, since: connected ? this.#wallNow() : this.#state.since });
+    const { connected, since, lastError: before } = this.#state;
+    this.#set({ connected: false, lastError, since: connected ? wallNow() : since });
     const fields = { host, error: lastError, containers: this.state().containers };
-    // Once for each way of failing, not for each attempt.
-    const isNews = connected || lastError !== before;
-    log[isNews ? "warn" : "debug"](
-      fields,
-      "the engine cannot be followed; what is known of it stays in force",
-    );
+    // A warning for each new error, not for each attempt.
+    const isNew = connected || lastError !== before;
+    log[isNew ? "warn" : "debug"](fields, "cannot follow the engine; its known containers stay in force");
   }
 
   #set(changed: Partial<OwnState>): void {
-    const before = this.#state;
-    this.#state = { ...before, ...changed };
-    if (!isDeepStrictEqual(before, this.#state)) this.#options.onState?.(this.state());
+    this.#state = { ...this.#state, ...changed };
   }
 
-  #tellAttempt(): void {
+  #attemptEnded(): void {
     this.#settled.resolve();
     this.#attempt.resolve();
     this.#attempt = Promise.withResolvers();
   }
 
-  /** Settles with the work, or when its time is over. */
+  /** Resolves with the work, or after `ms`. */
   async #atMost(ms: number, work: Promise<void>): Promise<void> {
     const done = new AbortController();
-    const late = sleep(ms, undefined, { signal: done.signal }).catch(() => {
+    const timeout = sleep(ms, undefined, { signal: done.signal }).catch(() => {
       // The work was faster.
     });
-    await Promise.race([work, late]);
+    await Promise.race([work, timeout]);
     done.abort();
   }
 
   async #pause(ms: number, signal: AbortSignal = this.#stopping.signal): Promise<void> {
     if (ms <= 0) return;
     await sleep(ms, undefined, { signal }).catch(() => {
-      // Somebody asks, or we stop: no more waiting.
+      // Aborted: stop waiting.
     });
   }
 }

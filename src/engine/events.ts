@@ -1,6 +1,6 @@
 import { type Fields, object, string } from "./json.ts";
 
-/** What happened to one container, in the words of no engine. */
+/** What happened to one container, independent of the engine that reports it. */
 export type EngineEvent = {
   readonly kind:
     | "created"
@@ -10,17 +10,18 @@ export type EngineEvent = {
     | "ended"
     | "removed"
     | "network-created";
-  /** The container's id; for `network-created` the network's. */
+  /** The container's id, or for `network-created` the network's. */
   readonly id: string;
-  /** The network of `connected` and `disconnected`, where the engine names it; the new one of `network-created`. */
+  /** The network of the event. For `connected` and `disconnected` only if the engine names it. */
   readonly network: { readonly id: string; readonly name: string } | undefined;
-  /** Milliseconds since the epoch, on the engine's clock. */
+  /** Milliseconds since the epoch, by the engine's clock; 0 if the event has no time. */
   readonly at: number;
 };
 
 /**
- * What we ask the engine to send. Podman knows `die` by its own name `died` in this filter, and sends it as `die` (containers/podman#16857).
- * Health checks alone make two `exec_*` events each time: they stay with the engine.
+ * The events that we request. Podman calls `die` `died` in this filter, but sends `die`
+ * (containers/podman#16857). `exec_*` events are filtered out by the engine: every health check makes two of
+ * them.
  */
 export const eventFilters: Readonly<Record<string, string[]>> = {
   type: ["container", "network"],
@@ -32,7 +33,7 @@ export const eventFilters: Readonly<Record<string, string[]>> = {
 
 const containerKinds: Readonly<Record<string, EngineEvent["kind"]>> = {
   create: "created",
-  // Podman's: the container has its network and its process by then, and its first instruction is still to come.
+  // Podman only: the container has its network and its process, which has not run its first instruction.
   init: "changed",
   start: "changed",
   rename: "changed",
@@ -45,17 +46,18 @@ const containerKinds: Readonly<Record<string, EngineEvent["kind"]>> = {
 };
 
 /**
- * Reads one line of `GET /events`; undefined where it is about nothing that we follow. Only Type, Action and Actor are read: API 1.52
- * no longer sends `status`, `id` and `from`.
- * @throws where the line is no JSON object, or an event that we follow has no id or time.
+ * Reads one line of `GET /events`; undefined for an event that we do not follow. Reads only Type, Action,
+ * Actor and the time: API 1.52 no longer sends `status`, `id` and `from`.
+ * @throws if the line is not a JSON object, or an event that we follow has no id.
  */
 export function readEvent(line: string): EngineEvent | undefined {
   const event = object(JSON.parse(line), "an event");
   const actor = object(event.Actor ?? {}, "an event's Actor");
   const attributes = object(actor.Attributes ?? {}, "an event's Actor.Attributes");
   if (event.Type === "container") {
-    const known = typeof event.Action === "string" && Object.hasOwn(containerKinds, event.Action);
-    const kind = known ? containerKinds[event.Action as string] : undefined; // a string, as was just seen
+    const { Action: action } = event;
+    const isFollowed = typeof action === "string" && Object.hasOwn(containerKinds, action);
+    const kind = isFollowed ? containerKinds[action] : undefined;
     if (kind === undefined) return undefined;
     return { kind, id: string(actor.ID, "an event's Actor.ID"), network: undefined, at: eventTime(event) };
   }
@@ -77,7 +79,8 @@ export function readEvent(line: string): EngineEvent | undefined {
   if (typeof container === "string" && container !== subject) {
     return { kind, id: container, network: { id: subject, name: String(name ?? "") }, at };
   }
-  // Podman: the container is where Docker has the network, and the network is named since 5.0 only (containers/podman#21311).
+  // Podman puts the container's id where Docker has the network's, and names the network only since 5.0
+  // (containers/podman#21311).
   return {
     kind,
     id: subject,
@@ -91,7 +94,7 @@ function eventTime(event: Fields): number {
   return typeof event.time === "number" ? event.time * 1000 : 0;
 }
 
-/** Cuts a stream into its lines. The last piece, when the stream ends in the middle of a line, is dropped: half an event is none. */
+/** Splits a stream into lines. An incomplete line at its end is dropped: it is half an event. */
 export async function* lines(stream: AsyncIterable<Buffer>, maxBytes: number): AsyncGenerator<string> {
   let kept: Buffer[] = [];
   let keptBytes = 0;

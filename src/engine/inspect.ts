@@ -1,33 +1,33 @@
 import type { Attachment, Container, Risk } from "../containers/container.ts";
-import { engineAddress } from "../containers/container.ts";
-import { type Fields, list, object, string, WireError } from "./json.ts";
+import { address, type Fields, JsonShapeError, list, object, string } from "./json.ts";
 
-/** What an engine says of one container; its wire form ends here. */
+/** What an engine reports about one container. The JSON form stays in this file. */
 export type Inspected = {
   readonly container: Container;
-  /** Running, or paused. A restarting, created or exited one is not. */
+  /** Running or paused; not restarting, created or exited. */
   readonly running: boolean;
   /** Milliseconds since the epoch, on the engine's clock; undefined before the first start. */
   readonly startedAt: number | undefined;
 };
 
 /**
- * Reads the answer of `GET /containers/<id>/json`, Engine API 1.41 to 1.52 and Podman's. Every field is checked: an answer of
- * another shape must not become a container with half of its facts.
- * @throws where a fact that decides about identity or role is missing or of the wrong type.
+ * Reads the answer to `GET /containers/<id>/json`, for Engine API 1.41 to 1.52 and Podman. Every field is
+ * checked, so that an answer of another shape never becomes a half-filled container.
+ * @throws JsonShapeError if a fact that decides about identity or role is missing or has the wrong type.
  */
 export function readInspect(answer: unknown): Inspected {
   const inspect = object(answer, "the answer");
   const id = inspect.Id;
-  if (typeof id !== "string" || !/^[0-9a-f]{64}$/.test(id)) throw new WireError("Id", "64 hex digits", id);
+  if (typeof id !== "string" || !/^[0-9a-f]{64}$/.test(id))
+    throw new JsonShapeError("Id", "64 hex digits", id);
   const config = object(inspect.Config, "Config");
   const hostConfig = object(inspect.HostConfig, "HostConfig");
   const state = object(inspect.State, "State");
   const pid = state.Pid ?? 0;
   if (typeof pid !== "number" || !Number.isSafeInteger(pid) || pid < 0) {
-    throw new WireError("State.Pid", "a process id", pid);
+    throw new JsonShapeError("State.Pid", "a process id", pid);
   }
-  // Podman, between `init` and `start`: the process is there, in its network, and waits for its first instruction.
+  // Podman, between `init` and `start`: the process exists in its network but has not run yet.
   const isInitialised = pid > 0 && (state.Status === "initialized" || state.Status === "created");
   const running =
     (state.Running === true || isInitialised) && state.Restarting !== true && state.Dead !== true;
@@ -47,14 +47,8 @@ export function readInspect(answer: unknown): Inspected {
   return { container, running, startedAt: timestamp(state.StartedAt) };
 }
 
-/** The container of an inspect answer; undefined where it does not run. */
-export function containerFromInspect(answer: unknown): Container | undefined {
-  const { container, running } = readInspect(answer);
-  return running ? container : undefined;
-}
-
 function attachments(inspect: Fields, hostConfig: Fields): Attachment[] {
-  // A container that shares another's network has no address of its own: at that address it is the other one.
+  // A container that shares another's network has no address of its own: the other one has it.
   const mode = hostConfig.NetworkMode;
   if (typeof mode === "string" && mode.startsWith("container:")) return [];
   const settings = object(inspect.NetworkSettings, "NetworkSettings");
@@ -62,14 +56,14 @@ function attachments(inspect: Fields, hostConfig: Fields): Attachment[] {
   const found: Attachment[] = [];
   for (const [network, value] of Object.entries(networks)) {
     const endpoint = object(value ?? {}, `NetworkSettings.Networks.${network}`);
-    const ipv4 = engineAddress(endpoint.IPAddress);
-    const ipv6 = engineAddress(endpoint.GlobalIPv6Address);
+    const ipv4 = address(endpoint.IPAddress);
+    const ipv6 = address(endpoint.GlobalIPv6Address);
     found.push({ network, ipv4, ipv6 });
   }
   return found;
 }
 
-/** The first one wins where a variable is there twice, as getenv(3) in the container reads it. */
+/** If a variable occurs twice the first wins, as with getenv(3) in the container. */
 function roleVariables(value: unknown): Container["env"] {
   const env: { IAM_ROLE?: string; IAM_POLICY?: string } = {};
   for (const entry of list(value ?? [], "Config.Env")) {
@@ -108,10 +102,10 @@ function capabilitiesAdded(value: unknown): Set<string> {
   );
 }
 
-/** The socket itself, by any of its usual names, or a folder that holds it: `-v /:/host` reaches the engine as well. */
+/** The socket, under any of its usual names, or a directory that contains it: think of `-v /:/host`. */
 function mountsEngineSocket(mounts: unknown, binds: unknown): boolean {
   const sources = list(mounts ?? [], "Mounts").map((mount) => object(mount, "Mounts").Source);
-  // Podman leaves a bind out of Mounts before the first start; Binds has it from the creation on.
+  // Before the first start, Podman lists a bind in Binds but not in Mounts.
   for (const bind of list(binds ?? [], "HostConfig.Binds")) sources.push(String(bind).split(":", 1)[0]);
   return sources.some(
     (source) => typeof source === "string" && reachesEngineSocket(source.replace(/(?<=.)\/+$/, "")),
@@ -120,10 +114,10 @@ function mountsEngineSocket(mounts: unknown, binds: unknown): boolean {
 
 function reachesEngineSocket(source: string): boolean {
   if (/(^|\/)(docker|podman|containerd)\.sock$/.test(source)) return true;
-  return engineSocketFolders.includes(source);
+  return engineSocketDirectories.includes(source);
 }
 
-const engineSocketFolders = [
+const engineSocketDirectories = [
   "/",
   "/run",
   "/var",

@@ -1,38 +1,70 @@
+import { exitCodes, OperatorError } from "../errors.ts";
 import type { Ruleset } from "./ruleset.ts";
 
-/** What of a ruleset is in force. */
+/** The differences between a ruleset and the rules in force. */
 export type Comparison = {
-  /** Anything of ours is there, even if it is not what it should be. */
+  /** Whether any of our rules exist, even wrong ones. */
   readonly present: boolean;
-  /** Rules that should be there and are not, in the words of the backend. */
+  /** Rules that should exist and do not, in the backend's syntax. */
   readonly missing: readonly string[];
-  /** Rules in our chains that nobody of us put there. */
+  /** Rules in our chains that do not belong there. */
   readonly unexpected: readonly string[];
 };
 
 /** A packet filter of the host. */
 export type Backend = {
   readonly name: "nftables" | "iptables";
-  /** What the one-line result of `apply` calls our part of the filter. */
+  /** Where our rules are, for the one-line result of `apply`. */
   readonly place: string;
   render(rules: Ruleset): string;
-  /** Why this host cannot take these rules; undefined where it can. Changes nothing. */
+  /** Why this host cannot use these rules; undefined if it can. Changes nothing. */
   obstacle(rules: Ruleset): Promise<Obstacle | undefined>;
-  /** @throws OperatorError where the filter cannot be read. */
+  /** @throws OperatorError if the filter cannot be read */
   compare(rules: Ruleset): Promise<Comparison>;
-  /** All or nothing: where it throws, the former rules are in force as they were. */
+  /** All or nothing: if it throws, the previous rules are in force unchanged. */
   apply(rules: Ruleset): Promise<void>;
-  /** True if there was something to remove. A host without this filter has nothing. */
+  /** True if there was something to remove. On a host without this filter there is nothing. */
   remove(): Promise<boolean>;
 };
 
-export type Obstacle = {
+type Obstacle = {
   readonly reason: string;
   readonly error: Error;
-  /** It says nothing about the host, since the user may not ask or the host has nothing to spare: no reason to take another filter. */
+  /**
+   * Whether to stop here instead of trying the next backend: missing permissions or a temporary lack of
+   * resources says nothing about what the host supports.
+   */
   readonly decides: boolean;
 };
 
 export function inPlace(comparison: Comparison): boolean {
   return comparison.present && comparison.missing.length === 0 && comparison.unexpected.length === 0;
+}
+
+export type Choice = { readonly backend: Backend; readonly reason: string };
+
+/**
+ * Chooses the backend that the operator named, or the first one that takes the rules.
+ * @param backends in order of preference
+ * @throws OperatorError 69 if none takes them, or the named one does not; nothing is changed
+ */
+export async function chooseBackend(
+  wanted: "auto" | Backend["name"],
+  backends: readonly Backend[],
+  rules: Ruleset,
+): Promise<Choice> {
+  const reasons: string[] = [];
+  for (const backend of backends.filter(({ name }) => wanted === "auto" || wanted === name)) {
+    const obstacle = await backend.obstacle(rules);
+    if (obstacle === undefined) {
+      if (wanted !== "auto") return { backend, reason: `BACKEND=${wanted}` };
+      return { backend, reason: reasons.join("; ") || `this host supports ${backend.name}` };
+    }
+    if (wanted !== "auto" || obstacle.decides) throw obstacle.error;
+    reasons.push(obstacle.reason);
+  }
+  throw new OperatorError(`no packet filter on this host takes the rules: ${reasons.join("; ")}`, {
+    hint: "Install the package nftables (or iptables), or load the kernel modules: modprobe -a nf_tables nft_chain_nat nft_redir nft_ct.",
+    exitCode: exitCodes.unavailable,
+  });
 }

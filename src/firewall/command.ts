@@ -1,19 +1,25 @@
 import { execa } from "execa";
 import { exitCodes, OperatorError } from "../errors.ts";
 
-/** What a command of the host said. */
+/** The result of running a command. */
 export type Outcome =
   | { readonly kind: "ran"; readonly exitCode: number; readonly stdout: string; readonly stderr: string }
-  /** There is no such command on PATH. */
+  /** The command is not on PATH. */
   | { readonly kind: "missing" };
 
-/** Runs a command of the host to its end, with `input` on its standard input. Never rejects for what the command does. */
+/** Runs a command with `input` on its standard input. Never rejects because the command fails. */
 export type Run = (command: string, args: readonly string[], input?: string) => Promise<Outcome>;
 
-/** A command that waits for a lock longer than this hangs; the timer that re-applies the rules must not pile up. */
+/**
+ * A command that waits longer than this, for example for a lock, has hung. Runs of the repair timer must not
+ * pile up.
+ */
 const timeoutMs = 20_000;
 
-/** execa, made narrow: no shell, messages in English. Of a command that did not come to its own end, why comes first in `stderr`. */
+/**
+ * Wraps execa: no shell, messages in English. If the command timed out or was killed, `stderr` starts with
+ * the reason.
+ */
 export const run: Run = async (command, args, input = "") => {
   const result = await execa(command, args, {
     input,
@@ -35,7 +41,10 @@ export const run: Run = async (command, args, input = "") => {
   };
 };
 
-/** The output of a command that must work. @throws OperatorError 69 that says what to install or run. */
+/**
+ * Returns the output of a command that must succeed.
+ * @throws OperatorError 69 that says what to install or run
+ */
 export async function mustRun(
   run: Run,
   doing: string,
@@ -48,14 +57,14 @@ export async function mustRun(
   throw failure(doing, command, outcome);
 }
 
-/** Says in one line why a command did not work. */
+/** Says in one line why a command failed. */
 export function whyNot(command: string, outcome: Outcome): string {
   if (outcome.kind === "missing") return `${command}: command not found`;
   const lines = outcome.stderr.split("\n").filter((line) => line.trim() !== "" && !/^# Warning/.test(line));
   return `${command}: ${lines[0]?.trim() ?? `exit status ${outcome.exitCode}`}`;
 }
 
-/** The error for a command that failed, with the hint that fits. */
+/** The error for a failed command, with a suitable hint. */
 export function failure(doing: string, command: string, outcome: Outcome): OperatorError {
   return new OperatorError(`${doing}: ${whyNot(command, outcome)}`, {
     hint: hintFor(command, outcome),
@@ -70,11 +79,11 @@ const packageOf: Readonly<Record<string, string>> = {
 
 function hintFor(command: string, outcome: Outcome): string {
   if (outcome.kind === "missing") return `Install the package ${packageOf[command] ?? "iptables"}.`;
-  if (isPermission(outcome)) return "Run it as root: only root may change or read the packet filter.";
+  if (isPermission(outcome)) return "Run it as root: only root can read or change the packet filter.";
   if (isPassing(outcome))
-    return "The host had no memory, process or time to spare. What is in force stays; run it again, as the timer does.";
+    return "The host was temporarily out of memory, processes or time. The rules in force were not changed. Run it again; the timer does so too.";
   if (command === "ip")
-    return "This kernel has no policy routing (CONFIG_IP_MULTIPLE_TABLES). FORWARDED=listed does without it.";
+    return "This kernel has no policy routing (CONFIG_IP_MULTIPLE_TABLES). FORWARDED=listed does not need it.";
   const other = command === "nft" ? "BACKEND=iptables" : "BACKEND=nftables";
   const modules =
     command === "nft"
@@ -84,14 +93,14 @@ function hintFor(command: string, outcome: Outcome): string {
 }
 
 /**
- * A failure that says nothing about the host: it has no memory, process or time to spare at the moment, which a container can bring about.
- * What protects the host must not be given up for it.
+ * Whether a failure is temporary: the host is out of memory, processes or time. A container can cause that,
+ * so it must never lead to removing a protection.
  */
 export function isPassing(outcome: Outcome): boolean {
   return outcome.kind === "ran" && outcome.exitCode !== 0 && passing.test(outcome.stderr);
 }
 
-/** As libc, Linux, nft, iptables, ebtables, the dynamic linker and the starting of a process say it. */
+/** Messages of libc, Linux, nft, iptables, ebtables, the dynamic linker and of spawning a process. */
 const passing = new RegExp(
   [
     "cannot allocate|out of memory|memory allocation|no buffer space|failed to map segment",

@@ -1,15 +1,14 @@
 import { isIPv4 } from "node:net";
-import type { HostSources } from "./bridge-table.ts";
 import { failure, isPassing, type Outcome, type Run, whyNot } from "./command.ts";
-import type { FrameFilter } from "./frame-filter.ts";
+import type { FrameFilter, HostSources } from "./layer2.ts";
 
-/** Two names, so that the new rules are whole before the former ones go. */
+/** Two chains that alternate: the new one is complete before the old one is removed. */
 const chainNames = ["EC2METAPROXY", "EC2METAPROXY-2"] as const;
 type ChainName = (typeof chainNames)[number];
 
 /**
- * ebtables, for a host whose nft knows no bridge family. It is the lesser choice: it reads no address behind a VLAN tag and
- * nothing of neighbour discovery, and knows ports by their names only.
+ * The frame filter by ebtables, for a host whose nft has no bridge family. It is weaker: it cannot match
+ * addresses behind a VLAN tag or in neighbour discovery, and matches ports only by name.
  */
 export function ebtables(run: Run): FrameFilter {
   const nat = (...args: readonly string[]) => run("ebtables", ["-t", "nat", ...args]);
@@ -18,10 +17,13 @@ export function ebtables(run: Run): FrameFilter {
     if (outcome.kind === "missing" || outcome.exitCode !== 0)
       throw failure(`running ebtables -t nat ${args.join(" ")}`, "ebtables", outcome);
   };
-  /** A listing that fails in passing is not taken for an empty one: the rules in force would be built anew, or given up. */
+  /**
+   * A temporary failure is not an empty listing: treating it as one would rebuild or remove the rules in
+   * force.
+   */
   const list = async (name: string) => {
     const outcome = await nat("-L", name);
-    if (isPassing(outcome)) throw failure("reading the rules for frames", "ebtables", outcome);
+    if (isPassing(outcome)) throw failure("reading the ebtables rules", "ebtables", outcome);
     return outcome;
   };
   const live = async (): Promise<Live> => {
@@ -39,7 +41,7 @@ export function ebtables(run: Run): FrameFilter {
     await must("-F", name);
     await must("-X", name);
   };
-  /** The rules in a chain of their own, jumped to before the former chain goes. */
+  /** Builds the rules in a new chain, and jumps to it before the old chain is removed. */
   const replace = async (rules: readonly string[]) => {
     const former = await live();
     const [name, other] = former.jumps.includes(chainNames[0]) ? chainNames.toReversed() : chainNames;
@@ -68,7 +70,7 @@ export function ebtables(run: Run): FrameFilter {
       const found = name === undefined ? [] : (chains.get(name) ?? []);
       const say = (rule: string) => `ebtables -t nat -A ${name ?? chainNames[0]} ${rule}`;
       const missing = expected.filter((rule) => !found.includes(rule)).map(say);
-      // Somebody's accept before ours would let all pass.
+      // An accept before our jump would bypass our rules.
       if (name === undefined || first !== jump(name))
         missing.unshift(`ebtables -t nat -I PREROUTING ${jump(name ?? chainNames[0])}`);
       const unexpected = found.filter((rule) => !expected.includes(rule)).map(say);
@@ -100,28 +102,31 @@ export function ebtables(run: Run): FrameFilter {
 
 type Live = {
   readonly jumps: readonly ChainName[];
-  /** The first rule of PREROUTING, whoever's it is. */
+  /** The first rule of PREROUTING, ours or not. */
   readonly first: string | undefined;
   readonly chains: ReadonlyMap<ChainName, readonly string[]>;
 };
 
 const jump = (name: ChainName) => `-i veth+ -j ${name}`;
 
-/** In the order and spelling in which `ebtables -L` prints them. */
+/** In the order and spelling of `ebtables -L`. */
 function rulesOf(sources: HostSources): readonly string[] {
   const rules = sources.flatMap((address) =>
     isIPv4(address)
       ? [`-p ARP --arp-ip-src ${address} -j DROP`, `-p IPv4 --ip-src ${address} -j DROP`]
       : [`-p IPv6 --ip6-src ${address} -j DROP`],
   );
-  // Linux takes a frame with such a tag for an untagged one, and nothing behind the tag can be looked at. Of the provider's tag (802.1ad)
-  // ebtables reads no id, and no container needs it.
+  // Linux treats a frame with a tag for VLAN 0 as untagged, and ebtables cannot match what is behind the tag.
+  // It cannot match the id of an 802.1ad tag at all; no container needs such a tag.
   return ["-p 802_1Q --vlan-id 0 -j DROP", `-p ${providerTag} -j DROP`, ...rules];
 }
 
 const providerTag = "0x88a8";
 
-/** ebtables prints a protocol by its name in /etc/ethertypes, which differ, and by its number where there is no such file. */
+/**
+ * ebtables prints protocol names from /etc/ethertypes, which differ between hosts; without that file,
+ * numbers.
+ */
 const protocolNames: Readonly<Record<string, string>> = {
   "0x806": "ARP",
   "0x800": "IPv4",

@@ -1,19 +1,28 @@
-import { isIPv4, isIPv6 } from "node:net";
-import { canonicalIpv6 } from "./values.ts";
+import { access } from "node:fs/promises";
+import { canonicalAddress } from "../config/address.ts";
+
+/** Whether the kernel supports IPv6. The file exists even if sysctl disables IPv6 on every interface. */
+export function kernelHasIpv6(): Promise<boolean> {
+  return access("/proc/net/if_inet6").then(
+    () => true,
+    () => false,
+  );
+}
 
 /**
- * The host's own addresses in what `ip addr show` prints, each once. Without the link-local addresses of bridge ports and
- * the like: no packet reaches such an address, and they come and go with every container.
+ * The host's own addresses in the output of `ip addr show`, each once. The link-local addresses of interfaces
+ * with a master (such as bridge ports) are left out: no packet reaches them, and they come and go with every
+ * container.
  */
 export function parseAddresses(listing: string): readonly string[] {
   const addresses = new Set<string>();
   let enslaved = false;
   for (const line of listing.split("\n")) {
     if (/^\d+: /.test(line)) enslaved = / master \S/.test(line);
-    const address = /^\s+inet6? ([0-9a-f.:]+)/i.exec(line)?.[1];
-    if (address === undefined || (enslaved && /^fe[89ab]/i.test(address))) continue;
-    if (isIPv4(address)) addresses.add(address);
-    else if (isIPv6(address)) addresses.add(canonicalIpv6(address));
+    const text = /^\s+inet6? ([0-9a-f.:]+)/i.exec(line)?.[1];
+    if (text === undefined || (enslaved && /^fe[89ab]/i.test(text))) continue;
+    const address = canonicalAddress(text);
+    if (address !== undefined) addresses.add(address);
   }
   return [...addresses];
 }

@@ -1,18 +1,25 @@
 import { exitCodes, explain, OperatorError } from "../errors.ts";
 import type { Backend } from "./backend.ts";
 import { failure, isPassing, isPermission, mustRun, type Outcome, type Run, whyNot } from "./command.ts";
-import { differences, hasOurs, type LiveTables, parseSave } from "./iptables-live.ts";
-import { anyNew, leavesAny, leftBehind, marked, type PresentChains, parseChains } from "./iptables-made.ts";
-import { type Tables, tablesOf, transition } from "./iptables-tables.ts";
+import {
+  anyNew,
+  leavesAny,
+  leftBehind,
+  marked,
+  type PresentChains,
+  parseChains,
+} from "./iptables-base-chains.ts";
+import { type Tables, tablesOf, transition } from "./iptables-rules.ts";
+import { differences, hasOurs, type LiveTables, parseSave } from "./iptables-save.ts";
 import type { Family } from "./ruleset.ts";
 
-/** Which of the two implementations: what `iptables` is on this host, or the one of that name. */
+/** Which implementation: the host's default `iptables`, or the one with this suffix. */
 export type Variant = "" | "-legacy" | "-nft";
 
 /**
- * iptables and ip6tables, by their save and restore: chains of our own, each family's tables committed one by one and
- * taken back if a later one fails.
- * @param hasIpv6 whether the kernel has IPv6 at all; without it there is no ip6tables to ask
+ * Uses iptables-save and iptables-restore of each family, with chains of our own. Tables are committed one by
+ * one, and rolled back if a later one fails.
+ * @param hasIpv6 whether the kernel supports IPv6; without it, ip6tables is not used
  */
 export function iptables(run: Run, hasIpv6: () => Promise<boolean>, variant: Variant = ""): Backend {
   const tools = async (): Promise<readonly Tool[]> => {
@@ -79,13 +86,13 @@ export function iptables(run: Run, hasIpv6: () => Promise<boolean>, variant: Var
   };
 }
 
-/** One family's commands. */
+/** The commands of one family. */
 type Tool = {
   readonly family: Family;
   readonly name: string;
-  /** What nftables has under iptables-nft; undefined with iptables-legacy, or where there is no nft to ask. */
+  /** The chains in nftables, with iptables-nft; undefined with iptables-legacy or without nft. */
   present(): Promise<PresentChains | undefined>;
-  /** Empty where the command is missing. */
+  /** Empty if the command is missing. */
   live(): Promise<LiveTables>;
   restore(text: string, ...more: readonly string[]): Promise<Outcome>;
   change(doing: string, from: LiveTables, to: Tables): Promise<void>;
@@ -93,7 +100,7 @@ type Tool = {
 
 function toolFor(run: Run, family: Family, variant: Variant): Tool {
   const name = `${family === "ipv4" ? "iptables" : "ip6tables"}${variant}`;
-  // Waits up to 10 s for another's lock.
+  // Wait up to 10 s for the xtables lock.
   const args = ["--noflush", "-w", "10"];
   const tool: Tool = {
     family,
@@ -105,7 +112,7 @@ function toolFor(run: Run, family: Family, variant: Variant): Tool {
       return listing.kind === "ran" && listing.exitCode === 0 ? parseChains(listing.stdout) : undefined;
     },
     async live() {
-      // Without -t it prints the tables that exist and makes none.
+      // Without -t, it prints the existing tables and creates none.
       const outcome = await run(`${name}-save`, []);
       if (outcome.kind === "missing") return new Map();
       if (outcome.exitCode !== 0) throw failure(`reading the ${name} rules`, `${name}-save`, outcome);
@@ -118,7 +125,7 @@ function toolFor(run: Run, family: Family, variant: Variant): Tool {
       const present = leavesAny(from, to) ? await tool.present() : undefined;
       if (present === undefined) return;
       const traces = leftBehind(from, to, await tool.live(), present, family);
-      // What is left is empty and does nothing; a failure to clear it away is none of the change.
+      // What is left behind is empty and has no effect, so failing to delete it does not fail the change.
       if (traces !== "") await run("nft", ["-f", "-"], traces);
     },
   };
@@ -126,8 +133,8 @@ function toolFor(run: Run, family: Family, variant: Variant): Tool {
 }
 
 /**
- * Brings back what was in force before, the last family first.
- * @throws OperatorError that names both failures where that fails too
+ * Restores the previous rules, the last family first.
+ * @throws OperatorError that names both failures, if that fails too
  */
 async function rollBack(
   done: readonly { readonly tool: Tool; readonly former: LiveTables }[],
@@ -136,14 +143,14 @@ async function rollBack(
   const failures: string[] = [];
   for (const { tool, former } of done.toReversed()) {
     try {
-      await tool.change(`restoring the former ${tool.name} rules`, await tool.live(), former);
+      await tool.change(`restoring the previous ${tool.name} rules`, await tool.live(), former);
     } catch (error) {
       failures.push(explain(error));
     }
   }
   if (failures.length === 0) return;
   throw new OperatorError(failures.join("; "), {
-    hint: "The rules are neither the former nor the new ones: run ec2metaproxy firewall apply again, and firewall status.",
+    hint: "The rules in force are neither the previous nor the new ones. Run ec2metaproxy firewall apply again, then ec2metaproxy firewall status.",
     exitCode: exitCodes.unavailable,
     cause,
   });

@@ -1,5 +1,5 @@
 import { isIPv4 } from "node:net";
-import { addressHex } from "./bridge-table.ts";
+import { addressHex } from "./nft-bridge.ts";
 
 /**
  * The port lock: a MAC or IP address that an engine gave to a container is accepted from that container's own
@@ -32,7 +32,7 @@ const setTypes = {
   owned: "meta iif",
   mac: "ether saddr",
   port_mac: "meta iif . ether saddr",
-  // By offset and not by name, for the reasons in bridge-table.ts.
+  // By offset and not by name, for the reasons in nft-bridge.ts.
   ipv4: "@nh,96,32",
   port_ipv4: "meta iif . @nh,96,32",
   ipv6: "@nh,64,128",
@@ -78,7 +78,7 @@ const chains: readonly (readonly [name: string, lines: readonly string[]])[] = [
   ],
 ];
 
-/** The kinds of ports by which a container's frames come in: those of the table of bridge-table.ts. */
+/** The kinds of ports by which a container's frames come in: those of the table of nft-bridge.ts. */
 const kinds = ["veth", "tun", "vxlan", "geneve", "gretap", "ip6gretap", "erspan", "ip6erspan"];
 
 /**

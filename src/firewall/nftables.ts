@@ -1,73 +1,61 @@
 import { isIPv4 } from "node:net";
 import type { Backend, Comparison } from "./backend.ts";
-import { failure, isPassing, isPermission, mustRun, type Run, whyNot } from "./command.ts";
-import { chainsOf, normal, type Priorities } from "./nft-listing.ts";
+import { failure, isPassing, isPermission, type Run, whyNot } from "./command.ts";
+import { nftTable, normalize, type Priorities, parseListing, renderTable } from "./nft-table.ts";
 import type { Chain, ChainName, Rule, Ruleset, Verdict } from "./ruleset.ts";
 
-const table = "inet ec2metaproxy";
+const tableName = "inet ec2metaproxy";
 
 const priorities: Priorities = { dstnat: -100, filter: 0, srcnat: 100 };
 
 /**
- * Where the chains hang. Of the nat chains on one hook the first that translates wins, so ours runs just before those at
- * dstnat (-100): Docker's, netavark's, firewalld's. For the filters the order matters little, since no other table's
- * accept overrules a drop; they run before the others at filter (0) so that a reject is ours.
+ * Hooks and priorities. Among nat chains on one hook, the first that translates wins, so ours runs just
+ * before those at dstnat (-100): Docker's, netavark's, firewalld's. For filter chains the order matters
+ * little, because an accept in another table does not override a drop. They run before the others at filter
+ * (0) so that a reject is ours.
  */
 const hooks: Readonly<Partial<Record<ChainName, string>>> = {
   redirect_metadata: "type nat hook prerouting priority -101; policy accept;",
   guard_input: "type filter hook input priority -1; policy accept;",
   guard_forward: "type filter hook forward priority -1; policy accept;",
-  // After the translation of sources at srcnat (100).
+  // After source NAT at srcnat (100).
   guard_masquerade: "type filter hook postrouting priority 101; policy accept;",
   guard_output: "type filter hook output priority -1; policy accept;",
 };
 
-/** nftables, by nft(8): one table, replaced in one transaction. */
+/** The rules as one table of the inet family. */
 export function nftables(run: Run): Backend {
+  const table = nftTable(run, tableName);
   return {
     name: "nftables",
-    place: `table ${table}`,
+    place: `table ${tableName}`,
     render,
     async obstacle(rules) {
-      const outcome = await run("nft", ["-c", "-f", "-"], render(rules));
+      const outcome = await table.check(render(rules));
       if (outcome.kind === "ran" && outcome.exitCode === 0) return undefined;
-      const error = failure("checking the nftables rules", "nft", outcome);
+      const error = failure(`checking table ${tableName}`, "nft", outcome);
       const decides = isPermission(outcome) || isPassing(outcome);
       return { reason: whyNot("nft", outcome), error, decides };
     },
     async compare(rules) {
-      const listing = await list(run);
+      const listing = await table.list();
       return listing === undefined ? absent(rules) : compareListing(rules, listing);
     },
     async apply(rules) {
-      const former = await list(run);
-      const outcome = await run("nft", ["-f", "-"], render(rules));
-      if (outcome.kind === "ran" && outcome.exitCode === 0) return;
-      // nft commits all or nothing, but one that is killed may have committed.
-      if (outcome.kind === "ran" && (await list(run)) !== former) await restore(run, former);
-      throw failure("applying the nftables rules", "nft", outcome);
+      await table.replace(render(rules));
     },
-    async remove() {
-      if ((await list(run)) === undefined) return false;
-      await mustRun(run, `removing table ${table}`, "nft", ["delete", "table", ...table.split(" ")]);
-      return true;
-    },
+    remove: () => table.remove(),
   };
 }
 
-/** What `nft -f` takes. `add` before `delete` makes it the same transaction whether the table exists or not. */
 function render(rules: Ruleset): string {
-  const chains = rules.chains.map((chain) => {
-    const lines = linesOf(chain).map((line) => `\t\t${line}\n`);
-    return `\tchain ${chain.name} {\n${lines.join("")}\t}\n`;
-  });
-  return `add table ${table}\ndelete table ${table}\ntable ${table} {\n${inOrder(chains).join("\n")}}\n`;
-}
-
-/** nft reads chains in any order inside one table, but a goto's target must come first for versions before 0.9.3. */
-function inOrder(chains: readonly string[]): readonly string[] {
-  const isBase = (text: string) => text.includes(" hook ");
-  return [...chains.filter((text) => !isBase(text)), ...chains.filter(isBase)];
+  // Base chains last: versions of nft before 0.9.3 need the target of a goto to come first.
+  const isBase = ({ name }: Chain) => hooks[name] !== undefined;
+  const chains = [...rules.chains.filter((chain) => !isBase(chain)), ...rules.chains.filter(isBase)];
+  return renderTable(
+    tableName,
+    chains.map((chain) => [chain.name, linesOf(chain)]),
+  );
 }
 
 function linesOf(chain: Chain): readonly string[] {
@@ -75,28 +63,30 @@ function linesOf(chain: Chain): readonly string[] {
   return [...(hook === undefined ? [] : [hook]), ...chain.rules.map(line)];
 }
 
-/** In the order and spelling in which `nft list` prints it, so that the two can be compared. */
+/** Matches in the order and spelling of `nft list`, so that the two can be compared. */
 function line(rule: Rule): string {
   const parts: string[] = [];
-  if (rule.from !== undefined) parts.push(`iifname "${rule.from}"`);
-  if (rule.out !== undefined) parts.push(`oifname "${rule.out}"`);
+  if (rule.inInterface !== undefined) parts.push(`iifname "${rule.inInterface}"`);
+  if (rule.outInterface !== undefined) parts.push(`oifname "${rule.outInterface}"`);
   if (rule.source !== undefined) parts.push(`${keyword(rule.source)} saddr ${rule.source}`);
-  if (rule.to !== undefined) parts.push(`${keyword(rule.to)} daddr ${rule.to}`);
+  if (rule.destination !== undefined) parts.push(`${keyword(rule.destination)} daddr ${rule.destination}`);
   if (rule.masqueradedPort !== undefined)
     parts.push(`ct direction original ct status snat tcp sport ${rule.masqueradedPort}`);
-  if (rule.sentTo !== undefined) {
-    parts.push(`ct direction original ct original ${keyword(rule.sentTo)} daddr ${rule.sentTo}`);
+  if (rule.originalDestination !== undefined) {
+    parts.push(
+      `ct direction original ct original ${keyword(rule.originalDestination)} daddr ${rule.originalDestination}`,
+    );
   }
   if (rule.tcpPort !== undefined) parts.push(`tcp dport ${rule.tcpPort}`);
-  // After `tcp dport`: without a protocol before it, nft does not read `proto-dst`.
-  if (typeof rule.translated === "number") parts.push(`ct original proto-dst ${rule.translated}`);
-  if (rule.translated !== undefined) parts.push("ct status dnat");
-  // (uid_t)-1 is nobody's; a packet without a socket matches neither this nor any other skuid.
+  // After `tcp dport`: nft rejects `proto-dst` without a protocol before it.
+  if (typeof rule.dnatFromPort === "number") parts.push(`ct original proto-dst ${rule.dnatFromPort}`);
+  if (rule.dnatFromPort !== undefined) parts.push("ct status dnat");
+  // No user has the uid (uid_t)-1. A packet without a socket matches neither this nor any other skuid.
   if (rule.uid !== undefined)
     parts.push(rule.uid === "any" ? "meta skuid != 4294967295" : `meta skuid ${rule.uid}`);
   if (rule.verdict.kind !== "goto") parts.push("counter");
   parts.push(verdictText(rule.verdict));
-  if (rule.why !== "") parts.push(`comment "${rule.why}"`);
+  if (rule.comment !== "") parts.push(`comment "${rule.comment}"`);
   return parts.join(" ");
 }
 
@@ -122,36 +112,21 @@ function keyword(address: string): "ip" | "ip6" {
   return isIPv4(address) ? "ip" : "ip6";
 }
 
-/** @param former a listing of the table, which is also what nft reads; undefined: there was none */
-async function restore(run: Run, former: string | undefined): Promise<void> {
-  const text = `add table ${table}\ndelete table ${table}\n${former ?? ""}`;
-  await mustRun(run, "restoring the former nftables rules", "nft", ["-f", "-"], text);
-}
-
-/** Our table as nft lists it, without counters' values; undefined where there is none, or no nft to make one. */
-async function list(run: Run): Promise<string | undefined> {
-  const outcome = await run("nft", ["-s", "list", "table", ...table.split(" ")]);
-  if (outcome.kind === "missing") return undefined;
-  if (outcome.exitCode === 0) return outcome.stdout;
-  if (/no such file or directory|not supported/i.test(outcome.stderr)) return undefined;
-  throw failure("reading the nftables rules", "nft", outcome);
-}
-
 function absent(rules: Ruleset): Comparison {
   return {
     present: false,
-    missing: [`table ${table}`, ...compareListing(rules, "").missing],
+    missing: [`table ${tableName}`, ...compareListing(rules, "").missing],
     unexpected: [],
   };
 }
 
-/** Exported for its test: listings of several nft versions are its data. */
+/** Exported for its test, whose data are listings of several nft versions. */
 export function compareListing(rules: Ruleset, listing: string): Comparison {
-  const live = chainsOf(listing, table, priorities);
+  const live = parseListing(listing, tableName, priorities);
   const missing: string[] = [];
   const unexpected: string[] = [];
   for (const chain of rules.chains) {
-    const expected = linesOf(chain).map((text) => normal(text, priorities));
+    const expected = linesOf(chain).map((text) => normalize(text, priorities));
     const found = live.get(chain.name);
     live.delete(chain.name);
     const lacking = expected.filter((text) => !found?.includes(text));

@@ -1,15 +1,15 @@
 import { parseHostPort } from "../config/values.ts";
-import type { Ports } from "./settings.ts";
+import type { Ports, Settings } from "./settings.ts";
 
-/** Where the packages' socket unit listens. */
+/** The port of the packaged socket unit. */
 const defaultPort = 18_000;
 
-/** For a host without a configuration that can be read. */
+/** For a host whose configuration is missing or cannot be read. */
 export const defaultPorts: Ports = { proxy: defaultPort };
 
 /**
- * The ports in the text of a config.json that has problems elsewhere: a mistake in an alias must neither move the
- * redirect to another port nor open those that are guarded. Undefined where the text is no JSON object.
+ * The ports in a config.json that has problems elsewhere: a mistake in an alias must neither move the
+ * redirect to another port nor open the guarded ports. Undefined if the text is not a JSON object.
  */
 export function portsInText(text: string): Ports | undefined {
   let parsed: unknown;
@@ -38,7 +38,7 @@ function listenText(value: unknown): string | undefined {
   return typeof value === "string" ? value : undefined;
 }
 
-/** What config.json says about listening; its type has more keys. */
+/** The part of the configuration that names ports. */
 type Listening = {
   readonly listen?: string | undefined;
   readonly containerCredentials?: { readonly listen?: string | undefined } | undefined;
@@ -50,7 +50,20 @@ export function portsOf({ listen, containerCredentials, metricsListen }: Listeni
   return {
     proxy: parseHostPort(listen ?? "")?.port ?? defaultPort,
     credentials: parseHostPort(containerCredentials?.listen ?? "")?.port,
-    // An address that the operator named says by itself who reaches it.
+    // If the operator named an address, that decides who can reach it.
     metrics: metrics?.host === undefined ? metrics?.port : undefined,
   };
+}
+
+/** Warnings about services that share a port: the firewall rules of only one of them can apply. */
+export function sharedPorts(settings: Settings): readonly string[] {
+  const { proxyPort, credentialsPort, metricsPort } = settings;
+  const shared = [
+    { key: "containerCredentials.listen", port: credentialsPort, others: [proxyPort] },
+    { key: "metricsListen", port: metricsPort, others: [proxyPort, credentialsPort] },
+  ].filter(({ port, others }) => port !== undefined && others.includes(port));
+  return shared.map(
+    ({ key, port }) =>
+      `${key} has port ${port}, which another service uses, so it cannot be reached there. Give it its own port`,
+  );
 }

@@ -3,13 +3,16 @@ import { join } from "node:path";
 import type { Problem } from "../errors.ts";
 import type { SettingsFile } from "./settings.ts";
 
-/** The drop-in files in the order in which they count, and those that could not be read. */
+/** The settings files in the order in which they apply, and those that could not be read. */
 export type SettingsFiles = {
   readonly files: readonly SettingsFile[];
   readonly problems: readonly Problem[];
 };
 
-/** firewall.conf, then firewall.d/*.conf in the order of their names. What does not exist is not missed. */
+/**
+ * Reads firewall.conf, then firewall.d/*.conf in the order of their names. Files that do not exist are
+ * skipped.
+ */
 export async function readSettingsFiles(directory: string): Promise<SettingsFiles> {
   const files: SettingsFile[] = [];
   const problems: Problem[] = [];
@@ -18,7 +21,7 @@ export async function readSettingsFiles(directory: string): Promise<SettingsFile
     if (error.code !== "ENOENT") problems.push(unreadable(dropIns, error));
     return [];
   });
-  // By code unit, not by locale, so that every host applies them in one order.
+  // By code unit, not by locale, so that the order is the same on every host.
   const confs = names.filter((name) => name.endsWith(".conf") && !name.startsWith(".")).sort();
   for (const path of [join(directory, "firewall.conf"), ...confs.map((name) => join(dropIns, name))]) {
     try {

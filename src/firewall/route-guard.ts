@@ -2,28 +2,32 @@ import { isIPv4 } from "node:net";
 import { failure, mustRun, type Run } from "./command.ts";
 
 /**
- * A second lock beside the packet filter: routing rules that send every packet for a metadata address nowhere, unless the
- * host itself made it. `nft flush ruleset`, a restart of nftables or of Docker and `firewall-cmd --reload` do not touch
- * routing, so a container that asks while the filter's rules are gone gets nothing instead of the instance's role.
- * A redirected packet has another destination by the time that it is routed, and so is not caught.
+ * A second layer beside the packet filter: routing rules (ip-rule(8)) that discard every packet for a
+ * metadata address that the host itself did not send. `nft flush ruleset`, a restart of nftables or Docker
+ * and `firewall-cmd --reload` do not change routing. So a container that sends a request while the filter's
+ * rules are gone gets nothing, instead of the instance's role. A redirected packet already has another
+ * destination when it is routed, so these rules do not match it.
  */
 export type Guard = { readonly addresses: readonly string[]; readonly action: "blackhole" | "prohibit" };
 
-/** Before the rules of VPN tools and of amazon-ec2-net-utils (from 5000 on), after the local table (0). */
+/**
+ * Priorities: after the local table (0), before the rules of VPN tools and of amazon-ec2-net-utils (from
+ * 5000).
+ */
 const skipAt = 169;
 const refuseAt = 170;
 const landAt = 171;
 
 type RoutingRule = { readonly family: "-4" | "-6"; readonly text: string; readonly args: readonly string[] };
 
-/** In an order in which the host itself is never cut off on the way: the refusal comes last. */
+/** In the order in which to add them: the refusal comes last, so that the host itself is never cut off. */
 function rulesOf(guard: Guard): readonly RoutingRule[] {
   return guard.addresses.flatMap((address): RoutingRule[] => {
     const family = isIPv4(address) ? "-4" : "-6";
     return [
       routingRule(family, landAt, address, ["nop"]),
-      // For a lookup on behalf of a local socket the incoming interface is lo. Going on behind the refusal, instead of
-      // looking into the main table, leaves the host's own routing rules in force.
+      // A lookup for a local socket has lo as its incoming interface. It jumps past the refusal instead of
+      // looking in the main table, so that the host's own routing rules still apply.
       routingRule(family, skipAt, address, ["iif", "lo", "goto", String(landAt)]),
       routingRule(family, refuseAt, address, [guard.action]),
     ];
@@ -40,7 +44,7 @@ function routingRule(
   return { family, text, args: ["pref", String(priority), "to", address, ...rest] };
 }
 
-/** What is missing, as `ip rule` would print it. @throws OperatorError where ip(8) is missing or may not be asked. */
+/** The missing rules, as `ip rule` prints them. @throws OperatorError if ip(8) is missing or fails */
 export async function missingFromGuard(run: Run, guard: Guard): Promise<readonly string[]> {
   const live = await liveRules(run);
   return rulesOf(guard)
@@ -50,7 +54,10 @@ export async function missingFromGuard(run: Run, guard: Guard): Promise<readonly
 
 export type GuardChange = { readonly changed: boolean; readonly undo: () => Promise<void> };
 
-/** Adds what is missing and takes away what an earlier setting left; without a guard, all. Where it fails, all is as before. */
+/**
+ * Adds missing rules and removes those of earlier settings; without a guard, removes all. If it fails, it
+ * undoes its changes.
+ */
 export async function applyGuard(run: Run, guard: Guard | undefined): Promise<GuardChange> {
   const live = await liveRules(run);
   const wanted = guard === undefined ? [] : rulesOf(guard).filter((rule) => live.supports(rule.family));
@@ -70,14 +77,14 @@ export async function applyGuard(run: Run, guard: Guard | undefined): Promise<Gu
   return { changed: lacking.length + stale.length > 0, undo };
 }
 
-/** True if there was anything. */
+/** True if there was something to remove. */
 export async function removeGuard(run: Run): Promise<boolean> {
   const { ours } = await liveRules(run);
   await removeRules(run, ours);
   return ours.length > 0;
 }
 
-/** Refusals last, for the host's sake. */
+/** Refusals last, so that the host itself is never cut off. */
 async function addRules(run: Run, rules: readonly RoutingRule[]): Promise<void> {
   const refusalsLast = rules.toSorted((a, b) => Number(isRefusal(a)) - Number(isRefusal(b)));
   for (const rule of refusalsLast) await change(run, "add", rule, /File exists/);
@@ -97,7 +104,7 @@ function isRefusal(rule: RoutingRule): boolean {
   return rule.args[1] === String(refuseAt);
 }
 
-/** `settled` is what ip says where somebody else did the same a moment before. */
+/** @param settled matches the error of ip if another process has just made the same change */
 async function change(run: Run, verb: "add" | "del", rule: RoutingRule, settled: RegExp): Promise<void> {
   const outcome = await run("ip", [rule.family, "rule", verb, ...rule.args]);
   if (outcome.kind === "ran" && (outcome.exitCode === 0 || settled.test(outcome.stderr))) return;
@@ -105,7 +112,7 @@ async function change(run: Run, verb: "add" | "del", rule: RoutingRule, settled:
 }
 
 type LiveRules = {
-  /** False where the kernel has no IPv6 at all: nothing to guard then. */
+  /** False if the kernel has no IPv6: then there is nothing to guard. */
   supports(family: "-4" | "-6"): boolean;
   has(rule: RoutingRule): boolean;
   readonly ours: readonly RoutingRule[];
@@ -127,7 +134,7 @@ async function liveRules(run: Run): Promise<LiveRules> {
 
 const ourShape = /^(169|170|171): from all to (\S+) (iif lo goto 171|blackhole|prohibit|nop)$/;
 
-/** The rules that are ours by their priority and whole form. */
+/** The rules that are ours, by priority and exact form. */
 function readRules(family: "-4" | "-6", listing: string): readonly RoutingRule[] {
   return listing.split("\n").flatMap((raw) => {
     const text = raw.replace(/\s+/g, " ").replace(" [unresolved]", "").trim();

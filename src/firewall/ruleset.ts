@@ -1,69 +1,68 @@
+import type { Guard } from "./route-guard.ts";
 import type { Settings } from "./settings.ts";
 
 export type Family = "ipv4" | "ipv6";
 
-/** The chains, by what they do. The first five hang on a hook of the kernel, the others are gone to from those. */
-export const chainNames = [
-  "redirect_metadata",
-  "guard_input",
-  "guard_forward",
-  "guard_masquerade",
-  "guard_output",
-  "proxy_port",
-  "credentials_port",
-  "metrics_port",
-  "refuse_containers",
-  "host_users",
-] as const;
-
-export type ChainName = (typeof chainNames)[number];
+/** The chains, by purpose. The first five are base chains on a netfilter hook; they go to the others. */
+export type ChainName =
+  | "redirect_metadata"
+  | "guard_input"
+  | "guard_forward"
+  | "guard_masquerade"
+  | "guard_output"
+  | "proxy_port"
+  | "credentials_port"
+  | "metrics_port"
+  | "refuse_containers"
+  | "host_users";
 
 export type Verdict =
   | { readonly kind: "accept" | "drop" | "reject" }
-  /** To the address of the interface that the packet came in by. */
+  /** To the address of the incoming interface. */
   | { readonly kind: "redirect"; readonly port: number }
   | { readonly kind: "dnat"; readonly address: string; readonly port: number }
   | { readonly kind: "goto"; readonly chain: ChainName };
 
-/** All that is given must match. Rules have one family, or hold for both. */
+/** Every field that is set must match. Without a family, a rule applies to both. */
 export type Rule = {
   readonly family?: Family;
-  /** Incoming interface: a name, or its beginning and `*`. */
-  readonly from?: string;
+  /** Incoming interface: a name, or a prefix followed by `*`. */
+  readonly inInterface?: string;
   /** Outgoing interface, likewise. */
-  readonly out?: string;
-  /** The packet's source. */
+  readonly outInterface?: string;
+  /** Source address of the packet. */
   readonly source?: string;
-  /** The packet's destination. */
-  readonly to?: string;
-  /** The destination of the connection's first packet, before any translation; matches only packets in that direction. */
-  readonly sentTo?: string;
+  /** Destination address of the packet. */
+  readonly destination?: string;
+  /** Original destination of the connection, before NAT. Matches only packets in the original direction. */
+  readonly originalDestination?: string;
   readonly tcpPort?: number;
-  /** The first packets' direction only, and where the filter can tell, only those whose source the host has replaced. */
+  /**
+   * Source port. Matches only packets in the original direction and, if the filter can tell, only after
+   * source NAT.
+   */
   readonly masqueradedPort?: number;
-  /** Only connections whose destination was translated; with a number, those that were first sent to that port. */
-  readonly translated?: number | "from any port";
-  /** The user whose socket sends it; `any` matches every packet that has a socket. */
+  /** Only connections with destination NAT; a number is their original destination port. */
+  readonly dnatFromPort?: number | "any";
+  /** Uid of the sending socket; `any` matches every packet that has a socket. */
   readonly uid?: number | "any";
   readonly verdict: Verdict;
-  /** Shown beside the rule; empty for a plain goto. */
-  readonly why: string;
+  /** The comment on the rule; empty for a plain goto. */
+  readonly comment: string;
 };
 
 export type Chain = { readonly name: ChainName; readonly rules: readonly Rule[] };
 
-/** What the host's packet filter shall hold, whichever filter it is. */
+/** The rules for the host, independent of the backend. */
 export type Ruleset = {
   readonly chains: readonly Chain[];
-  /** Metadata addresses that no forwarded packet may be routed to, and how it is refused; none: routing is left alone. */
-  readonly guarded:
-    | { readonly addresses: readonly string[]; readonly action: "blackhole" | "prohibit" }
-    | undefined;
+  /** The routing rules; undefined if the settings want none. */
+  readonly guarded: Guard | undefined;
 };
 
 /**
- * The rules of these settings; pure.
- * @param hostUids users that may reach the metadata service from the host itself; undefined: everybody
+ * The rules for these settings; pure.
+ * @param hostUids the users on the host that may reach the metadata service; undefined means all
  */
 export function ruleset(settings: Settings, hostUids: readonly number[] | undefined): Ruleset {
   const metadata = [
@@ -76,13 +75,13 @@ export function ruleset(settings: Settings, hostUids: readonly number[] | undefi
   const redirect = metadata.flatMap(({ family, address }): Rule[] => {
     const verdict = redirection(settings, family);
     if (verdict === undefined) return [];
-    const match = { family, to: address, tcpPort: metadataPort, verdict, why: "to the proxy" };
-    return interfaces.map((from) => ({ from, ...match }));
+    const match = { family, destination: address, tcpPort: metadataPort, verdict, comment: "to the proxy" };
+    return interfaces.map((inInterface) => ({ inInterface, ...match }));
   });
 
   const ports = portChains(settings, refuse);
   const input = ports.map(
-    ({ name, port }): Rule => ({ tcpPort: port, verdict: { kind: "goto", chain: name }, why: "" }),
+    ({ name, port }): Rule => ({ tcpPort: port, verdict: { kind: "goto", chain: name }, comment: "" }),
   );
   const forward: Rule[] = [];
   for (const { family, address } of metadata) {
@@ -91,30 +90,32 @@ export function ruleset(settings: Settings, hostUids: readonly number[] | undefi
       const verdict: Verdict = { kind: "accept" };
       forward.push({
         family,
-        to: proxy,
-        sentTo: address,
+        destination: proxy,
+        originalDestination: address,
         tcpPort: proxyPort,
         verdict,
-        why: "redirected to the proxy",
+        comment: "redirected to the proxy",
       });
     }
   }
   const toRefusal: Verdict = { kind: "goto", chain: "refuse_containers" };
   for (const { family, address } of metadata) {
-    // Both the packet's own destination and the connection's first one: an old connection, an untracked packet and
-    // another tool's translation of the metadata address must all end here.
-    for (const match of [{ to: address }, { sentTo: address }]) {
-      input.push({ family, ...match, verdict: toRefusal, why: "" });
-      if (settings.forwarded === "listed") forward.push({ family, ...match, verdict: toRefusal, why: "" });
-      else forward.push({ family, ...match, verdict: refuse, why: "only the host itself may reach it" });
+    // Match both the packet's destination and the connection's original one, to catch connections from before
+    // the rules, untracked packets, and NAT of the metadata address by another tool.
+    for (const match of [{ destination: address }, { originalDestination: address }]) {
+      input.push({ family, ...match, verdict: toRefusal, comment: "" });
+      if (settings.forwarded === "listed")
+        forward.push({ family, ...match, verdict: toRefusal, comment: "" });
+      else forward.push({ family, ...match, verdict: refuse, comment: "only the host itself may reach it" });
     }
   }
 
   if (settings.forwarded === "drop") {
-    // A tunnel that ends on this host, or a route that goes wrong, could bring packets in the service's name to a container: an
-    // answered one would stand in its socket table as a connection to the service.
+    // A tunnel that ends on this host, or a wrong route, could deliver packets with the service's source
+    // address to a container. If the container answers one, its socket table shows a connection to the
+    // service.
     for (const { family, address } of metadata)
-      forward.push({ family, source: address, verdict: { kind: "drop" }, why: "nobody is the service" });
+      forward.push({ family, source: address, verdict: { kind: "drop" }, comment: "nobody is the service" });
   }
 
   const chains: Chain[] = [
@@ -125,18 +126,23 @@ export function ruleset(settings: Settings, hostUids: readonly number[] | undefi
     ...ports.map(({ name, rules }): Chain => ({ name, rules })),
     {
       name: "refuse_containers",
-      rules: interfaces.map((from): Rule => ({ from, verdict: refuse, why: "not by way of the proxy" })),
+      rules: interfaces.map(
+        (inInterface): Rule => ({ inInterface, verdict: refuse, comment: "not by way of the proxy" }),
+      ),
     },
   ];
   if (hostUids !== undefined) {
     const toUsers: Verdict = { kind: "goto", chain: "host_users" };
     const output = metadata.map(
-      ({ family, address }): Rule => ({ family, to: address, verdict: toUsers, why: "" }),
+      ({ family, address }): Rule => ({ family, destination: address, verdict: toUsers, comment: "" }),
     );
     chains.push({ name: "guard_output", rules: output });
-    const allowed = hostUids.map((uid): Rule => ({ uid, verdict: { kind: "accept" }, why: "HOST_ACCESS" }));
-    // Only packets that have a socket: what the kernel sends by itself (a last ACK) carries nothing and belongs to nobody.
-    const others: Rule = { uid: "any", verdict: refuse, why: "not in HOST_ACCESS" };
+    const allowed = hostUids.map(
+      (uid): Rule => ({ uid, verdict: { kind: "accept" }, comment: "HOST_ACCESS" }),
+    );
+    // Only packets with a socket: those that the kernel sends itself (a final ACK) carry no data and have no
+    // owner.
+    const others: Rule = { uid: "any", verdict: refuse, comment: "not in HOST_ACCESS" };
     chains.push({ name: "host_users", rules: [...allowed, others] });
   }
   const addresses = metadata.map(({ address }) => address);
@@ -145,27 +151,35 @@ export function ruleset(settings: Settings, hostUids: readonly number[] | undefi
 }
 
 /**
- * What the host masquerades keeps its source port where that is free. A connection from the port of `containerCredentials` to a container's
- * own would then stand in that container's socket table as one to that port of the host, as its client's do.
+ * Masquerading keeps the source port if it is free. So a masqueraded connection to a container, sent from the
+ * port number of `containerCredentials`, would look in that container's socket table like the container's own
+ * connection to that port of the host.
  */
 function masqueradeChain({ credentialsPort, interfaces }: Settings): readonly Chain[] {
   if (credentialsPort === undefined) return [];
   const verdict: Verdict = { kind: "drop" };
   const rules = interfaces.map(
-    (out): Rule => ({ out, masqueradedPort: credentialsPort, verdict, why: "not in the host's name" }),
+    (outInterface): Rule => ({
+      outInterface,
+      masqueradedPort: credentialsPort,
+      verdict,
+      comment: "not in the host's name",
+    }),
   );
   return [{ name: "guard_masquerade", rules }];
 }
 
 type PortChain = Chain & { readonly port: number };
 
-/** Who reaches the ports of ours. Of two services on one port the first counts, which is the one that refuses most. */
+/**
+ * Who may reach our ports. If two services share a port, the rules of the first apply; it is the strictest.
+ */
 function portChains(settings: Settings, refuse: Verdict): readonly PortChain[] {
   const { interfaces, proxyPort, credentialsPort, metricsPort, metadataPort } = settings;
   const accept: Verdict = { kind: "accept" };
-  // A drop even where containers get a reject: a port scan from outside learns nothing.
+  // Drop, even if containers get a reject: a port scan from outside learns nothing.
   const drop: Verdict = { kind: "drop" };
-  const host: Rule = { from: "lo", verdict: accept, why: "the host itself" };
+  const host: Rule = { inInterface: "lo", verdict: accept, comment: "the host itself" };
   const chains: PortChain[] = [];
   const add = (name: ChainName, port: number | undefined, rules: readonly Rule[]) => {
     if (port !== undefined && !chains.some((chain) => chain.port === port))
@@ -177,39 +191,42 @@ function portChains(settings: Settings, refuse: Verdict): readonly PortChain[] {
     (family) => redirection(settings, family) !== undefined,
   );
   add("proxy_port", proxyPort, [
-    // Only what was redirected: the proxy can then tell a container's own connection, whose far end is the metadata
-    // address in the container's socket table, from one that somebody else made to an address of the host.
+    // Only redirected connections. In the container's socket table these have the metadata address as their
+    // remote end, so the proxy can tell them from a connection that someone else made to an address of the
+    // host.
     ...families.flatMap((family) =>
       interfaces.map(
-        (from): Rule => ({
+        (inInterface): Rule => ({
           family,
-          from,
-          sentTo: metadata[family],
+          inInterface,
+          originalDestination: metadata[family],
           tcpPort: proxyPort,
-          translated: metadataPort,
+          dnatFromPort: metadataPort,
           verdict: accept,
-          why: "a container asks",
+          comment: "a container asks",
         }),
       ),
     ),
     host,
     ...(refuse.kind === "drop"
       ? []
-      : interfaces.map((from): Rule => ({ from, verdict: refuse, why: "only by the metadata address" }))),
-    { verdict: drop, why: "nobody else reaches the proxy" },
+      : interfaces.map(
+          (inInterface): Rule => ({ inInterface, verdict: refuse, comment: "only by the metadata address" }),
+        )),
+    { verdict: drop, comment: "nobody else reaches the proxy" },
   ]);
   add("credentials_port", credentialsPort, [
-    // The other way round: there the far end in a container's socket table is this port itself.
-    { translated: "from any port", verdict: drop, why: "only direct connections" },
-    ...interfaces.map((from): Rule => ({ from, verdict: accept, why: "a container asks" })),
+    // Only direct connections: there the remote end in the container's socket table is this port itself.
+    { dnatFromPort: "any", verdict: drop, comment: "only direct connections" },
+    ...interfaces.map((inInterface): Rule => ({ inInterface, verdict: accept, comment: "a container asks" })),
     host,
-    { verdict: drop, why: "nobody else reaches the proxy" },
+    { verdict: drop, comment: "nobody else reaches the proxy" },
   ]);
-  add("metrics_port", metricsPort, [host, { verdict: drop, why: "metrics are the host's" }]);
+  add("metrics_port", metricsPort, [host, { verdict: drop, comment: "metrics are the host's" }]);
   return chains;
 }
 
-/** Undefined: this family has no way to the proxy, and its requests are refused. */
+/** Undefined if this family is not redirected; its requests are then refused. */
 function redirection(settings: Settings, family: Family): Verdict | undefined {
   if (family === "ipv6" && settings.ipv6 === "off") return undefined;
   const { proxyAddress, proxyPort } = settings;

@@ -1,27 +1,30 @@
 import type { ServerResponse } from "node:http";
 
-/** An answer that is ready to be sent. */
+/** A response that is ready to be sent. */
 export type Answer = {
   readonly status: number;
-  /** Name, value, name, value …, as writeHead takes them. No `Date` and no `Connection`: those are the connection's. */
+  /** Name, value, name, value …, as writeHead takes them. No `Date` and no `Connection`: node adds those. */
   readonly headers: readonly string[];
-  /** One character a byte. A text, since node sends a text and its headers in one piece, and a Buffer in two. */
+  /**
+   * Latin-1: one character per byte. Not a Buffer, because node sends a string together with the headers, but
+   * a Buffer after them.
+   */
   readonly body: string;
 };
 
 export type ErrorStatus = 400 | 401 | 403 | 404 | 405 | 429 | 500 | 502 | 503 | 504;
 
-/** When a client that was told "full" or "not yet" had better come again. SDKs that retry wait about as long by themselves. */
+/** `Retry-After` of 503 and 429, unless set otherwise. SDKs that retry wait about as long by themselves. */
 export const retryAfterSeconds = 1;
 
 export const ttlHeader = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds";
 
-/** Clients look for `EC2` in it before they believe that this is the metadata service (old Terraform). */
+/** Old Terraform takes a service for IMDS only if this contains `EC2`. */
 const server = ["Server", "EC2ws"] as const;
 
 /**
- * The service's own page, byte for byte as in captures of its 404 (339 bytes; aws-config's test data `imds_no_iam_role`).
- * For other statuses no capture is known; clients do not read the body.
+ * The service's error page, byte for byte as in captures of its 404 (339 bytes; aws-config's test data
+ * `imds_no_iam_role`). No capture of other statuses is known; clients do not read the body.
  */
 function page(status: number, reason: string): Answer {
   const title = `${status} - ${reason}`;
@@ -61,25 +64,29 @@ export const errorAnswers: Readonly<Record<ErrorStatus, Answer>> = {
   504: page(504, "Gateway Timeout"),
 };
 
-/** What the token path says to everything but PUT, as a capture of 2020 has it. */
+/** The token path's answer to every method but PUT, from a capture of 2020. */
 export const tokenMethodAnswer: Answer = answer(405, "text/plain", "", ["Allow", "OPTIONS, PUT"]);
 
-/** A 200 of our own, with the headers that captures of the service have. `body` is text of ours: role names, JSON, listings. */
+/**
+ * A 200 with the headers that captures of the service have. `body` is the proxy's own: a role name, JSON, a
+ * listing.
+ */
 export function answer200(contentType: string, body: string, more: readonly string[] = []): Answer {
   const bytes = Buffer.from(body, "utf8").toString("latin1");
   return answer(200, contentType, bytes, ["Accept-Ranges", "none", ...more]);
 }
 
 /**
- * Sends it; node leaves the body out where the request was HEAD.
- * @param tokenSecondsLeft what is left of the session token that the client sent; the service says it in each answer to a token's bearer
+ * Sends an answer; node omits the body for HEAD.
+ * @param tokenSecondsLeft of the session token that the client sent; the service repeats it in each answer to
+ *   a request with a token
  */
 export function sendAnswer(response: ServerResponse, ready: Answer, tokenSecondsLeft?: number): void {
   if ((ready.status === 503 || ready.status === 429) && !response.hasHeader("Retry-After"))
     response.setHeader("Retry-After", retryAfterSeconds);
   const headers =
     tokenSecondsLeft === undefined
-      ? (ready.headers as string[]) // writeHead's type wants a mutable array; it only reads it
+      ? (ready.headers as string[]) // writeHead's type requires a mutable array, but it only reads it
       : [...ready.headers, ttlHeader, String(tokenSecondsLeft)];
   response.writeHead(ready.status, headers);
   response.end(ready.body, "latin1");

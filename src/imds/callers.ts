@@ -2,23 +2,26 @@ import type { Container } from "../containers/container.ts";
 import { keyOf } from "../credentials/assume-role.ts";
 import type { Credentials } from "../credentials/document.ts";
 import { type Denial, decide, type Grant, type RolePolicy } from "../roles/grant.ts";
+import { TokenBucket } from "../token-bucket.ts";
 
-/** What was decided for a container, with all that need not be worked out for each request. */
+/** A container as a client: the decision about its role, and state that is kept between its requests. */
 export type Caller = {
   readonly container: Container;
   readonly decision: Grant | Denial;
   /** The credential cache's key; empty for a denial. */
   readonly key: string;
-  /** Requests that the container may still make now, and when that was last topped up (ms). */
-  allowance: number;
-  allowanceAt: number;
-  /** Codes of refusals that were logged lately, and when (ms). */
+  /** Limits the requests to both listeners together; undefined before the first request. */
+  requests: TokenBucket | undefined;
+  /** When each refusal code was last logged (ms). */
   readonly refusalsLogged: Map<string, number>;
-  /** Access key ids of the credentials that were handed out last, so that each grant is audited once. */
+  /** Access key id of the last credentials that were audited, so that each set is audited once. */
   audited: string;
 };
 
-/** Decisions by container. A container's entry is a new object when it changed, so an old decision cannot outlive its facts. */
+/**
+ * Role decisions by container. The directory replaces a container's object when the container changes, so a
+ * decision never outlives the facts it was based on.
+ */
 export class Callers {
   #byContainer = new WeakMap<Container, Caller>();
   #policy: RolePolicy;
@@ -37,8 +40,7 @@ export class Callers {
       container,
       decision,
       key: decision.kind === "grant" ? keyOf(decision.request) : "",
-      allowance: Number.POSITIVE_INFINITY,
-      allowanceAt: 0,
+      requests: undefined,
       refusalsLogged: new Map(),
       audited: "",
     };
@@ -50,7 +52,9 @@ export class Callers {
     return this.#instanceId;
   }
 
-  /** After a reload, or when the instance id becomes known: every decision is made again at the next request. */
+  /**
+   * After a reload, or when the instance id becomes known: each decision is made again at the next request.
+   */
   replace(policy: RolePolicy, instanceId: string | undefined): void {
     this.#policy = policy;
     this.#instanceId = instanceId;
@@ -58,18 +62,18 @@ export class Callers {
   }
 }
 
-/** Whether the container may ask now. A token bucket with one second's worth of requests; both services of ours draw from it. */
-export function admitted(caller: Caller, perSecond: number, now: number): boolean {
-  const topUp = ((now - caller.allowanceAt) / 1000) * perSecond;
-  caller.allowance = Math.min(perSecond, caller.allowance + Math.max(0, topUp));
-  caller.allowanceAt = now;
-  if (caller.allowance < 1) return false;
-  caller.allowance -= 1;
+/** Counts one request against the container's rate limit; false if it exceeds it. */
+export function withinRateLimit(caller: Caller, requestsPerSecond: number, now: number): boolean {
+  caller.requests ??= new TokenBucket(requestsPerSecond, now);
+  // A reload may have changed the rate.
+  caller.requests.setRate(requestsPerSecond, now);
+  if (caller.requests.delay(now) > 0) return false;
+  caller.requests.take();
   return true;
 }
 
-/** Tells of a set of credentials when the container is given it for the first time, by whichever of our services. */
-export function noteGrant(
+/** Reports a set of credentials the first time the container gets it, on either listener. */
+export function reportGrant(
   granted: (caller: Caller, accessKeyId: string, expiresAt: number) => void,
   caller: Caller,
   { accessKeyId, expiresAt }: Pick<Credentials, "accessKeyId" | "expiresAt">,

@@ -2,21 +2,27 @@ import type { Socket } from "node:net";
 import { canonicalAddress } from "../config/address.ts";
 import type { Lookup } from "../containers/directory.ts";
 
-/** What is remembered about one client connection, so that a kept-alive one pays for its proof and its token once. */
+/** State of one client connection, so that proof and token are checked once for all requests on it. */
 export type Connection = {
-  /** Canonical; undefined where the kernel named no address, e.g. on a connection that is gone already. */
+  /** Canonical; undefined where the kernel named none, e.g. because the connection is already closed. */
   readonly address: string | undefined;
   readonly remoteAddress: string;
   readonly remotePort: number;
   readonly localAddress: string;
   readonly localPort: number;
-  /** The directory's entry that this connection was proven to come from; compared by identity, so a change voids it. */
+  /**
+   * The directory entry that the connection was proven to come from. Compared by identity, so a change voids
+   * the proof.
+   */
   proven: Lookup | undefined;
-  /** The session token that was verified last, for which entry, and the second at which it expires. */
+  /**
+   * The session token that was verified last, the directory entry it is valid for, and when it expires (epoch
+   * seconds).
+   */
   token: { readonly text: string; readonly lookup: Lookup; readonly expiresAt: number } | undefined;
 };
 
-/** The connections that are open, by socket. */
+/** Connection state by socket. */
 export class Connections {
   readonly #bySocket = new WeakMap<Socket, Connection>();
 

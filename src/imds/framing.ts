@@ -1,12 +1,13 @@
 import type { IncomingMessage } from "node:http";
 
 /**
- * What follows a request's headers. A metadata request has no body. A client may say so in two ways, and libcurl uses the second one for a token:
- * `Content-Length: 0`, or chunks of which the first is the last (s3fs-fuse/s3fs-fuse#1765, with `Expect: 100-continue`).
+ * What follows a request's headers. A metadata request has no body. A client may say so in two ways, and
+ * libcurl uses the second for a token (s3fs-fuse/s3fs-fuse#1765, with `Expect: 100-continue`):
+ * `Content-Length: 0`, or chunks of which the first is the last.
  */
 export type Framing = "none" | "empty chunks to come" | "body";
 
-/** Both headers at once, or a length that is no number, Node's parser has refused already. */
+/** Node's parser has already refused requests with both headers, or with a length that is not a number. */
 export function framingOf({ method, headers }: Pick<IncomingMessage, "method" | "headers">): Framing {
   const coding = headers["transfer-encoding"];
   if (coding !== undefined)
@@ -16,8 +17,8 @@ export function framingOf({ method, headers }: Pick<IncomingMessage, "method" | 
 }
 
 /**
- * Whether chunks that were announced turn out to be none: false at the first byte of a body, or trailer, or when the end has not come in time.
- * Settles once; never rejects.
+ * Whether an announced chunked body turns out to be empty: false at the first byte of a body or a trailer, or
+ * if its end does not arrive in time. Settles once; never rejects.
  */
 export function endsEmpty(request: IncomingMessage, withinMs: number): Promise<boolean> {
   return new Promise((resolve) => {

@@ -3,171 +3,187 @@ import type { Directory, Lookup } from "../containers/directory.ts";
 import type { Proof, Provenance, Via } from "../containers/provenance.ts";
 import type { Caller, Callers } from "./callers.ts";
 import type { Connection } from "./connection.ts";
+import type { IdentityCode } from "./refusals.ts";
 
-/** How long a caller that is not known waits for the engine to name it: it started a moment ago. */
+/**
+ * How long a request from an unknown address waits for the engine to name its container, which may have just
+ * started.
+ */
 const unknownWaitMs = 2_000;
 
 type ContainerLookup = Extract<Lookup, { kind: "container" }>;
 
-/** Somebody who is not served. 403 is for those who are known to be nobody; SDKs take it for "no IMDSv2 here" and never ask again, so whoever may be served soon is told 503. */
-export type NotKnown = {
-  readonly known: false;
-  readonly status: 403 | 503;
-  readonly code:
-    | Exclude<Proof, { proven: true }>["code"]
-    | "unknown-caller"
-    | "engine-unavailable"
-    | "too-many-waiting"
-    | "address-conflict"
-    | "caller-changed";
+export type Identified = { readonly ok: true; readonly lookup: ContainerLookup; readonly caller: Caller };
+
+export type Unidentified = {
+  readonly ok: false;
+  readonly code: IdentityCode;
   readonly reason: string;
+  /** The container that is known to have the address, if there is one. */
   readonly caller: Caller | undefined;
 };
 
-export type Asker =
-  | { readonly known: true; readonly lookup: ContainerLookup; readonly caller: Caller }
-  | NotKnown;
+export type Identity = Identified | Unidentified;
 
 export type IdentityDependencies = {
   readonly directory: Pick<Directory, "at" | "waitFor">;
-  /** Settled when the engines' first lists are in, or will not come soon. Before that nobody can be said to be unknown. */
+  /**
+   * Settles when the engines' first lists are in, or have not come in time. Until then no address is refused
+   * as unknown.
+   */
   readonly listed: Promise<void>;
-  /** Whether every engine is followed at the moment. While one is not, an address that nobody has may be that of a container. */
+  /**
+   * Whether every engine is being followed. While one is not, an unknown address may belong to one of its
+   * containers.
+   */
   readonly complete: () => boolean;
-  /** Asks the engines once what runs; coalesced. */
+  /** Lists each engine's running containers once; concurrent calls share one list. */
   readonly refresh: () => Promise<void>;
   readonly provenance: Pick<Provenance, "check">;
   readonly callers: Pick<Callers, "of">;
 };
 
-export type Wanted = {
-  /** Also wait for the process of a container that the engine has announced, which a proof needs. */
-  readonly starting: boolean;
-  /** The client's socket must be one of the container's own; remembered on the connection until the address's entry changes. */
-  readonly prove: boolean;
-  /** How this listener's clients come to it. */
+export type IdentityNeeds = {
+  /** Also wait until the process of an announced container is known; the proof needs it. */
+  readonly started: boolean;
+  /**
+   * The client's socket must be the container's own. Remembered on the connection until the address's entry
+   * changes.
+   */
+  readonly proof: boolean;
+  /** How clients reach this listener. */
   readonly via: Via;
 };
 
 /**
- * Who is on the other end of a connection.
- * Answers at once, without a promise, where all is known: that is the hot path.
+ * Which container is at the other end of a connection.
+ * Returns without a promise if everything is known: that is the hot path.
  */
-export function askerOf(
-  the: IdentityDependencies,
+export function identify(
+  deps: IdentityDependencies,
   connection: Connection,
-  want: Wanted,
-): Asker | Promise<Asker> {
-  const lookup = the.directory.at(connection.address ?? "");
-  // A conflict may be the moment in which an address changes hands: it is waited for, as an address is that nobody has yet.
-  const settled = lookup.kind === "container" && !(want.starting && isStarting(lookup.container));
-  if (settled && !(want.prove && connection.proven !== lookup)) return asker(the, lookup);
-  return findOut(the, connection, want, settled ? lookup : undefined);
+  needs: IdentityNeeds,
+): Identity | Promise<Identity> {
+  const lookup = deps.directory.at(connection.address ?? "");
+  // A conflict is waited for, like an unknown address: the address may be moving from one container to the
+  // next.
+  const isSettled = lookup.kind === "container" && !(needs.started && isStarting(lookup.container));
+  if (isSettled && !(needs.proof && connection.proven !== lookup)) return identityOf(deps, lookup);
+  return waitAndProve(deps, connection, needs, isSettled ? lookup : undefined);
 }
 
-async function findOut(
-  the: IdentityDependencies,
+async function waitAndProve(
+  deps: IdentityDependencies,
   connection: Connection,
-  { prove, via }: Wanted,
+  { proof, via }: IdentityNeeds,
   settled: Lookup | undefined,
-): Promise<Asker> {
+): Promise<Identity> {
   const address = connection.address ?? "";
-  const lookup = settled ?? (await wait(the, address));
-  if (lookup === "full") return tooManyWaiting(the.directory.at(address), the);
-  if (lookup.kind !== "container" || !prove || connection.proven === lookup) return asker(the, lookup);
-  const first = await the.provenance.check(lookup.container, connection, via);
-  if (first.proven) return remember(the, connection, lookup);
-  if (first.code !== "container-gone" && first.code !== "no-pid") return unproven(the, lookup, first);
-  // The container has gone and the engine, cut off perhaps, has not said so: ask it once, and try the address's new owner.
-  await the.refresh();
-  const now = the.directory.at(address);
-  if (now === lookup || now.kind !== "container") return unproven(the, lookup, first);
-  const second = await the.provenance.check(now.container, connection, via);
-  return second.proven ? remember(the, connection, now) : unproven(the, now, second);
+  const lookup = settled ?? (await waitForContainer(deps, address));
+  if (lookup === "full") return tooManyWaiting(deps, address);
+  if (lookup.kind !== "container" || !proof || connection.proven === lookup) return identityOf(deps, lookup);
+  const first = await deps.provenance.check(lookup.container, connection, via);
+  if (first.proven) return proven(deps, connection, lookup);
+  if (first.code !== "container-gone" && first.code !== "no-pid") return unproven(deps, lookup, first);
+  // The container is gone, but its engine has not reported it; the event stream may be down. List once, then
+  // try the address's new owner.
+  await deps.refresh();
+  const next = deps.directory.at(address);
+  if (next === lookup || next.kind !== "container") return unproven(deps, lookup, first);
+  const second = await deps.provenance.check(next.container, connection, via);
+  return second.proven ? proven(deps, connection, next) : unproven(deps, next, second);
 }
 
 /**
- * Whether an address becomes a container's within a moment: for a connection of which not a byte was read yet. What to tell it if not.
- * Never rejects.
+ * For a connection from an unknown address, of which nothing has been read yet: waits until a container has
+ * the address. Resolves with the refusal if none gets it; never rejects.
  */
-export async function wordOf(the: IdentityDependencies, address: string): Promise<NotKnown | undefined> {
-  const lookup = await wait(the, address);
-  if (lookup === "full") return tooManyWaiting(the.directory.at(address), the);
-  const found = lookup.kind === "unknown" ? asker(the, lookup) : undefined;
-  return found?.known === false ? found : undefined;
+export async function awaitContainer(
+  deps: IdentityDependencies,
+  address: string,
+): Promise<Unidentified | undefined> {
+  const lookup = await waitForContainer(deps, address);
+  if (lookup === "full") return tooManyWaiting(deps, address);
+  const identity = lookup.kind === "unknown" ? identityOf(deps, lookup) : undefined;
+  return identity?.ok === false ? identity : undefined;
 }
 
 /**
- * After a restart many wait at once, of one address too: all of them for the first list, and only then for word of a container that is
- * not in it, for which the directory lets few wait.
+ * After a restart many requests wait at once, perhaps all from one address. They wait for the first list
+ * without a limit, and only then for a container that is not in it; the directory limits those.
  */
-async function wait(the: IdentityDependencies, address: string): Promise<Lookup | "full"> {
-  await the.listed;
-  void the.refresh();
-  return the.directory.waitFor(address, unknownWaitMs);
+async function waitForContainer(deps: IdentityDependencies, address: string): Promise<Lookup | "full"> {
+  await deps.listed;
+  void deps.refresh();
+  return deps.directory.waitFor(address, unknownWaitMs);
 }
 
-/** Whether what was known of a caller has changed since: its address's entry, or, by a reload, what it may have. Decided again to the same end is no change. */
-export function isStale(
-  the: Pick<IdentityDependencies, "directory" | "callers">,
+/**
+ * Whether the address's entry, or after a reload the caller's role request, is no longer what it was. A new
+ * decision with the same result is no change.
+ */
+export function hasChanged(
+  deps: Pick<IdentityDependencies, "directory" | "callers">,
   address: string,
   lookup: ContainerLookup,
   caller: Caller,
 ): boolean {
-  return the.directory.at(address) !== lookup || the.callers.of(lookup.container).key !== caller.key;
+  return deps.directory.at(address) !== lookup || deps.callers.of(lookup.container).key !== caller.key;
 }
 
-function asker(the: IdentityDependencies, lookup: Lookup): Asker {
+function identityOf(deps: IdentityDependencies, lookup: Lookup): Identity {
   switch (lookup.kind) {
     case "container":
-      return { known: true, lookup, caller: the.callers.of(lookup.container) };
+      return { ok: true, lookup, caller: deps.callers.of(lookup.container) };
     case "conflict": {
       const names = lookup.containers.map(({ name }) => name).join(", ");
-      return {
-        known: false,
-        // While an engine cannot be asked, the one of them may be gone already.
-        status: the.complete() ? 403 : 503,
-        code: "address-conflict",
-        reason: `several running containers have this address: ${names}`,
-        caller: undefined,
-      };
+      const reason = `several running containers have this address: ${names}`;
+      // One of them may have stopped, if its engine cannot be reached.
+      return deps.complete()
+        ? unidentified("address-conflict", reason)
+        : unidentified("engine-unavailable", `${reason}; an engine cannot be reached`);
     }
-    case "unknown": {
-      if (the.complete()) {
-        const reason = "no running container has this address";
-        return { known: false, status: 403, code: "unknown-caller", reason, caller: undefined };
-      }
-      const reason = "no container is known to have this address, and an engine cannot be asked";
-      return { known: false, status: 503, code: "engine-unavailable", reason, caller: undefined };
-    }
+    case "unknown":
+      return deps.complete()
+        ? unidentified("unknown-caller", "no running container has this address")
+        : unidentified(
+            "engine-unavailable",
+            "no container is known to have this address, and an engine cannot be reached",
+          );
   }
 }
 
-function tooManyWaiting(lookup: Lookup, the: IdentityDependencies): NotKnown {
-  const caller = lookup.kind === "container" ? the.callers.of(lookup.container) : undefined;
-  const reason = "too many requests of this address already wait for the engine to name its container";
-  return { known: false, status: 503, code: "too-many-waiting", reason, caller };
+function unidentified(code: IdentityCode, reason: string, caller?: Caller): Unidentified {
+  return { ok: false, code, reason, caller };
 }
 
-function remember(the: IdentityDependencies, connection: Connection, lookup: ContainerLookup): Asker {
-  // The directory may have learnt something while /proc was read; what was proven must still be what it says.
-  if (the.directory.at(connection.address ?? "") !== lookup) {
-    const reason = "the address changed hands while the caller was being identified";
-    const caller = the.callers.of(lookup.container);
-    return { known: false, status: 503, code: "caller-changed", reason, caller };
+function tooManyWaiting(deps: IdentityDependencies, address: string): Unidentified {
+  const lookup = deps.directory.at(address);
+  const caller = lookup.kind === "container" ? deps.callers.of(lookup.container) : undefined;
+  return unidentified(
+    "too-many-waiting",
+    "too many requests from this address wait for an engine to name its container",
+    caller,
+  );
+}
+
+/** Remembers the proof, unless the directory's entry changed while /proc was being read. */
+function proven(deps: IdentityDependencies, connection: Connection, lookup: ContainerLookup): Identity {
+  if (deps.directory.at(connection.address ?? "") !== lookup) {
+    return unidentified(
+      "caller-changed",
+      "the address moved to another container while the caller was being identified",
+      deps.callers.of(lookup.container),
+    );
   }
   connection.proven = lookup;
-  return asker(the, lookup);
+  return identityOf(deps, lookup);
 }
 
 function unproven(
-  the: IdentityDependencies,
+  deps: IdentityDependencies,
   lookup: ContainerLookup,
-  proof: Extract<Proof, { proven: false }>,
-): NotKnown {
-  const { code, reason } = proof;
-  // Of two of these the engine has more to say in a moment: about the container that has the address now, or the process of this one. And a
-  // table that cannot be read now, since there is no descriptor or memory to spare, can be read later.
-  const status = code === "no-such-socket" || code === "port-listening" ? 403 : 503;
-  return { known: false, status, code, reason, caller: the.callers.of(lookup.container) };
+  { code, reason }: Extract<Proof, { proven: false }>,
+): Unidentified {
+  return unidentified(code, reason, deps.callers.of(lookup.container));
 }

@@ -1,31 +1,29 @@
 import type { Config } from "../config/schema.ts";
+import { isCredentialCategory } from "./paths.ts";
+import type { PassthroughCode } from "./refusals.ts";
 
 export type Verdict =
-  /** `partly`: this is a listing, and some of what it lists is denied. It is answered edited, by editListing. */
+  /** `partly`: this is a listing with some entries that are denied; editListing removes them. */
   | { readonly allowed: true; readonly partly: boolean }
-  | { readonly allowed: false; readonly code: DenialCode; readonly reason: string };
-
-export type DenialCode =
-  | "passthrough-disabled"
-  | "category-denied"
-  | "category-not-allowed"
-  | "category-never";
+  | { readonly allowed: false; readonly code: PassthroughCode; readonly reason: string };
 
 /** Which metadata a container may read from the real service. */
 export type PassthroughPolicy = {
-  /** `category` as classify gives it: a path below meta-data/, `dynamic/…` or `user-data`, without a slash at the end. */
+  /**
+   * @param category from classify: a path under meta-data/, `dynamic/…` or `user-data`, without a trailing
+   *   slash
+   */
   permits(category: string): Verdict;
 };
 
-const never = /^iam|credential/i;
-
 /**
- * An allow list by path prefix, on segment borders: `network/interfaces` allows what is below it, not `network/interfaces2`.
- * What `deny` names is refused though `allow` has it. Listings above something allowed are allowed, but show only the way to it.
+ * An allow list of path prefixes, on segment boundaries: `network/interfaces` allows what is under it, but
+ * not `network/interfaces2`. `deny` takes precedence over `allow`. The listings above an allowed category are
+ * allowed too, but show only the entries that lead to it.
  */
 export function passthroughPolicy(settings: Config["passthrough"]): PassthroughPolicy {
-  const allow = new Set(settings.allow.map(withoutEndSlash));
-  const deny = new Set(settings.deny.map(withoutEndSlash));
+  const allow = new Set(settings.allow.map(withoutTrailingSlash));
+  const deny = new Set(settings.deny.map(withoutTrailingSlash));
   const aboveAllowed = new Set([...allow].flatMap(parents));
   const aboveDenied = new Set([...deny].flatMap(parents));
   const whole: Verdict = { allowed: true, partly: false };
@@ -33,22 +31,22 @@ export function passthroughPolicy(settings: Config["passthrough"]): PassthroughP
   return {
     permits(category) {
       if (!settings.enabled) return denied("passthrough-disabled", "passthrough.enabled is false");
-      if (never.test(category))
+      if (isCredentialCategory(category))
         return denied("category-never", "credentials of the host or of others are never forwarded");
       const denying = prefixIn(deny, category);
       if (denying !== undefined) return denied("category-denied", `passthrough.deny has ${denying}`);
       if (prefixIn(allow, category) !== undefined) return aboveDenied.has(category) ? part : whole;
       if (aboveAllowed.has(category)) return part;
-      return denied("category-not-allowed", `passthrough.allow has nothing that covers ${category}`);
+      return denied("category-not-allowed", `passthrough.allow does not cover ${category}`);
     },
   };
 }
 
-function denied(code: DenialCode, reason: string): Verdict {
+function denied(code: PassthroughCode, reason: string): Verdict {
   return { allowed: false, code, reason };
 }
 
-function withoutEndSlash(category: string): string {
+function withoutTrailingSlash(category: string): string {
   return category.endsWith("/") ? category.slice(0, -1) : category;
 }
 
@@ -58,24 +56,23 @@ function parents(category: string): readonly string[] {
   return segments.slice(1).map((_, index) => segments.slice(0, index + 1).join("/"));
 }
 
-/** The category itself or the nearest parent of it that is in the set. */
+/** The category itself, or its nearest parent, if it is in the set. */
 function prefixIn(set: ReadonlySet<string>, category: string): string | undefined {
   for (let at = category; at !== ""; at = at.slice(0, Math.max(0, at.lastIndexOf("/"))))
     if (set.has(at)) return at;
   return undefined;
 }
 
-/** Why a category cannot stand in `passthrough.allow`, however much the operator wants it; undefined where it can. */
+/** Why `passthrough.allow` cannot have this category; undefined if it can. */
 export function categoryProblem(category: string): string | undefined {
-  const plain = withoutEndSlash(category);
+  const plain = withoutTrailingSlash(category);
   const [first = "", ...below] = plain.split("/");
-  if (/^iam/i.test(first))
-    return `${plain} holds credentials of the host or of ECS tasks; the proxy answers iam/ itself and forwards nothing below it`;
-  if (/credential/i.test(plain)) return `${plain} holds credentials of the host and is never forwarded`;
+  if (isCredentialCategory(plain))
+    return `${plain} holds credentials of the host or of ECS tasks and is never forwarded; the proxy answers iam/ itself`;
   if (first === "meta-data")
     return `categories are written without meta-data/${below.length === 0 ? "" : `: ${below.join("/")}`}`;
   if (first === "latest" || /^\d/.test(first))
-    return "categories are written without the version, and hold for every version";
+    return "categories are written without the version and apply to every version";
   if (first === "api") return "api/ is answered by the proxy itself";
   if (first === "user-data" && below.length > 0) return "user-data has nothing below it";
   if (plain.split("/").some((segment) => /^\.+$/.test(segment))) return "a category has no segments of dots";
@@ -83,8 +80,9 @@ export function categoryProblem(category: string): string | undefined {
 }
 
 /**
- * The service's listing of `below` (default: meta-data/ itself) as a container may see it: without what is denied, so that a client that
- * crawls meets no 404 on its way (cloud-init gives up at the first), and with `iam/`, in its place, only if the container has a role.
+ * Edits the service's listing of `below` (default: meta-data/ itself) for a container. Denied entries are
+ * removed, so that a crawling client meets no 404 (cloud-init gives up at the first). `iam/` is listed, in
+ * its sorted place, only if the container has a role.
  */
 export function editListing(
   listing: string,
@@ -100,16 +98,17 @@ export function editListing(
   return shown.join("\n");
 }
 
-/** The service's listing of a version (`dynamic`, `meta-data`, `user-data`) as a container may see it. */
+/** Edits the service's listing of a version (`dynamic`, `meta-data`, `user-data`) for a container. */
 export function editVersionRoot(listing: string, policy: PassthroughPolicy): string {
   const shown = listing
     .split("\n")
     .filter(
-      (entry) => withoutEndSlash(entry) === "meta-data" || (entry !== "" && permitsEntry(policy, "", entry)),
+      (entry) =>
+        withoutTrailingSlash(entry) === "meta-data" || (entry !== "" && permitsEntry(policy, "", entry)),
     );
   return shown.join("\n");
 }
 
 function permitsEntry(policy: PassthroughPolicy, prefix: string, entry: string): boolean {
-  return policy.permits(prefix + withoutEndSlash(entry)).allowed;
+  return policy.permits(prefix + withoutTrailingSlash(entry)).allowed;
 }

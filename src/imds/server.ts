@@ -2,53 +2,65 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import { createServer as createAcceptor, type Server, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { canonicalAddress } from "../config/address.ts";
+import type { Admission } from "./admission.ts";
 import type { Answer } from "./answers.ts";
-import type { Door } from "./door.ts";
 import { endsEmpty, framingOf } from "./framing.ts";
-import type { TurnedAway } from "./turn-away.ts";
+import type { Refusal } from "./refusals.ts";
 
-/** Longer than any SDK's connection pool keeps an idle connection, so that the client is the one to close. */
+/**
+ * Most SDKs close an idle connection sooner, so the client is the one to close. Go v2's pool keeps idle
+ * connections for 90 s (aws/aws-sdk-go-v2#3423); it then finds the connection closed and opens another.
+ */
 const keepAliveTimeoutMs = 75_000;
 
-/** Real requests take a few hundred bytes; a session token is 56 characters. */
+/** Real requests take a few hundred bytes; a session token has 56 characters. */
 const maxHeaderBytes = 8 * 1024;
 
-/** A client that has not sent its request by then is no SDK: their own limits are 1 to 5 seconds. */
+/** SDKs have limits of 1 to 5 seconds themselves. */
 const requestTimeoutMs = 5_000;
 
-/** While draining: how long a connection without a request is kept, for one that is on its way. */
+/** While draining: how long a connection without a request is kept, because one may be on its way. */
 const lastRequestMs = 250;
 
-/** A request whose answer makes no progress for so long is given up: a client that does not read holds memory. Longer than any wait of ours. */
+/**
+ * A connection on which an answer makes no progress for this long is closed: a client that does not read
+ * holds memory. Longer than any wait in the proxy.
+ */
 const stalledMs = 15_000;
 
-/** Bytes of answers that may wait for one connection before nothing more is read from it. Most answers have 1 to 2 kB. */
-const answersAhead = 16 * 1024;
+/**
+ * Bytes of answers that may be queued on one connection before no more requests are read from it. Most
+ * answers have 1 to 2 kB.
+ */
+const maxQueuedAnswers = 16 * 1024;
 
-/** How long the end of a body may take that was announced and is to be empty. */
+/** How long to wait for the end of a body that should be empty. */
 const emptyBodyMs = 1_000;
 
-/** The HTTP server of the metadata service: limits and life of connections; what is answered is the handler's. */
+/**
+ * The HTTP server of the metadata service: limits and lifetimes of connections. The handler decides what is
+ * answered.
+ */
 export type ImdsServer = {
   readonly server: Server;
   /** Open client connections. */
   connections(): number;
   /**
-   * Stops accepting, lets requests in progress end, closes idle connections soon and all others after `graceMs`.
-   * The listening socket itself belongs to systemd where it was handed over, so that new clients wait in its queue.
+   * Stops accepting, lets requests in progress finish, closes idle connections soon and all others after
+   * `graceMs`. A listening socket from systemd stays open there, so new clients wait in its queue.
    */
   drain(graceMs: number): Promise<void>;
 };
 
-/** @param sayTo what this server's clients are told of a connection that no handler sees */
+/** @param answerTo how this listener answers a connection that no handler sees */
 export function imdsServer(
   handle: (request: IncomingMessage, response: ServerResponse) => void,
-  door: Door,
-  sayTo: (refused: TurnedAway) => Answer,
+  admission: Admission,
+  answerTo: (refusal: Refusal) => Answer,
 ): ImdsServer {
   const open = new Set<Socket>();
-  const { fair, turnAway } = door;
-  let draining = false;
+  const { shares, rejections, strangers } = admission;
+  let isDraining = false;
   const http = createServer(
     {
       keepAliveTimeout: keepAliveTimeoutMs,
@@ -56,15 +68,15 @@ export function imdsServer(
       requestTimeout: requestTimeoutMs,
       maxHeaderSize: maxHeaderBytes,
       connectionsCheckingInterval: 1_000,
-      highWaterMark: answersAhead,
-      // Else Node answers such a request by itself, past the listener below and whatever it counts.
+      highWaterMark: maxQueuedAnswers,
+      // Otherwise Node answers such a request itself, before the listener below can count it.
       requireHostHeader: false,
     },
     (request, response) => {
       const { socket } = request;
-      // The client learns that it is to connect again, to the process that comes after this one.
-      if (draining) response.shouldKeepAlive = false;
-      if (!fair.take(socket)) return;
+      // Makes the client reconnect, to the process that replaces this one.
+      if (isDraining) response.shouldKeepAlive = false;
+      if (!shares.take(socket)) return;
       if (request.httpVersion === "1.1" && request.headers.host === undefined) {
         refuseBody(socket);
         return;
@@ -88,49 +100,52 @@ export function imdsServer(
   http.timeout = stalledMs;
   const answer = (request: IncomingMessage, response: ServerResponse) => {
     handle(request, response);
-    if (!response.writableEnded) fair.pending(request.socket, response);
+    if (!response.writableEnded) shares.pending(request.socket, response);
   };
-  /** Says 400 and ends the connection. With a request before it unanswered, that would be taken for the answer to that one. */
-  const endWith400 = (socket: Socket) => {
-    if (fair.pendingOf(socket) > 0) socket.destroy();
-    else turnAway.answerAndDestroy(socket, sayTo(noRequest));
+  /**
+   * Sends 400 and closes. If an earlier request is unanswered, only closes: the client would take the 400 for
+   * its answer.
+   */
+  const closeWith400 = (socket: Socket) => {
+    if (shares.pendingOf(socket) > 0) socket.destroy();
+    else rejections.answerAndDestroy(socket, answerTo(noRequest));
   };
-  /** Before the parser takes apart what follows. */
+  /** Closes before the parser processes what follows. */
   const refuseBody = (socket: Socket) => {
-    endWith400(socket);
-    fair.penalise(socket);
+    closeWith400(socket);
+    shares.penalise(socket);
   };
-  const refuse = (socket: Duplex) => {
+  const refuseMalformed = (socket: Duplex) => {
     if (!(socket instanceof Socket)) {
       socket.destroy();
       return;
     }
-    fair.malformed(socket);
-    endWith400(socket);
+    shares.malformed(socket);
+    closeWith400(socket);
   };
-  const reject = (socket: Socket, address: string, share: string, refused: TurnedAway) => {
-    door.turnedAway(address, refused);
-    turnAway.answer(socket, sayTo(refused), share);
+  const reject = (socket: Socket, address: string, share: string, refusal: Refusal) => {
+    admission.recordRejection(address, refusal);
+    rejections.answer(socket, answerTo(refusal), share);
   };
-  const letIn = (socket: Socket, address: string, share: string) => {
+  const admit = (socket: Socket, address: string, share: string) => {
     const begin = () => {
       if (socket.destroyed) return;
       http.emit("connection", socket);
       socket.resume();
     };
-    if (!fair.enter(socket, share, begin)) reject(socket, address, share, tooMany);
+    if (!shares.enter(socket, share, begin)) reject(socket, address, share, tooManyConnections);
   };
-  // Not http's own: a connection that is not let in, or not yet, is not read from and has no parser.
+  // Not http's own listener: a connection that is not admitted yet is not read from and has no parser.
   const server = createAcceptor({
     allowHalfOpen: true,
     noDelay: true,
     pauseOnConnect: true,
-    highWaterMark: answersAhead,
+    highWaterMark: maxQueuedAnswers,
   });
-  // It looks for requests that do not end from here on.
+  // http then starts to check for requests that do not arrive in time.
   server.on("listening", () => http.emit("listening"));
   server.on("connection", (socket: Socket) => {
-    // Node takes its own listener away before `connect` and `upgrade`: a client that then resets would end the process.
+    // Node removes its own listener before `connect` and `upgrade`; a reset after that would end the process.
     socket.on("error", () => undefined);
     open.add(socket);
     socket.once("close", () => open.delete(socket));
@@ -139,38 +154,39 @@ export function imdsServer(
       socket.destroy();
       return;
     }
-    const share = door.shareOf(address);
+    const share = admission.shareOf(address);
     if (share !== undefined) {
-      letIn(socket, address, share);
+      admit(socket, address, share);
       return;
     }
-    door.strangers.wait(
+    strangers.wait(
       socket,
       address,
-      () => door.wordOf(address),
-      (refused) => {
-        if (refused === undefined) letIn(socket, address, door.shareOf(address) ?? address);
-        else reject(socket, address, strangers, refused);
+      () => admission.awaitContainer(address),
+      (refusal) => {
+        if (refusal === undefined) admit(socket, address, admission.shareOf(address) ?? address);
+        else reject(socket, address, strangersShare, refusal);
       },
     );
   });
-  // A tunnel through a metadata service is never wanted. An upgrade to another protocol is not answered either, but is no reason to refuse the
-  // request (RFC 9110, 7.8): some clients offer HTTP/2 with each, and without a listener Node takes it for an ordinary one.
-  http.on("connect", (_request, socket) => refuse(socket));
-  http.on("clientError", (_error, socket) => refuse(socket));
-  // What Node would answer 417 by itself, without an end of the connection, and read the body of.
+  // A tunnel through a metadata service is never legitimate. An upgrade to another protocol is not answered
+  // either, but is no reason to refuse the request (RFC 9110, 7.8): some clients offer HTTP/2 with each, and
+  // without a listener for it Node treats the request as an ordinary one.
+  http.on("connect", (_request, socket) => refuseMalformed(socket));
+  http.on("clientError", (_error, socket) => refuseMalformed(socket));
+  // Node would answer 417 itself, keep the connection open and read the body.
   http.on("checkExpectation", ({ socket }: IncomingMessage) => {
-    if (fair.take(socket)) refuseBody(socket);
+    if (shares.take(socket)) refuseBody(socket);
   });
   return {
     server,
     connections: () => open.size,
     drain: (graceMs) =>
       new Promise((resolve) => {
-        draining = true;
+        isDraining = true;
         // At the end of the interval, not at once: a request may be on its way.
         const idle = setInterval(() => http.closeIdleConnections(), Math.min(lastRequestMs, graceMs));
-        // Not closeAllConnections(): it does not know those that asked for a tunnel.
+        // Not closeAllConnections(): it does not know connections that requested a tunnel.
         const all = setTimeout(() => {
           for (const socket of open) socket.destroy();
         }, graceMs);
@@ -183,18 +199,16 @@ export function imdsServer(
   };
 }
 
-/** The share of all who are nobody's. */
-const strangers = "";
+/** The key of the share of all unknown addresses. */
+const strangersShare = "";
 
-const noRequest: TurnedAway = {
-  status: 400,
+const noRequest: Refusal = {
   code: "no-request",
-  reason: "this is no request of a metadata client; those have no body",
+  reason: "not a metadata request; those are HTTP and have no body",
 };
 
-const tooMany: TurnedAway = {
-  status: 503,
+const tooManyConnections: Refusal = {
   code: "too-many-connections",
   reason:
-    "the container has more than limits.connections connections, or more than its part of what all may have",
+    "the container has more than limits.connections connections, or more than its share of what the process may open",
 };

@@ -1,29 +1,31 @@
 import type { Socket } from "node:net";
-import type { TurnedAway } from "./turn-away.ts";
+import type { Refusal } from "./refusals.ts";
 
-/** Who has waited so long is hardly a container any more that starts: the engine names those within 0.3 s. */
-const longMs = 500;
+/**
+ * A connection that has waited this long is unlikely to be a starting container's: engines announce those
+ * within 0.3 s.
+ */
+const longWaitMs = 500;
 
-type Settle = (refused: TurnedAway | undefined) => void;
+type Settle = (refusal: Refusal | undefined) => void;
 
 export type StrangerLimits = {
-  /** Connections of all strangers together. */
+  /** Connections from all unknown addresses together. */
   readonly total: number;
-  /** Of one address. */
   readonly perAddress: number;
 };
 
 /**
- * The waiting room for connections from addresses that are no container's, as far as is known: a container that the engine has not
- * announced yet, or somebody who makes up addresses. Not a byte is read of what they send. All strangers share one budget, however many
- * addresses they have, and within it an address with few connections goes before one with many.
+ * Holds connections from unknown addresses: a container that its engine has not announced yet, or a client
+ * with a forged address. Nothing is read from them. All share one budget, however many addresses they use,
+ * and an address with few connections has priority over one with many.
  */
 export class Strangers {
   readonly #limits: StrangerLimits;
   readonly #now: () => number;
-  readonly #waiting = new Map<string, Map<Socket, Settle>>();
-  /** In the order in which they came, with when that was (ms). */
-  readonly #inOrder = new Map<Settle, number>();
+  readonly #byAddress = new Map<string, Map<Socket, Settle>>();
+  /** In order of arrival, with its time (ms). */
+  readonly #arrivals = new Map<Settle, number>();
 
   constructor(limits: StrangerLimits, now: () => number) {
     this.#limits = limits;
@@ -31,57 +33,66 @@ export class Strangers {
   }
 
   /**
-   * Keeps a connection, which was not read from yet, until `word` says whose its address is.
-   * @param word settles within seconds: undefined when the address is a container's, else what to tell it; never rejects
-   * @param settled called once, with the same, unless the connection ends before
+   * Holds a connection, of which nothing has been read, until `awaitContainer` settles.
+   * @param awaitContainer resolves within seconds: undefined once a container has the address, else the
+   *   refusal; never rejects
+   * @param settled called once with that result, unless the connection closes first
    */
-  wait(socket: Socket, address: string, word: () => Promise<TurnedAway | undefined>, settled: Settle): void {
-    const own = this.#waiting.get(address)?.size ?? 0;
-    if (
-      own >= this.#limits.perAddress ||
-      (this.#inOrder.size >= this.#limits.total && !this.#makeRoom(own))
-    ) {
-      settled(full);
+  wait(
+    socket: Socket,
+    address: string,
+    awaitContainer: () => Promise<Refusal | undefined>,
+    settled: Settle,
+  ): void {
+    const held = this.#byAddress.get(address)?.size ?? 0;
+    const isFull = this.#arrivals.size >= this.#limits.total;
+    if (held >= this.#limits.perAddress || (isFull && !this.#makeRoom(held))) {
+      settled(tooManyWaiting);
       return;
     }
-    const settle: Settle = (refused) => {
-      this.#inOrder.delete(settle);
+    const settle: Settle = (refusal) => {
+      this.#arrivals.delete(settle);
       if (!this.#remove(socket, address)) return;
-      socket.off("close", gone);
-      settled(refused);
+      socket.off("close", closed);
+      settled(refusal);
     };
-    const gone = () => {
-      this.#inOrder.delete(settle);
+    const closed = () => {
+      this.#arrivals.delete(settle);
       this.#remove(socket, address);
     };
-    socket.once("close", gone);
-    const mine = this.#waiting.get(address) ?? new Map<Socket, Settle>();
-    this.#waiting.set(address, mine.set(socket, settle));
-    this.#inOrder.set(settle, this.#now());
-    void word().then(settle);
+    socket.once("close", closed);
+    const sockets = this.#byAddress.get(address) ?? new Map<Socket, Settle>();
+    this.#byAddress.set(address, sockets.set(socket, settle));
+    this.#arrivals.set(settle, this.#now());
+    void awaitContainer().then(settle);
   }
 
-  /** The address with the most connections, if that is more than the newcomer's will have, gives its newest up; else who has waited long. */
-  #makeRoom(has: number): boolean {
+  /**
+   * Rejects the newest connection of the address that holds most, if that is more than the newcomer's will;
+   * otherwise the oldest one, if it has waited long.
+   * @param held connections of the newcomer's address
+   */
+  #makeRoom(held: number): boolean {
     let most: Map<Socket, Settle> | undefined;
-    for (const waiting of this.#waiting.values()) if (waiting.size > (most?.size ?? has + 1)) most = waiting;
+    for (const sockets of this.#byAddress.values())
+      if (sockets.size > (most?.size ?? held + 1)) most = sockets;
     const newest = most === undefined ? undefined : [...most.values()].at(-1);
-    const [first] = this.#inOrder;
-    const leaver = newest ?? (first !== undefined && this.#now() - first[1] >= longMs ? first[0] : undefined);
-    leaver?.(full);
-    return leaver !== undefined;
+    const [oldest] = this.#arrivals;
+    const hasWaitedLong = oldest !== undefined && this.#now() - oldest[1] >= longWaitMs;
+    const evicted = newest ?? (hasWaitedLong ? oldest[0] : undefined);
+    evicted?.(tooManyWaiting);
+    return evicted !== undefined;
   }
 
   #remove(socket: Socket, address: string): boolean {
-    const mine = this.#waiting.get(address);
-    if (mine?.delete(socket) !== true) return false;
-    if (mine.size === 0) this.#waiting.delete(address);
+    const sockets = this.#byAddress.get(address);
+    if (sockets?.delete(socket) !== true) return false;
+    if (sockets.size === 0) this.#byAddress.delete(address);
     return true;
   }
 }
 
-const full: TurnedAway = {
-  status: 503,
+const tooManyWaiting: Refusal = {
   code: "too-many-waiting",
-  reason: "too many connections wait for an engine to say whose their addresses are",
+  reason: "too many connections wait for an engine to name the containers of their addresses",
 };

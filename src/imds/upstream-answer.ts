@@ -1,7 +1,7 @@
 import type { IncomingMessage } from "node:http";
 import { type Answer, errorAnswers } from "./answers.ts";
 
-/** The real service could not be asked, or answered what cannot be passed on. `status` is what the client is told. */
+/** The real service failed, or its answer cannot be passed on. `status` is what the client gets. */
 export class UpstreamError extends Error {
   readonly status: 502 | 503;
 
@@ -12,7 +12,7 @@ export class UpstreamError extends Error {
   }
 }
 
-/** The service was not asked: the container has its share under way already, or the service is slow. Coming again later helps. */
+/** The service was not asked: the container has used its share, or the service is slow. A retry helps. */
 export class UpstreamBusy extends UpstreamError {
   constructor(message: string) {
     super(503, message);
@@ -20,10 +20,12 @@ export class UpstreamBusy extends UpstreamError {
   }
 }
 
-/** What of the service's headers goes on to the client: a list of those, so that nothing about our own session slips through. */
+/**
+ * The only headers of the service that go to the client, so that nothing about the proxy's own session does.
+ */
 const passedHeaders = ["Accept-Ranges", "Last-Modified", "ETag", "Content-Range"] as const;
 
-/** Whether the service's own answer goes on: 200, a part, or "no such part". */
+/** Whether the service's own answer goes to the client: 200, partial content, or range not satisfiable. */
 export function isPassed(upstream: IncomingMessage): boolean {
   return upstream.statusCode === 200 || upstream.statusCode === 206 || upstream.statusCode === 416;
 }
@@ -47,7 +49,7 @@ export function whole(upstream: IncomingMessage, body: Buffer): Answer {
   };
 }
 
-/** Our answer in place of one that does not go on as it is. */
+/** The proxy's answer in place of one that is not passed on. */
 export function instead(upstream: IncomingMessage, path: string): Answer {
   drain(upstream);
   const status = upstream.statusCode ?? 502;
@@ -67,13 +69,17 @@ export function instead(upstream: IncomingMessage, path: string): Answer {
     case 504:
       return errorAnswers[status];
     case 401:
-      // The service refused our token, a fresh one too. A client that saw 401 would throw its own away, which is good, and ask without end.
+      // The service refused the proxy's token, and a fresh one. A client that got 401 would discard its own
+      // valid token and retry endlessly.
       return errorAnswers[503];
   }
   return errorAnswers[502];
 }
 
-/** Some services send a folder's client to the same path with a slash. That is passed on, for the client to ask and us to judge; no other. */
+/**
+ * Some services redirect a directory to the same path with a slash. Only that redirect is passed on; the
+ * client's next request is classified again.
+ */
 function redirected(upstream: IncomingMessage, path: string): Answer {
   const { location } = upstream.headers;
   const target = location === undefined ? null : URL.parse(location, "http://metadata.invalid");

@@ -3,22 +3,28 @@ import type { Answer } from "./answers.ts";
 import { UpstreamBusy, UpstreamError } from "./upstream-answer.ts";
 import { type Queued, queueLimits, type UpstreamQueue } from "./upstream-queue.ts";
 
-/** Longer no client waits that has a second question: SDKs give up after one to five seconds, and the service needs its time too. */
-const longestWaitMs = 2000;
+/**
+ * How long a request may be queued: SDKs give up after one to five seconds, and the service needs some of
+ * that time.
+ */
+const maxQueuedMs = 2000;
 
-/** The client's response: it closes when the client is gone. */
+/** The client's response; it closes when the client disconnects. */
 export type Client = Pick<ServerResponse, "once" | "off" | "closed">;
 
 type Waiter<T> = {
   readonly resolve: (answer: T) => void;
   readonly reject: (error: unknown) => void;
-  /** It waits for its turn no longer: no deadline, and no way to leave the queue. */
+  /**
+   * The request has left the queue: ends the deadline, and the client no longer leaves the queue when it
+   * closes.
+   */
   readonly settle: () => void;
 };
 
-/** One question to the service and all who wait for its answer. */
+/** One request to the service, and the clients that wait for its answer. */
 class Flight<T> implements Queued {
-  /** How many clients of each container wait. */
+  /** Waiting clients of each container. */
   readonly askers = new Map<string, number>();
   readonly waiters = new Set<Waiter<T>>();
   readonly #ask: (by: string | undefined) => Promise<T>;
@@ -43,7 +49,7 @@ class Flight<T> implements Queued {
     }
   };
 
-  /** Nobody waits for it any more. */
+  /** No client waits for it any more. */
   abandon(): void {
     this.#over();
   }
@@ -56,23 +62,23 @@ class Flight<T> implements Queued {
   }
 }
 
-/** Questions to the real service on their way or waiting for their turn. Those for one path are one. */
+/** Requests to the real service, in flight or queued. Concurrent requests for one path are one. */
 export class UpstreamFlights {
   readonly #queue: UpstreamQueue;
   readonly #waitMs: number;
   readonly #joined = new Map<string, Flight<Answer>>();
-  readonly #alone = new Set<Flight<unknown>>();
+  readonly #alone = new Set<Pick<Flight<unknown>, "started" | "fail">>();
 
-  /** @param timeoutMs how long the service itself may take */
+  /** @param timeoutMs how long the service may take to answer */
   constructor(queue: UpstreamQueue, timeoutMs: number) {
     this.#queue = queue;
-    this.#waitMs = Math.min(timeoutMs, longestWaitMs);
+    this.#waitMs = Math.min(timeoutMs, maxQueuedMs);
   }
 
   /**
-   * The answer to whoever asks for `path` meanwhile. A failure is told to all who wait.
-   * @param container undefined: the proxy itself, which does not queue
-   * @param ask told who started it, and who else wants it
+   * Concurrent requests for `path` share one request to the service; a failure rejects all of them.
+   * @param container undefined for the proxy itself, which does not queue
+   * @param ask called with the container whose turn started the request, and all containers that wait for it
    */
   join(
     path: string,
@@ -90,16 +96,16 @@ export class UpstreamFlights {
     return this.#wait(path, flight, container, client);
   }
 
-  /** A question for one client. */
+  /** A request for one client. */
   alone<T>(what: string, container: string, ask: () => Promise<T>, client: Client): Promise<T> {
-    const flight = new Flight<T>(ask, () => this.#alone.delete(flight as Flight<unknown>)); // only ever told to fail
-    this.#alone.add(flight as Flight<unknown>);
+    const flight = new Flight<T>(ask, () => this.#alone.delete(flight));
+    this.#alone.add(flight);
     return this.#wait(what, flight, container, client);
   }
 
   close(): void {
     this.#queue.close();
-    const closed = new UpstreamError(503, "asking the metadata service: this service is being stopped");
+    const closed = new UpstreamError(503, "asking the metadata service: the proxy is stopping");
     for (const flight of [...this.#joined.values(), ...this.#alone]) if (!flight.started) flight.fail(closed);
   }
 
@@ -116,15 +122,16 @@ export class UpstreamFlights {
         this.#leave(flight, waiter, container);
         reject(error);
       };
-      const leave = () => giveUp(new UpstreamError(503, `asking for ${what}: the client went away`));
+      const leave = () =>
+        giveUp(new UpstreamError(503, `asking for ${what}: the client closed the connection`));
       flight.waiters.add(waiter);
       if (container === undefined) {
-        if (!flight.started) this.#queue.pass(flight);
+        if (!flight.started) this.#queue.startNow(flight);
         return;
       }
       flight.askers.set(container, (flight.askers.get(container) ?? 0) + 1);
       if (flight.started) return;
-      // Its `close` has been and gone, perhaps while we found out who it is.
+      // It may have closed while the caller was identified; there will be no second `close` event.
       if (client?.closed) return leave();
       if (!this.#queue.add(container, flight)) {
         const most = `${queueLimits.waitingPerContainer} at most`;

@@ -8,22 +8,23 @@ type Entry = {
   /** Milliseconds. */
   readonly until: number;
   readonly cost: number;
-  /** Whose question it was, and whose quota it counts against; undefined: the proxy's own. */
+  /** The container that asked, whose quota it counts against; undefined for the proxy itself. */
   readonly owner: string | undefined;
-  /** Another uses it too: it stays until its time is over. */
+  /** Used by another container too: it stays until it expires. */
   shared: boolean;
 };
 
 type Quota = { readonly entries: Set<Entry>; bytes: number };
 
-/** What an entry costs beside its body. */
+/** Memory of an entry besides its body. */
 const overheadBytes = 1024;
-/** All entries are looked through for old ones once in so long, at most. */
+/** Expired entries are searched for at most this often. */
 const sweepEveryMs = 1000;
 
 /**
- * Answers that are kept for a while. Each container has a quota; beyond it the oldest of its own go that no other has used. Where all the room is
- * taken, a new answer is not kept: so nothing that one asks drives out what another uses.
+ * Answers that are cached for a limited time. Each container has a quota; beyond it, its oldest answers that
+ * no other container uses are evicted. If there is no room in total, a new answer is not cached. So no
+ * request of one container evicts what another one uses; an LRU cache would, which is why this is not one.
  */
 export class KeptAnswers {
   readonly #now: () => number;
@@ -44,22 +45,18 @@ export class KeptAnswers {
     this.#total = options.total;
   }
 
-  get size(): { readonly entries: number; readonly bytes: number } {
-    return { entries: this.#entries.size, bytes: this.#bytes };
-  }
-
-  get(path: string, asker: string | undefined): Answer | undefined {
+  get(path: string, container: string | undefined): Answer | undefined {
     const entry = this.#entries.get(path);
     if (entry === undefined) return undefined;
     if (this.#now() < entry.until) {
-      if (entry.owner !== asker) entry.shared = true;
+      if (entry.owner !== container) entry.shared = true;
       return entry.answer;
     }
     this.#drop(entry);
     return undefined;
   }
 
-  /** @param shared others than the owner asked too */
+  /** @param shared whether containers other than the owner asked at the same time */
   keep(path: string, answer: Answer, forMs: number, owner: string | undefined, shared: boolean): void {
     const cost = overheadBytes + answer.body.length;
     if (cost > this.#each.bytes / 16) return;

@@ -1,51 +1,59 @@
 import type { UpstreamRate } from "./upstream-rate.ts";
 
-/** A question to the real service that waits for its turn. */
+/** A request to the real service that waits for its turn. */
 export type Queued = {
-  /** The containers that want the answer. The first whose turn comes starts it. */
+  /** The containers that wait for the answer. The first whose turn comes starts the request. */
   readonly askers: ReadonlyMap<string, unknown>;
-  /** Asks; settles when the connection is free again. Never rejects. */
+  /** Sends the request; settles when the connection is free again. Never rejects. */
   readonly start: (by: string | undefined) => Promise<void>;
 };
 
-/** What the queue knows of a container. */
+/** The state of one container. */
 type Share = {
   readonly waiting: Set<Queued>;
   inFlight: number;
-  /** Requests that it may still make ahead of those who have used up theirs, and when it was last topped up (ms). */
+  /** Requests that it may make ahead of containers without credit, and when this was last topped up (ms). */
   credit: number;
   creditAt: number;
 };
 
 export const queueLimits = {
-  /** At one time, all containers together. The service caps connections; a few dozen serve any load that its packet limit lets through. */
+  /**
+   * For all containers together. The service limits connections; a few dozen are enough for the load that its
+   * packet limit allows.
+   */
   inFlight: 32,
-  /** Of those, for containers that have none yet: a service that is slow fills the others. */
+  /** Of those, for containers that have none in flight: when the service is slow, the others fill up. */
   inFlightReserve: 8,
   inFlightPerContainer: 8,
-  /** As many as can have their turn before they have waited too long. Clients that join a question already waiting are not counted. */
+  /** As many as can get a turn before they time out. Clients that join a queued request are not counted. */
   waitingPerContainer: 128,
-  /** All together, but each container has a few places however many others there are. */
+  /** For all containers together, though each may always queue a few. */
   waiting: 2048,
   waitingAlways: 8,
   /**
-   * What an SDK asks when it starts, and more. Small, so that containers that take all they can are soon behind those that do not; what is asked
-   * beyond it, such as the 200 requests of cloud-init's crawl, shares the spare part of the rate.
+   * More than an SDK requests when it starts. Small, so that containers that take all they can soon fall
+   * behind the others. Requests beyond it, such as the 200 of cloud-init's crawl, share the rate without its
+   * reserve.
    */
   credit: 20,
-  /** Credit grows by half of the part that each would have if all that wait, and no fewer than these, took turns. */
+  /**
+   * Credit grows at half of the container's fair share of the rate, among all that wait and at least this
+   * many.
+   */
   creditAmong: 4,
 } as const;
 
 /**
- * Whose question goes to the real service next: the containers' turns go round, first among those that asked for little lately, then among the
- * others. A container alone can use the whole rate; another's request then comes before all that it has waiting.
+ * Decides whose request goes to the real service next: round robin, first among containers that have made few
+ * requests lately, then among the others. A container alone can use the whole rate; another's request is then
+ * sent before everything that it has queued.
  */
 export class UpstreamQueue {
   readonly #rate: UpstreamRate;
   readonly #now: () => number;
   readonly #shares = new Map<string, Share>();
-  /** Those with something waiting, in the order of their turns. */
+  /** Containers with queued requests, in the order of their turns. */
   readonly #round = new Map<string, Share>();
   #inFlight = 0;
   #waiting = 0;
@@ -57,37 +65,38 @@ export class UpstreamQueue {
     this.#now = options.now;
   }
 
+  /** For tests of the limits: what the queue holds cannot be seen from outside. */
   get size(): { readonly containers: number; readonly inFlight: number; readonly waiting: number } {
     return { containers: this.#shares.size, inFlight: this.#inFlight, waiting: this.#waiting };
   }
 
-  /** Puts it into the container's queue; it may start at once. False: the container has too many there. */
-  add(container: string, question: Queued): boolean {
+  /** Queues the request for the container; it may start at once. False: the container has too many queued. */
+  add(container: string, request: Queued): boolean {
     const share = this.#shareOf(container);
-    if (share.waiting.has(question)) return true;
+    if (share.waiting.has(request)) return true;
     const places =
       this.#waiting < queueLimits.waiting ? queueLimits.waitingPerContainer : queueLimits.waitingAlways;
     if (share.waiting.size >= places) return false;
-    share.waiting.add(question);
+    share.waiting.add(request);
     this.#waiting += 1;
     if (share.waiting.size === 1) this.#round.set(container, share);
     this.#dispatch();
     return true;
   }
 
-  /** The container does not want it any more. */
-  remove(container: string, question: Queued): void {
+  /** The container no longer waits for it. */
+  remove(container: string, request: Queued): void {
     const share = this.#shares.get(container);
-    if (share === undefined || !share.waiting.delete(question)) return;
+    if (share === undefined || !share.waiting.delete(request)) return;
     this.#waiting -= 1;
     if (share.waiting.size === 0) this.#round.delete(container);
   }
 
-  /** What the proxy itself needs waits for nobody. */
-  pass(question: Queued): void {
-    this.#withdraw(question);
+  /** The proxy's own requests do not queue. */
+  startNow(request: Queued): void {
+    this.#withdraw(request);
     this.#rate.charge();
-    void question.start(undefined);
+    void request.start(undefined);
   }
 
   close(): void {
@@ -122,26 +131,26 @@ export class UpstreamQueue {
   }
 
   #start(container: string, share: Share): void {
-    const [question] = share.waiting;
-    if (question === undefined) return;
-    this.#withdraw(question);
+    const [request] = share.waiting;
+    if (request === undefined) return;
+    this.#withdraw(request);
     // To the end of the round.
     this.#round.delete(container);
     if (share.waiting.size > 0) this.#round.set(container, share);
-    // Past its credit a container uses what nobody else wants, and owes nothing for it.
+    // Without credit a container uses what no other wants; that makes no debt.
     if (share.credit >= 1) share.credit -= 1;
     this.#rate.charge();
     share.inFlight += 1;
     this.#inFlight += 1;
-    void question.start(container).finally(() => {
+    void request.start(container).finally(() => {
       share.inFlight -= 1;
       this.#inFlight -= 1;
       this.#dispatch();
     });
   }
 
-  #withdraw(question: Queued): void {
-    for (const asker of question.askers.keys()) this.remove(asker, question);
+  #withdraw(request: Queued): void {
+    for (const asker of request.askers.keys()) this.remove(asker, request);
   }
 
   #topUp(share: Share): number {
@@ -167,7 +176,7 @@ export class UpstreamQueue {
     return share;
   }
 
-  /** A container with its whole credit that wants nothing is like one that was never seen. */
+  /** An idle container with full credit is no different from an unknown one. */
   #forget(): void {
     for (const [container, share] of this.#shares) {
       const idle = share.waiting.size === 0 && share.inFlight === 0;

@@ -1,14 +1,18 @@
-/** How far a service that throttles can bring the rate down. A neighbour's request then waits a tenth of a second and not for ever. */
-const slowest = 0.1;
-/** Throttled answers come in swarms: those of one second are one message. */
+/**
+ * The lowest factor that throttling reduces the rate to, so that another container's request still waits only
+ * a tenth of a second.
+ */
+const lowestFactor = 0.1;
+/** Throttled answers come in bursts; those within a second count once. */
 const slowDownEveryMs = 1000;
-/** What of the full rate comes back in each second without a throttled answer. */
+/** Part of the full rate that is restored in each second without a throttled answer. */
 const recoveryPerSecond = 0.1;
 
 /**
- * The pace of all requests to the real service together: a token bucket of half a second's worth. Half of that is a reserve, which only those
- * may use who have asked for little lately: however much one container asks, another's first requests find a token.
- * A service that throttles halves the pace; it recovers in seconds.
+ * The rate of all requests to the real service together: a token bucket that holds half a second's worth.
+ * Half of that is a reserve for containers that have made few requests lately: however many one container
+ * makes, another's first requests find a token. Throttling by the service halves the rate; it recovers in
+ * seconds.
  */
 export class UpstreamRate {
   readonly #perSecond: number;
@@ -17,10 +21,10 @@ export class UpstreamRate {
   readonly #now: () => number;
   #tokens: number;
   #at: number;
-  #pace = 1;
+  #factor = 1;
   #slowedAt = Number.NEGATIVE_INFINITY;
 
-  /** @param now milliseconds; only differences count, so it should be a clock that is never set */
+  /** @param now milliseconds of a monotonic clock; only differences count */
   constructor(perSecond: number, now: () => number) {
     this.#perSecond = perSecond;
     this.#burst = Math.max(1, perSecond / 2);
@@ -30,40 +34,42 @@ export class UpstreamRate {
     this.#at = now();
   }
 
-  /** Requests a second, at the moment. */
+  /** The current rate, in requests a second. */
   get perSecond(): number {
     this.#fill();
-    return this.#perSecond * this.#pace;
+    return this.#perSecond * this.#factor;
   }
 
-  /** Milliseconds until a request may go out; 0: now. `spare`: without touching the reserve. */
+  /** Milliseconds until a request may be sent; 0 for now. `spare`: without using the reserve. */
   delay(spare: boolean): number {
     this.#fill();
     const missing = 1 + (spare ? this.#reserve : 0) - this.#tokens;
-    // With a hair's breadth to spare: 0.9999999 tokens after exactly one interval is one.
-    return missing <= 1e-6 ? 0 : Math.ceil((missing / (this.#perSecond * this.#pace)) * 1000);
+    // The tolerance absorbs rounding: after exactly one interval there may be 0.9999999 tokens.
+    return missing <= 1e-6 ? 0 : Math.ceil((missing / (this.#perSecond * this.#factor)) * 1000);
   }
 
-  /** A request goes out. Those of the proxy itself do not wait, so there may be a debt; never a long one. */
+  /**
+   * Counts a request. The proxy's own requests do not wait, so the balance may be negative, within a limit.
+   */
   charge(): void {
     this.#fill();
     this.#tokens = Math.max(-this.#burst, this.#tokens - 1);
   }
 
-  /** The service said 429 or 503, or let us wait in vain. */
+  /** The service answered 429 or 503, or timed out. */
   throttled(): void {
     this.#fill();
     const now = this.#now();
     if (now - this.#slowedAt < slowDownEveryMs) return;
     this.#slowedAt = now;
-    this.#pace = Math.max(slowest, this.#pace / 2);
+    this.#factor = Math.max(lowestFactor, this.#factor / 2);
   }
 
   #fill(): void {
     const now = this.#now();
     const seconds = Math.max(0, now - this.#at) / 1000;
     this.#at = now;
-    this.#tokens = Math.min(this.#burst, this.#tokens + seconds * this.#perSecond * this.#pace);
-    this.#pace = Math.min(1, this.#pace + seconds * recoveryPerSecond);
+    this.#tokens = Math.min(this.#burst, this.#tokens + seconds * this.#perSecond * this.#factor);
+    this.#factor = Math.min(1, this.#factor + seconds * recoveryPerSecond);
   }
 }

@@ -12,38 +12,43 @@ import {
 import type { Unread } from "./upstream-unread.ts";
 import type { UpstreamWire } from "./upstream-wire.ts";
 
-/** User-data has at most 16 KiB, the largest of the rest (a certificate chain) a few more. */
+/** User-data has at most 16 KiB; the largest other answer (a certificate chain) has a little more. */
 export const longestBody = 1024 * 1024;
-/** Shorter ones are sent in one piece, with the certainty that they are complete. */
+/** Shorter answers are read whole first, so the client never gets an incomplete one. */
 const streamedFrom = 64 * 1024;
 
 export type StreamRequest = {
   readonly method: "GET" | "HEAD";
+  /** From classify's `metadata`. */
   readonly path: string;
+  /** The client's; passed on only for what is streamed (user-data). */
   readonly range?: string | undefined;
+  /**
+   * Of the client's own session token; sent in the answer in place of the service's value for the proxy's
+   * token.
+   */
   readonly tokenSecondsLeft?: number | undefined;
+  /** The container's id. */
   readonly container: string;
 };
 
-/** An answer that is still to be sent, or one that was handed over to the client's connection while it came. */
-export type Streamed = Answer | { readonly status: number; readonly bytes: number };
-
 /**
- * Asks for one client alone: when it goes away, so does the question. Settles when the service has said all, however slowly the client reads:
- * the connection to the service is free for others then.
+ * Requests a path for one client; the request is aborted if that client closes. Resolves with the answer, or
+ * with "sent" if it was long and was written to the client as it arrived. Does not wait for a slow client:
+ * the connection to the service is free for others as soon as the service has answered.
  */
 export async function stream(
-  the: { readonly wire: UpstreamWire; readonly unread: Unread; readonly timeoutMs: number },
+  deps: { readonly wire: UpstreamWire; readonly unread: Unread; readonly timeoutMs: number },
   request: StreamRequest,
   response: ServerResponse,
-): Promise<Streamed> {
+): Promise<Answer | "sent"> {
   const { method, path, container } = request;
-  const left = new AbortController();
-  const leave = () => left.abort();
-  response.once("close", leave);
+  const closed = new AbortController();
+  const abort = () => closed.abort();
+  response.once("close", abort);
   try {
     const range = safeRange(request.range);
-    const upstream = await the.wire.ask({ method, path, range, signal: left.signal });
+    const upstream = await deps.wire.ask({ method, path, range, signal: closed.signal });
     if (!isPassed(upstream)) return instead(upstream, path);
     const status = upstream.statusCode ?? 502;
     const length = Number(upstream.headers["content-length"] ?? Number.NaN);
@@ -55,27 +60,27 @@ export async function stream(
       );
     }
     if (method === "GET" && !(length >= streamedFrom))
-      return whole(upstream, await readBody(upstream, longestBody, the.timeoutMs));
+      return whole(upstream, await readBody(upstream, longestBody, deps.timeoutMs));
     const bytes = method === "HEAD" ? 0 : length;
-    if (!the.unread.hold(container, bytes, response)) {
+    if (!deps.unread.hold(container, bytes, response)) {
       upstream.destroy();
-      throw new UpstreamBusy(`forwarding ${path}: too much was not read yet of what it was sent`);
+      throw new UpstreamBusy(`forwarding ${path}: the container has too many unread answers`);
     }
     const headers = passed(upstream, Number.isNaN(length) ? undefined : length);
     if (request.tokenSecondsLeft !== undefined) headers.push(ttlHeader, String(request.tokenSecondsLeft));
     response.writeHead(status, headers);
-    await handOver(upstream, response, left.signal, the.timeoutMs);
-    return { status, bytes };
+    await handOver(upstream, response, closed.signal, deps.timeoutMs);
+    return "sent";
   } finally {
-    response.off("close", leave);
+    response.off("close", abort);
   }
 }
 
-/** Without back pressure: the bytes are counted, and few. */
+/** Without back pressure: `Unread` limits the bytes that may wait. */
 function handOver(
   upstream: IncomingMessage,
   response: ServerResponse,
-  left: AbortSignal,
+  closed: AbortSignal,
   timeoutMs: number,
 ): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -85,7 +90,7 @@ function handOver(
       reject(new UpstreamError(502, `forwarding the metadata service's answer: ${why}`));
     };
     const deadline = setTimeout(() => fail(`not complete after ${timeoutMs} ms`), timeoutMs);
-    left.addEventListener("abort", () => fail("the client went away"), { once: true });
+    closed.addEventListener("abort", () => fail("the client closed the connection"), { once: true });
     upstream.on("data", (chunk: Buffer) => response.write(chunk));
     upstream.once("end", () => {
       clearTimeout(deadline);
@@ -99,7 +104,9 @@ function handOver(
   });
 }
 
-/** Waits for the client to take what it was sent. Rejects with UpstreamError if it does not in time, or goes away. */
+/**
+ * Waits until the client has read the response. Rejects with UpstreamError if it does not in time, or closes.
+ */
 export function taken(response: ServerResponse, path: string, timeoutMs: number): Promise<void> {
   if (response.writableFinished) return Promise.resolve();
   return new Promise((resolve, reject) => {
@@ -109,8 +116,11 @@ export function taken(response: ServerResponse, path: string, timeoutMs: number)
       if (why === undefined) resolve();
       else reject(new UpstreamError(502, `forwarding ${path}: ${why}`));
     };
-    const closed = () => settle(response.writableFinished ? undefined : "the client went away");
-    const deadline = setTimeout(() => settle(`the client has not read it after ${timeoutMs} ms`), timeoutMs);
+    const closed = () => settle(response.writableFinished ? undefined : "the client closed the connection");
+    const deadline = setTimeout(
+      () => settle(`the client has not read the answer after ${timeoutMs} ms`),
+      timeoutMs,
+    );
     response.once("close", closed);
     if (response.destroyed) closed();
   });

@@ -1,14 +1,20 @@
 import type { ServerResponse } from "node:http";
 
 const perContainer = 4 * 1024 * 1024;
-const inAll = 64 * 1024 * 1024;
+const allContainers = 64 * 1024 * 1024;
 
-/** Answers are read from the service whole and at once; what clients have not taken yet is memory of ours, of which a container may hold so much. */
+/**
+ * Limits the bytes of forwarded answers that clients have not read yet: each answer is read from the service
+ * at once and held in memory.
+ */
 export class Unread {
   readonly #held = new Map<string, number>();
   #total = 0;
 
-  /** Until the response is out, or its client is gone. False: the container holds too much already. */
+  /**
+   * Counts the bytes until the response is sent or its client closes. False: the container holds too much
+   * already.
+   */
   hold(container: string, bytes: number, response: ServerResponse): boolean {
     if (!this.mayHold(container, bytes)) return false;
     if (response.destroyed || response.closed) return true;
@@ -17,14 +23,10 @@ export class Unread {
     return true;
   }
 
-  /** However much others hold, there is room for one answer. */
+  /** A container that holds nothing may have one answer, however much others hold. */
   mayHold(container: string, bytes: number): boolean {
     const held = this.#held.get(container) ?? 0;
-    return held === 0 || (held + bytes <= perContainer && this.#total + bytes <= inAll);
-  }
-
-  get size(): { readonly containers: number; readonly bytes: number } {
-    return { containers: this.#held.size, bytes: this.#total };
+    return held === 0 || (held + bytes <= perContainer && this.#total + bytes <= allContainers);
   }
 
   #add(container: string, bytes: number): void {

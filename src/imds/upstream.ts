@@ -1,7 +1,8 @@
 import type { ServerResponse } from "node:http";
 import { explain } from "../errors.ts";
-import { type Answer, errorAnswers, sendAnswer } from "./answers.ts";
-import { classify } from "./paths.ts";
+import { type Answer, sendAnswer } from "./answers.ts";
+import { classify, upstreamPath } from "./paths.ts";
+import { refusalAnswer, type UpstreamCode } from "./refusals.ts";
 import { instead, isPassed, readBody, UpstreamBusy, UpstreamError, whole } from "./upstream-answer.ts";
 import { sharing, UpstreamCache } from "./upstream-cache.ts";
 import { type Client, UpstreamFlights } from "./upstream-flights.ts";
@@ -14,41 +15,32 @@ import { UpstreamWire } from "./upstream-wire.ts";
 export type UpstreamOptions = {
   /** Origin only, e.g. `http://169.254.169.254`. */
   readonly endpoint: string;
-  /** How long what does not change on a running instance is kept; 0: not at all. */
+  /** How long answers that do not change on a running instance are cached; 0 disables the cache. */
   readonly cacheSeconds: number;
-  /** To the service, of all containers together. */
+  /** Requests to the service, from all containers together. */
   readonly requestsPerSecond: number;
-  /** Milliseconds of a clock that is never set back; only differences count. */
+  /** Milliseconds of a monotonic clock; only differences count. */
   readonly now: () => number;
-  /** From the question to the answer's headers; its body may take as long again. Default 5 s: no SDK waits longer. */
+  /**
+   * From the request to the response headers; the body may take as long again. Default 5 s: no SDK waits
+   * longer.
+   */
   readonly timeoutMs?: number;
 };
 
-/**
- * `container`: the id of the one that asks. `path`: from classify's `metadata`. `range`: the client's; passed on only for what is streamed (user-data).
- * `tokenSecondsLeft`: what is left of the client's own session token, said in the answer in place of the service's word on ours.
- */
-export type ForwardRequest = StreamRequest;
+/** `reason`: what went wrong, for the log. */
+export type ForwardResult =
+  | { readonly ok: true }
+  | { readonly ok: false; readonly code: UpstreamCode; readonly reason: string };
 
-export type ForwardResult = {
-  readonly status: number;
-  /** Of the body. */
-  readonly bytes: number;
-  readonly from: "cache" | "upstream" | "nowhere";
-  /** What went wrong with the real service, in words for the log. */
-  readonly problem?: string;
-  /** Of a problem: one of docs/refusals.md. */
-  readonly code?: UpstreamCode;
-};
-
-/** `upstream-busy`: the container has its share of the service under way already, or all share a slow one. */
-export type UpstreamCode = "upstream" | "upstream-busy";
-
+/** Of an error that `forward` or `text` met. */
 export function upstreamCode(error: unknown): UpstreamCode {
-  return error instanceof UpstreamBusy ? "upstream-busy" : "upstream";
+  if (error instanceof UpstreamBusy) return "upstream-busy";
+  if (error instanceof UpstreamError) return error.status === 502 ? "upstream-invalid" : "upstream";
+  return "internal";
 }
 
-/** The real instance metadata service, as far as containers may see it. */
+/** The real instance metadata service, as containers may see it. */
 export class Upstream {
   readonly #wire: UpstreamWire;
   readonly #cache: UpstreamCache;
@@ -65,29 +57,35 @@ export class Upstream {
     this.#flights = new UpstreamFlights(new UpstreamQueue({ rate, now }), this.#timeoutMs);
   }
 
-  /** Answers `response`. What is cached has been sent when this returns. Never rejects: a failure is an answer, and a `problem`. */
-  forward(request: ForwardRequest, response: ServerResponse): ForwardResult | Promise<ForwardResult> {
-    const kept = this.#cache.get(request.path, request.container);
-    if (kept === undefined) return this.#forwardAnew(request, response);
-    sendAnswer(response, kept, request.tokenSecondsLeft);
-    return { status: kept.status, bytes: kept.body.length, from: "cache" };
+  /**
+   * Answers `response`. A cached answer has been sent when this returns. Never rejects: the client gets an
+   * error page, and the result says why.
+   */
+  forward(request: StreamRequest, response: ServerResponse): ForwardResult | Promise<ForwardResult> {
+    const cached = this.#cache.get(request.path, request.container);
+    if (cached === undefined) return this.#forwardUncached(request, response);
+    sendAnswer(response, cached, request.tokenSecondsLeft);
+    return { ok: true };
   }
 
   /**
-   * A text that the proxy itself reads: a listing, the region, the instance's id. Undefined if the service has none; rejects if it cannot be asked.
-   * @param container for which it is asked, and in whose queue it waits; without it nothing waits
-   * @param client gives the place in the queue up by its `close`
+   * A text that the proxy itself reads: a listing, the region, the instance id. Undefined if the service has
+   * none; rejects if the service fails.
+   * @param container on whose behalf, and in whose queue, the request is made; without it there is no queue
+   * @param client leaves the queue when it closes
    */
   async text(path: string, container?: string, client?: Client): Promise<string | undefined> {
     const asked = classify("GET", path);
-    if (!("path" in asked) || asked.path !== path)
-      throw new Error(`${path} is not a metadata path in its canonical form`);
+    if (upstreamPath(asked) !== path) throw new Error(`${path} is not a metadata path in its canonical form`);
     const answer = this.#cache.get(path, container) ?? (await this.#ask(path, container, client));
     if (answer.status === 200) return Buffer.from(answer.body, "latin1").toString("utf8");
     if (answer.status === 404) return undefined;
-    // A folder asked for without its slash, at a service that insists on it: the same path to classify, and to us.
+    // Some services redirect a directory without its trailing slash; both are the same path to classify.
     if (answer.status === 301 && !path.endsWith("/")) return await this.text(`${path}/`, container, client);
-    throw new UpstreamError(503, `asking the metadata service for ${path}: it answered ${answer.status}`);
+    throw new UpstreamError(
+      503,
+      `requesting ${path} from the metadata service: it answered ${answer.status}`,
+    );
   }
 
   close(): void {
@@ -95,34 +93,32 @@ export class Upstream {
     this.#wire.close();
   }
 
-  async #forwardAnew(request: ForwardRequest, response: ServerResponse): Promise<ForwardResult> {
+  async #forwardUncached(request: StreamRequest, response: ServerResponse): Promise<ForwardResult> {
     const { path, container } = request;
     try {
-      // The last gate, behind the handler's: whatever mistake is made before, nothing else leaves this process.
+      // The handler has checked this too. Whatever mistake is made there, no other path leaves this process.
       const asked = classify(request.method, path);
       if (asked.kind !== "metadata" || asked.path !== path)
-        throw new Error(`refusing to forward ${path}, which is no metadata path in its canonical form`);
-      // Before the service is troubled.
+        throw new Error(`refusing to forward ${path}, which is not a metadata path in its canonical form`);
+      // Before the service is asked.
       if (!this.#unread.mayHold(container, 1)) throw unread(path);
       const answer =
         sharing(path) === "alone"
           ? await this.#flights.alone(path, container, () => this.#stream(request, response), response)
           : await this.#ask(path, container, response);
-      if (!("body" in answer)) {
+      if (answer === "sent") {
         await taken(response, path, this.#timeoutMs);
-        return { ...answer, from: "upstream" };
+        return { ok: true };
       }
       if (!this.#unread.hold(container, answer.body.length, response)) throw unread(path);
       sendAnswer(response, answer, request.tokenSecondsLeft);
-      return { status: answer.status, bytes: answer.body.length, from: "upstream" };
+      return { ok: true };
     } catch (error) {
-      const status = error instanceof UpstreamError ? error.status : 500;
-      // With headers out, a broken connection is the only way to say that the body is not whole.
+      const code = upstreamCode(error);
+      // Once the headers are sent, closing the connection is the only way to report an incomplete body.
       if (response.headersSent) response.destroy();
-      else {
-        sendAnswer(response, errorAnswers[status], request.tokenSecondsLeft);
-      }
-      return { status, bytes: 0, from: "nowhere", problem: explain(error), code: upstreamCode(error) };
+      else sendAnswer(response, refusalAnswer(code), request.tokenSecondsLeft);
+      return { ok: false, code, reason: explain(error) };
     }
   }
 
@@ -132,7 +128,7 @@ export class Upstream {
       container,
       async (by, askers) => {
         const answer = await this.#fetch(path);
-        // Whoever asks from now on finds it kept, or asks anew.
+        // A later request finds it in the cache, or asks the service again.
         const others = askers.size > (by !== undefined && askers.has(by) ? 1 : 0);
         this.#cache.keep(path, answer, by, others);
         return answer;
@@ -147,11 +143,11 @@ export class Upstream {
     return whole(upstream, await readBody(upstream, longestBody, this.#timeoutMs));
   }
 
-  #stream(request: ForwardRequest, response: ServerResponse) {
+  #stream(request: StreamRequest, response: ServerResponse) {
     return stream({ wire: this.#wire, unread: this.#unread, timeoutMs: this.#timeoutMs }, request, response);
   }
 }
 
 function unread(path: string): UpstreamBusy {
-  return new UpstreamBusy(`forwarding ${path}: too much was not read yet of what it was sent`);
+  return new UpstreamBusy(`forwarding ${path}: the container has too many unread answers`);
 }

@@ -2,17 +2,17 @@ import { chmod, rm } from "node:fs/promises";
 import { createServer, get, type Server } from "node:http";
 import { exitCodes, OperatorError } from "../errors.ts";
 
-/** The unix socket, below the runtime directory, on which the running proxy tells about itself. */
+/** The Unix socket in the runtime directory on which the running proxy reports its status. */
 export const adminSocketName = "admin.sock";
 
-/** So long may asking take as a whole, so that the command ends within 5 s, its own start included. */
+/** Limit for the whole exchange, so that the command ends within 5 s, its own start included. */
 const answerMs = 4_000;
-/** So long may a client take for its request, or leave an answer unread. */
+/** How long a client may take for its request, or leave an answer unread. */
 const clientMs = 30_000;
 
-/** Opens the admin socket. `GET /status` answers what `status()` returns, as JSON; nothing here can change anything. */
+/** Opens the admin socket. `GET /status` answers what `status()` returns, as JSON. Read-only. */
 export async function openAdmin(path: string, status: () => unknown): Promise<Server> {
-  // A socket file left by a process that was killed would make bind fail; nobody else writes into this directory.
+  // bind(2) fails on a socket file that a killed process left. Nobody else writes to this directory.
   await rm(path, { force: true });
   const server = createServer((request, response) => {
     const found = request.method === "GET" && request.url === "/status";
@@ -29,18 +29,18 @@ export async function openAdmin(path: string, status: () => unknown): Promise<Se
     server.once("error", reject);
     server.listen(path, resolve);
   });
-  // The container names in it are nobody's business but root's and the service's group's.
+  // Only root and the service's group may read the names of containers.
   await chmod(path, 0o660);
   return server;
 }
 
-/** Some 100,000 containers' worth; what answers with more is not our proxy. */
+/** About 100,000 containers. A longer answer is not from our proxy. */
 const answerBytes = 64 * 1024 * 1024;
 
 /**
- * Asks a running proxy.
- * @param timeoutMs for connecting, asking and reading together
- * @throws OperatorError with exit code 69 where none answers.
+ * Gets the status of a running proxy.
+ * @param timeoutMs for connecting, sending and reading together
+ * @throws OperatorError 69 where there is no answer, or not a valid one
  */
 export function askAdmin(path: string, timeoutMs = answerMs): Promise<unknown> {
   return new Promise((resolve, reject) => {
@@ -74,7 +74,8 @@ export function askAdmin(path: string, timeoutMs = answerMs): Promise<unknown> {
       );
       request.destroy();
     };
-    // One for all of it: a socket's own time-out begins anew with each byte that a sick process lets go.
+    // One timer for everything: a socket's own timeout restarts with each byte, and a sick process may
+    // trickle them.
     const timer = setTimeout(() => failed(new Error(`no answer within ${timeoutMs / 1000} s`)), timeoutMs);
     request.on("error", failed);
   });
@@ -84,5 +85,5 @@ function hintFor(cause: unknown): string {
   const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
   if (code === "EACCES") return "Run it as root, or as a user in the group ec2metaproxy.";
   if (code === "ENOENT" || code === "ECONNREFUSED") return "Is it running? systemctl status ec2metaproxy";
-  return "journalctl -u ec2metaproxy shows what it does.";
+  return "journalctl -u ec2metaproxy shows what it is doing.";
 }

@@ -1,56 +1,58 @@
 import type { Caller } from "../imds/callers.ts";
-import type { Refusal } from "../imds/handler.ts";
+import type { RefusedRequest } from "../imds/refusals.ts";
 import type { Log } from "../log.ts";
 import { shortId } from "../roles/template.ts";
 
-/** A refusal is logged when it first happens to a container, and then at most this often: SDKs ask again and again. */
+/** How often the same refusal of a container is logged at most: SDKs retry all the time. */
 const repeatMs = 60_000;
-/** Addresses that are no container's get so many lines in that time together: whoever can reach us could invent addresses, and fill the journal. */
-const maxStrangers = 64;
+/**
+ * Lines in that time for all unknown addresses together. A client could forge addresses and fill the journal.
+ */
+const maxUnknown = 64;
 
 export type Audit = {
   granted(caller: Caller, accessKeyId: string, expiresAt: number): void;
-  refused(refusal: Refusal): void;
+  refused(request: RefusedRequest): void;
   counts(): { readonly refused: number; readonly granted: number };
-  /** How often each code refused somebody. */
-  refusals(): ReadonlyMap<string, number>;
+  /** Refusals by code, since the start. */
+  refusals(): ReadonlyMap<RefusedRequest["code"], number>;
 };
 
-/** The record of who was given which credentials, and who was refused and why. Holds no secret; access key ids are none. */
+/**
+ * Records which container got which credentials, and who was refused and why. No secrets; an access key id is
+ * none.
+ */
 export function openAudit(log: Log, now: () => number): Audit {
-  const strangers = new Map<string, number>();
-  let unsaid = 0;
-  let unsaidSince = 0;
+  const unknownLogged = new Map<string, number>();
+  let suppressed = 0;
+  let suppressedSince = 0;
   let granted = 0;
   let refused = 0;
-  const byCode = new Map<string, number>();
+  const byCode = new Map<RefusedRequest["code"], number>();
 
-  const worthALine = (seen: Map<string, number>, key: string) => {
+  /** @param seen when each key was logged last, oldest first */
+  const shouldLog = (seen: Map<string, number>, key: string) => {
     const last = seen.get(key);
     if (last !== undefined && now() - last < repeatMs) return false;
     seen.delete(key);
-    // In the order of their times: the first is the oldest.
+    // Insertion order is the order of time.
     for (const [old, at] of seen) {
       if (now() - at < repeatMs) break;
       seen.delete(old);
     }
-    if (seen.size >= maxStrangers) {
-      if (unsaid === 0) unsaidSince = now();
-      unsaid += 1;
+    if (seen.size >= maxUnknown) {
+      if (suppressed === 0) suppressedSince = now();
+      suppressed += 1;
       return false;
     }
     seen.set(key, now());
     return true;
   };
 
-  /** So that what got no line of its own is not passed over in silence. */
-  const sayUnsaid = () => {
-    if (unsaid === 0 || now() - unsaidSince < repeatMs) return;
-    log.warn(
-      { refusals: unsaid },
-      "refused: more callers, of addresses that are no container's, than are logged one by one",
-    );
-    unsaid = 0;
+  const logSuppressed = () => {
+    if (suppressed === 0 || now() - suppressedSince < repeatMs) return;
+    log.warn({ refusals: suppressed }, "refused: more unknown addresses than are logged one by one");
+    suppressed = 0;
   };
 
   return {
@@ -75,8 +77,8 @@ export function openAudit(log: Log, now: () => number): Audit {
     refused: ({ status, code, reason, address, caller, path }) => {
       refused += 1;
       byCode.set(code, (byCode.get(code) ?? 0) + 1);
-      sayUnsaid();
-      const seen = caller?.refusalsLogged ?? strangers;
+      logSuppressed();
+      const seen = caller?.refusalsLogged ?? unknownLogged;
       const fields = {
         code,
         status,
@@ -85,10 +87,10 @@ export function openAudit(log: Log, now: () => number): Audit {
           container: caller.container.name,
           id: shortId(caller.container.id),
         }),
-        // Of a connection that was turned away nothing was read.
+        // Nothing was read from a connection that was turned away.
         ...(path !== "" && { path: path.slice(0, 200) }),
       };
-      if (worthALine(seen, caller === undefined ? `${code} ${address}` : code))
+      if (shouldLog(seen, caller === undefined ? `${code} ${address}` : code))
         log.info(fields, `refused: ${reason}`);
       else log.debug(fields, `refused: ${reason}`);
     },

@@ -2,10 +2,13 @@ import { createServer, type Server } from "node:http";
 import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
 import { printable } from "../text.ts";
 
-/** A figure with its labels, as of now. */
+/** The current value for a set of labels. */
 export type Sample = { readonly labels?: Readonly<Record<string, string>>; readonly value: number };
 
-/** One metric: asked when Prometheus asks, so nothing is counted twice. `total` in the name marks what only grows. */
+/**
+ * One metric, read at each scrape, so that nothing is counted twice. `_total` at the end of the name makes it
+ * a counter.
+ */
 export type Metric = {
   readonly name: string;
   readonly help: string;
@@ -13,12 +16,12 @@ export type Metric = {
   readonly read: () => readonly Sample[];
 };
 
-/** `GET /metrics` in the text format of Prometheus. The figures are the callers'; the process's own come from prom-client. */
+/** Serves `GET /metrics` in Prometheus's text format: `metrics`, and prom-client's metrics of the process. */
 export function metricsServer(metrics: readonly Metric[]): Server {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   for (const { name, help, labels = [], read } of metrics) {
-    // What only grows is a counter by the rules of Prometheus, and `rate()` needs it to be one.
+    // `rate()` needs a counter.
     const Kind = name.endsWith("_total") ? Counter : Gauge;
     new Kind({
       name,
@@ -27,7 +30,7 @@ export function metricsServer(metrics: readonly Metric[]): Server {
       registers: [registry],
       collect() {
         this.reset();
-        for (const { labels: of = {}, value } of read()) this.inc(labelsOf(of), value);
+        for (const sample of read()) this.inc(escaped(sample.labels ?? {}), sample.value);
       },
     });
   }
@@ -41,12 +44,15 @@ export function metricsServer(metrics: readonly Metric[]): Server {
       (error: unknown) => response.writeHead(500, { "Content-Type": "text/plain" }).end(`${String(error)}\n`),
     );
   });
-  // Where the address lets containers in, they must not take descriptors that others need.
+  // Containers may be able to reach this address. They must not use up the descriptors.
   server.maxConnections = 16;
   return server;
 }
 
-/** Label values are shown in terminals and dashboards; the text format itself escapes only quotes, backslashes and line feeds. */
-function labelsOf(labels: Readonly<Record<string, string>>): Record<string, string> {
+/**
+ * Terminals and dashboards show label values. The text format itself escapes only quotes, backslashes and
+ * line feeds.
+ */
+function escaped(labels: Readonly<Record<string, string>>): Record<string, string> {
   return Object.fromEntries(Object.entries(labels).map(([name, value]) => [name, printable(value)]));
 }

@@ -4,21 +4,21 @@ import { printable, quote } from "../text.ts";
 import { type Glob, glob } from "./glob.ts";
 import { composeProject, composeService, label } from "./request.ts";
 
-/** One kind of rule in an alias's `allow`. */
+/** One rule in the `allow` of an alias. */
 export type AllowRule = {
-  /** Its key: `images`, `labels.team`. */
+  /** The key below `allow`: `images`, `labels.team`. */
   readonly key: string;
   readonly globs: readonly Glob[];
-  /** What a glob is tried on; nothing where the container has no such thing, and then even `*` fails. */
+  /** The values to match a glob with. If the container has none, even `*` does not match. */
   values(container: Container, glob: Glob): readonly string[];
 };
 
-/** Whether an alias's `allow` lets a container in, in words. */
+/** Whether the `allow` of an alias admits a container, and why. */
 export type Admission =
   | { readonly admitted: true /** `allow.images "app:*", allow.users "app"`. */; readonly by: string }
-  | { readonly admitted: false; readonly key: string; readonly reason: string };
+  | { readonly admitted: false; readonly reason: string };
 
-/** Undefined where the alias is open to every container. */
+/** Undefined if the alias is open to every container. */
 export function allowRules(allow: AllowConfig | undefined): readonly AllowRule[] | undefined {
   if (allow === undefined) return undefined;
   const rules: (AllowRule | undefined)[] = [
@@ -31,15 +31,14 @@ export function allowRules(allow: AllowConfig | undefined): readonly AllowRule[]
     rule("networks", allow.networks, (container) => container.attachments.map(({ network }) => network)),
     rule("users", allow.users, (container) => [container.user]),
   ];
-  return rules.filter((given) => given !== undefined);
+  return rules.filter((each) => each !== undefined);
 }
 
-/** Every kind of rule that is given must match, by one of its globs. */
+/** Every rule must match, by at least one of its globs. */
 export function admit(container: Container, rules: readonly AllowRule[] | undefined): Admission {
   if (rules === undefined) return { admitted: true, by: "no allow: open to every container" };
-  // `allow: { "labels": {} }` names nobody; it must not open the alias to all.
-  if (rules.length === 0)
-    return { admitted: false, key: "allow", reason: "allow has no rule, so it admits nobody" };
+  // `allow: { "labels": {} }` has no rules. It must not open the alias to every container.
+  if (rules.length === 0) return { admitted: false, reason: "allow has no rules, so it admits no container" };
   const by: string[] = [];
   for (const { key, globs, values } of rules) {
     const match = globs.find((glob) => values(container, glob).some((value) => glob.matches(value)));
@@ -50,7 +49,7 @@ export function admit(container: Container, rules: readonly AllowRule[] | undefi
         .map(quote)
         .join(", ");
       const reason = `allow.${key} is ${patterns}, the container has ${found === "" ? "none" : found}`;
-      return { admitted: false, key: `allow.${key}`, reason };
+      return { admitted: false, reason };
     }
     by.push(`allow.${key} ${quote(match.text)}`);
   }
@@ -66,8 +65,8 @@ function rule(
 }
 
 /**
- * The image's name as it was written; for a glob `sha256:…` the image's own digest instead, which no other image can have.
- * Never both for one glob: `*:1*` means a tag, and would match one digest in sixteen.
+ * The image name as written; for a glob that starts with `sha256:`, the image's digest instead, which no
+ * other image has. Never both for one glob: `*:1*` means a tag, and would match one digest in sixteen.
  */
 function imageNames(container: Container, { text }: Glob): readonly string[] {
   const name = text.startsWith("sha256:") ? container.imageId : container.image;

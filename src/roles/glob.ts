@@ -1,6 +1,9 @@
-/** A compiled glob: `*` is any run of characters, `/` and `:` too, `?` is one character; the rest is literal, in its letter case. */
+/**
+ * A glob. `*` matches any run of characters, including `/` and `:`; `?` matches one. The rest is literal and
+ * case-sensitive.
+ */
 export type Glob = {
-  /** As it was written. */
+  /** As written. */
   readonly text: string;
   matches(value: string): boolean;
 };
@@ -11,9 +14,9 @@ export function glob(text: string): Glob {
 }
 
 /**
- * Not a RegExp: the value comes from a container, and `*a*a*a*b` as a RegExp takes exponential time on `aaaa…`.
- * Only the last `*` that was passed needs another try, since an earlier one taking more could match nothing that a later
- * one cannot; so the time is at most value's length times the pattern's.
+ * Not a RegExp: the value comes from a container, and `*a*a*a*b` as a RegExp takes exponential time on
+ * `aaaa…`. Only the last `*` needs backtracking: extending an earlier one matches nothing that the last one
+ * cannot. So the time is at most the length of the value times the length of the pattern.
  */
 function matches(pattern: readonly string[], value: readonly string[]): boolean {
   let at = 0;
@@ -21,7 +24,7 @@ function matches(pattern: readonly string[], value: readonly string[]): boolean 
   let star = -1;
   let starTakesUntil = 0;
   while (from < value.length) {
-    // `*` before the literal comparison: a value may hold a `*` itself.
+    // Test for `*` before the literal comparison: the value may contain a `*` itself.
     if (pattern[at] === "*") {
       star = at++;
       starTakesUntil = from;

@@ -2,7 +2,7 @@ import type { Container } from "../containers/container.ts";
 import { quote } from "../text.ts";
 import { type Refusal, riskWords } from "./denial.ts";
 import type { RolePolicy, RoleSettings } from "./policy.ts";
-import { type Asked, type RequestSource, rolesAsked } from "./request.ts";
+import { type Requested, type RequestSource, requestedRoles } from "./request.ts";
 import { resolve } from "./resolve.ts";
 import { inlinePolicy, type PolicySource } from "./session-policy.ts";
 import { renderSessionName, renderTagValue, templateValues } from "./template.ts";
@@ -10,7 +10,10 @@ import { renderSessionName, renderTagValue, templateValues } from "./template.ts
 export type { DenialCode } from "./denial.ts";
 export { type RolePolicy, rolePolicy } from "./policy.ts";
 
-/** Every AssumeRole input of one grant. Two grants with equal requests share one STS call and one set of credentials. */
+/**
+ * Every AssumeRole input of a grant. Grants with equal requests share one STS call and one set of
+ * credentials.
+ */
 export type RoleRequest = {
   readonly roleArn: string;
   readonly sessionName: string;
@@ -26,16 +29,16 @@ export type RoleRequest = {
 
 export type Grant = {
   readonly kind: "grant";
-  /** Undefined where `allowRoleArns` admitted an ARN that is no alias's. */
+  /** Undefined if the role is not of an alias: `allowRoleArns` admitted its ARN. */
   readonly alias: string | undefined;
-  /** The last part of the role's ARN: what the role list of the metadata service shows. */
+  /** The last part of the role's ARN, as in the role list of the metadata service. */
   readonly roleName: string;
-  /** Where the request is written. */
+  /** Where the role was requested. */
   readonly source: RequestSource;
   readonly policySource: PolicySource;
-  /** Which rule of the configuration allowed it, in words. */
+  /** The rule in the configuration that allowed it, in words. */
   readonly rule: string;
-  /** What an operator may want to know of it, e.g. that the container is privileged. */
+  /** What the operator should know about the grant, e.g. that the container is privileged. */
   readonly notes: readonly string[];
   readonly httpTokens: "required" | "optional";
   readonly request: RoleRequest;
@@ -43,83 +46,88 @@ export type Grant = {
 
 export type Denial = Refusal & {
   readonly kind: "denial";
-  /** Undefined where nothing was asked and there is no default. */
+  /** Undefined if no role was requested and there is no default. */
   readonly source: RequestSource | undefined;
 };
 
-/** What a container gets: the one place where its labels and variables meet the host's rules. */
+/**
+ * Decides which role a container gets. The only place that applies the host's rules to its labels and
+ * variables.
+ */
 export function decide(
   container: Container,
   policy: RolePolicy,
   instanceId: string | undefined,
 ): Grant | Denial {
-  const [own, ...lesser] = rolesAsked(container);
-  const asked = own ?? defaultOf(policy);
-  const denied = (refusal: Refusal): Denial => ({ kind: "denial", source: asked?.source, ...refusal });
-  if (asked === undefined) return denied(nothingAsked(container));
+  const [own, ...ignored] = requestedRoles(container);
+  const requested = own ?? defaultRole(policy);
+  const denied = (refusal: Refusal): Denial => ({ kind: "denial", source: requested?.source, ...refusal });
+  if (requested === undefined) return denied(noRoleRequested(container));
   if (own === undefined && policy.requireLabel) return denied(labelRequired(container));
 
   const risk = container.risks.find((each) => policy.refuse.has(each));
   if (risk !== undefined) return denied(refusedRisk(risk));
 
-  const resolved = resolve(container, asked, policy);
-  if ("code" in resolved) return denied(resolved);
+  const resolved = resolve(container, requested, policy);
+  if (!resolved.ok) return denied(resolved.refusal);
   const { settings, rule } = resolved;
 
   const inline = inlinePolicy(container, settings, policy.defaultPolicy);
-  if ("code" in inline) return denied(inline);
+  if (!inline.ok) return denied(inline.refusal);
 
   return {
     kind: "grant",
     alias: settings.alias,
     roleName: settings.arn.name,
-    source: asked.source,
-    policySource: inline.source,
+    source: requested.source,
+    policySource: inline.policy.source,
     rule,
     notes: [
       ...container.risks.map((each) => `${each}: it ${riskWords[each]}`),
-      ...lesser
-        .filter(({ value }) => value !== asked.value)
-        .map(({ source, value }) => `${source} asks for ${quote(value)}; ${asked.source} goes before it`),
+      ...ignored
+        .filter(({ value }) => value !== requested.value)
+        .map(
+          ({ source, value }) => `${source} requests ${quote(value)}; ${requested.source} takes precedence`,
+        ),
     ],
     httpTokens: settings.httpTokens,
-    request: roleRequest(container, settings, inline.text, instanceId),
+    request: roleRequest(container, settings, inline.policy.text, instanceId),
   };
 }
 
-function defaultOf(policy: RolePolicy): Asked<RequestSource> | undefined {
+function defaultRole(policy: RolePolicy): Requested<RequestSource> | undefined {
   return policy.defaultAlias === undefined
     ? undefined
     : { source: "defaultAlias", value: policy.defaultAlias };
 }
 
-function nothingAsked(container: Container): Refusal {
+function noRoleRequested(container: Container): Refusal {
   return {
     code: "no-role-requested",
-    reason: "the container asks for no role, and the configuration has no defaultAlias",
-    hint: howToAsk(container),
+    reason: "the container requests no role, and the configuration has no defaultAlias",
+    hint: howToRequest(container),
   };
 }
 
 function labelRequired(container: Container): Refusal {
   return {
     code: "label-required",
-    reason: "the container asks for no role, and requireLabel keeps defaultAlias from it",
-    hint: howToAsk(container),
+    reason: "the container requests no role, and requireLabel is set, so defaultAlias does not apply",
+    hint: howToRequest(container),
   };
 }
 
-function howToAsk(container: Container): string {
+function howToRequest(container: Container): string {
   return container.source === "static"
     ? `Give it an alias in staticContainers.`
-    : `Start it with --label ec2metaproxy.RoleAlias=ALIAS, if it needs a role.`;
+    : `If it needs a role, start it with --label ec2metaproxy.RoleAlias=ALIAS.`;
 }
 
 function refusedRisk(risk: Container["risks"][number]): Refusal {
   return {
     code: "refused-risk",
-    reason: `the container ${riskWords[risk]}, and refuse has ${quote(risk)}`,
-    hint: `Start it without that, or take ${quote(risk)} out of refuse.`,
+    reason: `the container ${riskWords[risk]}, and refuse contains ${quote(risk)}`,
+    hint: `Start it without that, or remove ${quote(risk)} from refuse.`,
   };
 }
 

@@ -4,9 +4,11 @@ import { type AllowRule, allowRules } from "./allow.ts";
 import { parseRoleArn, type RoleArn, type RoleArnGlob, roleArnGlob, roleIdentity } from "./arn.ts";
 import { parseTemplate, type Template } from "./template.ts";
 
-/** What the configuration says about who may have which role, ready to be asked. */
+/** The configuration's rules about which container may have which role, compiled. */
 export type RolePolicy = {
-  /** A Map, not an object: the names looked up come from containers, `__proto__` and `constructor` too. */
+  /**
+   * A Map, not an object: the keys looked up come from containers and may be `__proto__` or `constructor`.
+   */
   readonly aliases: ReadonlyMap<string, RoleSettings & { readonly alias: string }>;
   /** By `roleIdentity`, in the order of the configuration: all of `aliases`, then `aliasToARN`. */
   readonly aliasesByRole: ReadonlyMap<string, readonly (RoleSettings & { readonly alias: string })[]>;
@@ -15,11 +17,11 @@ export type RolePolicy = {
   readonly defaultPolicy: string | undefined;
   readonly requireLabel: boolean;
   readonly refuse: ReadonlySet<Risk>;
-  /** For a role that was asked for by an ARN that is no alias's. */
+  /** The settings of a role without an alias, requested by its ARN. */
   unnamed(roleArn: string, arn: RoleArn): RoleSettings;
 };
 
-/** An alias's settings with the global ones filled in. */
+/** The settings of an alias, with the global ones filled in. */
 export type RoleSettings = {
   readonly alias: string | undefined;
   readonly roleArn: string;
@@ -37,7 +39,7 @@ export type RoleSettings = {
   readonly httpTokens: "required" | "optional";
 };
 
-/** Throws where a text is no ARN or no template; a configuration that was loaded has none. */
+/** Throws for an invalid ARN or template. A loaded configuration has none. */
 export function rolePolicy(config: Config): RolePolicy {
   const sessionName = parseTemplate(config.sessionName);
   const settings = <Alias extends string | undefined>(
@@ -46,7 +48,8 @@ export function rolePolicy(config: Config): RolePolicy {
     arn: RoleArn | undefined = parseRoleArn(roleArn),
     own?: AliasConfig,
   ): RoleSettings & { readonly alias: Alias } => {
-    if (arn === undefined) throw new Error(`reading the role of alias ${alias}: ${roleArn} is no role ARN`);
+    if (arn === undefined)
+      throw new Error(`reading the role of alias ${alias}: ${roleArn} is not a role ARN`);
     return {
       alias,
       roleArn,
@@ -67,7 +70,7 @@ export function rolePolicy(config: Config): RolePolicy {
   const all = [
     ...Object.entries(config.aliases).map(([alias, own]) => settings(alias, own.roleArn, undefined, own)),
     ...Object.entries(config.aliasToARN)
-      // The full form has the rules; the short one must not undo them.
+      // The full form has the rules. The short one must not override them.
       .filter(([alias]) => !Object.hasOwn(config.aliases, alias))
       .map(([alias, roleArn]) => settings(alias, roleArn)),
   ];

@@ -6,85 +6,98 @@ import { admit } from "./allow.ts";
 import { parseRoleArn, roleIdentity } from "./arn.ts";
 import type { Refusal } from "./denial.ts";
 import type { RolePolicy, RoleSettings } from "./policy.ts";
-import type { Asked, RequestSource } from "./request.ts";
+import type { Requested, RequestSource } from "./request.ts";
 
-/** The role that a request comes to, and the rule of the configuration that allowed it. */
-type Resolved = { readonly settings: RoleSettings; readonly rule: string };
+type Resolution =
+  /** The role, and the rule in the configuration that allowed it. */
+  | { readonly ok: true; readonly settings: RoleSettings; readonly rule: string }
+  | { readonly ok: false; readonly refusal: Refusal };
 
-/** From an alias or an ARN, as a container wrote it, to a role with its settings. */
+/** Resolves an alias or an ARN, as a container wrote it, to a role with its settings. */
 export function resolve(
   container: Container,
-  asked: Asked<RequestSource>,
+  requested: Requested<RequestSource>,
   policy: RolePolicy,
-): Resolved | Refusal {
-  if (asked.value.startsWith("arn:")) return resolveArn(container, asked, policy);
-  const settings = policy.aliases.get(asked.value);
-  return settings === undefined ? unknownAlias(asked, policy) : resolveAliases(container, asked, [settings]);
+): Resolution {
+  if (requested.value.startsWith("arn:")) return resolveArn(container, requested, policy);
+  const settings = policy.aliases.get(requested.value);
+  return settings === undefined
+    ? unknownAlias(requested, policy)
+    : resolveAliases(container, requested, [settings]);
 }
 
-/** An ARN must not get round the rules of an alias that has it: then only the aliases decide, not `allowRoleArns`. */
+/**
+ * An ARN must not bypass the rules of an alias with the same role: then only the aliases decide, not
+ * `allowRoleArns`.
+ */
 function resolveArn(
   container: Container,
-  asked: Asked<RequestSource>,
+  requested: Requested<RequestSource>,
   policy: RolePolicy,
-): Resolved | Refusal {
-  const arn = parseRoleArn(asked.value);
+): Resolution {
+  const arn = parseRoleArn(requested.value);
   if (arn === undefined) {
-    return {
+    return refused({
       code: "invalid-role",
-      reason: `${asked.source} is ${quote(asked.value)}, no role ARN${printable(whyNoRoleArn(asked.value)).slice(0, 200)}`,
-      hint: `Correct ${asked.source} of the container, or name an alias there.`,
-    };
+      reason: `${requested.source} is ${quote(requested.value)}, which is not a role ARN${printable(whyNoRoleArn(requested.value)).slice(0, 200)}`,
+      hint: `Correct ${requested.source} of the container, or use an alias there.`,
+    });
   }
   const named = policy.aliasesByRole.get(roleIdentity(arn)) ?? [];
-  const same = named.filter(({ roleArn }) => roleArn === asked.value);
-  if (same.length > 0) return resolveAliases(container, asked, same);
+  const same = named.filter(({ roleArn }) => roleArn === requested.value);
+  if (same.length > 0) return resolveAliases(container, requested, same);
   const [other] = named;
   if (other !== undefined) {
-    return {
+    return refused({
       code: "role-arn-not-allowed",
-      reason: `${asked.source} is ${quote(asked.value)}, which differs in path or letter case from the role of alias ${quote(other.alias)}, ${other.roleArn}; an account has only one role of a name`,
-      hint: `Write ${other.roleArn} or ${quote(other.alias)} in ${asked.source}.`,
-    };
+      reason: `${requested.source} is ${quote(requested.value)}, which differs in path or letter case from the role of alias ${quote(other.alias)}, ${other.roleArn}; role names are unique in an account`,
+      hint: `Write ${other.roleArn} or ${quote(other.alias)} in ${requested.source}.`,
+    });
   }
   const match = policy.allowRoleArns.find((glob) => glob.matches(arn));
   if (match !== undefined) {
-    return { settings: policy.unnamed(asked.value, arn), rule: `allowRoleArns ${quote(match.text)}` };
+    const rule = `allowRoleArns ${quote(match.text)}`;
+    return { ok: true, settings: policy.unnamed(requested.value, arn), rule };
   }
-  return {
+  return refused({
     code: "role-arn-not-allowed",
-    reason: `${asked.source} is ${quote(asked.value)}, which is no alias's role and matches nothing in allowRoleArns`,
+    reason: `${requested.source} is ${quote(requested.value)}, which is not the role of an alias and matches no glob in allowRoleArns`,
     hint: "Add an alias with this role, or a glob to allowRoleArns.",
-  };
+  });
 }
 
-/** The first of these aliases that admits the container. */
+/** Uses the first of these aliases that admits the container. */
 function resolveAliases(
   container: Container,
-  asked: Asked<RequestSource>,
+  requested: Requested<RequestSource>,
   candidates: readonly (RoleSettings & { readonly alias: string })[],
-): Resolved | Refusal {
+): Resolution {
   const refusals: string[] = [];
   for (const settings of candidates) {
     const admission = admit(container, settings.allow);
-    if (admission.admitted) return { settings, rule: `alias ${quote(settings.alias)} (${admission.by})` };
+    if (admission.admitted)
+      return { ok: true, settings, rule: `alias ${quote(settings.alias)} (${admission.by})` };
     refusals.push(`alias ${quote(settings.alias)} does not admit it: ${admission.reason}`);
   }
   const names = candidates.map(({ alias }) => quote(alias)).join(" or ");
-  return {
+  return refused({
     code: "alias-not-allowed",
-    reason: `${asked.source} is ${quote(asked.value)}; ${refusals.join("; ")}`,
-    hint: `Widen the \`allow\` of alias ${names} if this container may have the role, or let the container ask for another.`,
-  };
+    reason: `${requested.source} is ${quote(requested.value)}; ${refusals.join("; ")}`,
+    hint: `Widen the \`allow\` of alias ${names} if this container should have the role, or request another role.`,
+  });
 }
 
-function unknownAlias(asked: Asked<RequestSource>, policy: RolePolicy): Refusal {
-  // No guess for a long text: it comes from a container, and guessing takes time by its length.
-  const guess =
-    asked.value.length > 128 ? "" : printable(didYouMean(asked.value, [...policy.aliases.keys()]));
-  return {
-    code: asked.source === "defaultAlias" ? "unknown-default-alias" : "unknown-alias",
-    reason: `${asked.source} is ${quote(asked.value)}, which is no alias in the configuration`,
-    hint: `${guess} Add it to aliases, or change ${asked.source}.`.trim(),
-  };
+function unknownAlias(requested: Requested<RequestSource>, policy: RolePolicy): Resolution {
+  // No suggestion for a long text: it comes from a container, and the search time grows with its length.
+  const suggestion =
+    requested.value.length > 128 ? "" : printable(didYouMean(requested.value, [...policy.aliases.keys()]));
+  return refused({
+    code: requested.source === "defaultAlias" ? "unknown-default-alias" : "unknown-alias",
+    reason: `${requested.source} is ${quote(requested.value)}, which is not an alias in the configuration`,
+    hint: `${suggestion} Add it to aliases, or change ${requested.source}.`.trim(),
+  });
+}
+
+function refused(refusal: Refusal): Resolution {
+  return { ok: false, refusal };
 }

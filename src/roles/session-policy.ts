@@ -3,45 +3,58 @@ import type { Container } from "../containers/container.ts";
 import { printable, quote } from "../text.ts";
 import type { Refusal } from "./denial.ts";
 import type { RoleSettings } from "./policy.ts";
-import { type BroughtPolicySource, policiesAsked } from "./request.ts";
+import { type ContainerPolicySource, requestedPolicies } from "./request.ts";
 
-/** Where the inline session policy was written. */
-export type PolicySource = BroughtPolicySource | "alias" | "defaultPolicy" | "none";
+/** Where the inline session policy is set. */
+export type PolicySource = ContainerPolicySource | "alias" | "defaultPolicy" | "none";
 
 /** The inline session policy of a grant. */
-export type InlinePolicy = { readonly source: PolicySource; readonly text: string | undefined };
+type InlinePolicy = { readonly source: PolicySource; readonly text: string | undefined };
+
+type PolicyChoice =
+  | { readonly ok: true; readonly policy: InlinePolicy }
+  | { readonly ok: false; readonly refusal: Refusal };
 
 /**
- * An alias's `policy` and `policyArns` are a ceiling: STS takes the union of all session policies of a call, so one more
- * would widen them. `defaultPolicy` is none: it is for containers that bring no policy of their own.
+ * The `policy` and `policyArns` of an alias are a ceiling. STS combines all session policies of a call as a
+ * union, so another one would widen them. `defaultPolicy` is not a ceiling: it is for containers that set no
+ * policy.
  */
 export function inlinePolicy(
   container: Container,
   settings: RoleSettings,
   defaultPolicy: string | undefined,
-): InlinePolicy | Refusal {
+): PolicyChoice {
   const ceiling = settings.policy !== undefined || settings.policyArns.length > 0;
-  const [brought] = policiesAsked(container);
-  if (brought === undefined) {
-    if (settings.policy !== undefined) return { source: "alias", text: settings.policy };
-    // Beside policyArns it would be one more policy in the union.
-    if (ceiling || defaultPolicy === undefined) return { source: "none", text: undefined };
-    return { source: "defaultPolicy", text: defaultPolicy };
+  const [requested] = requestedPolicies(container);
+  if (requested === undefined) {
+    if (settings.policy !== undefined) return chosen("alias", settings.policy);
+    // Beside policyArns, defaultPolicy would be one more policy in the union.
+    if (ceiling || defaultPolicy === undefined) return chosen("none", undefined);
+    return chosen("defaultPolicy", defaultPolicy);
   }
   if (ceiling && !settings.containerPolicy) {
-    return {
+    return refused({
       code: "container-policy-not-allowed",
-      reason: `${brought.source} brings a session policy, and alias ${quote(settings.alias ?? "")} has its own, which no container may replace`,
-      hint: `Remove ${brought.source} from the container, or set containerPolicy: true for the alias.`,
-    };
+      reason: `${requested.source} sets a session policy, but alias ${quote(settings.alias ?? "")} has its own, which containers may not replace`,
+      hint: `Remove ${requested.source} from the container, or set containerPolicy: true for the alias.`,
+    });
   }
-  const problem = sessionPolicyProblem(brought.value);
+  const problem = sessionPolicyProblem(requested.value);
   if (problem !== undefined) {
-    return {
+    return refused({
       code: "invalid-policy",
-      reason: `${brought.source} is no session policy: ${printable(problem)}`,
-      hint: `Correct ${brought.source} of the container, or remove it.`,
-    };
+      reason: `${requested.source} is not a valid session policy: ${printable(problem)}`,
+      hint: `Correct ${requested.source} of the container, or remove it.`,
+    });
   }
-  return { source: brought.source, text: brought.value };
+  return chosen(requested.source, requested.value);
+}
+
+function chosen(source: PolicySource, text: string | undefined): PolicyChoice {
+  return { ok: true, policy: { source, text } };
+}
+
+function refused(refusal: Refusal): PolicyChoice {
+  return { ok: false, refusal };
 }

@@ -1,7 +1,7 @@
 import type { Container } from "../containers/container.ts";
 import { composeProject, composeService } from "./request.ts";
 
-/** Templates of session names, source identities and tag values. */
+/** Templates for session names, source identities and tag values. */
 
 const placeholders = [
   "name",
@@ -20,24 +20,26 @@ export type Template = {
   readonly parts: readonly (string | { readonly placeholder: Placeholder })[];
 };
 
-/** What STS takes of one parameter (botocore's model of AssumeRole). */
+/** What STS accepts for a parameter (botocore's model of AssumeRole). */
 type Limits = { readonly min: number; readonly max: number; readonly refused: RegExp };
-/** Source identities have the same; without a colon, none can begin with the reserved `aws:`. */
+/**
+ * Also for source identities. Since a colon is not allowed, none can start with the reserved prefix `aws:`.
+ */
 const sessionName: Limits = { min: 2, max: 64, refused: /[^\w+=,.@-]/gu };
 const tagValue: Limits = { min: 0, max: 256, refused: /[^\p{L}\p{Z}\p{N}_.:/=+\-@]/gu };
 
-/** Why a text is no template, or undefined where it is one. */
+/** Why a text is not a valid template; undefined if it is. */
 export function templateProblem(text: string): string | undefined {
   const known = placeholders.map((name) => `{${name}}`).join(" ");
   const unknown = [...text.matchAll(/\{([^{}]*)\}/g)].find(([, name = ""]) => !isPlaceholder(name));
   if (unknown !== undefined) return `expected a template with ${known}, found ${unknown[0]}`;
   const rest = text.replace(/\{[^{}]*\}/g, "");
   if (rest.includes("{")) return `expected a template with ${known}, found a { that is not closed`;
-  if (rest.includes("}")) return `expected a template with ${known}, found a } that closes nothing`;
+  if (rest.includes("}")) return `expected a template with ${known}, found a } without a {`;
   return undefined;
 }
 
-/** Throws where `templateProblem` finds one; a loaded configuration has none. */
+/** Throws if `templateProblem` finds one. A loaded configuration has none. */
 export function parseTemplate(text: string): Template {
   const problem = templateProblem(text);
   if (problem !== undefined) throw new Error(`reading the template ${text}: ${problem}`);
@@ -71,7 +73,7 @@ export function templateValues(
   };
 }
 
-/** The 12 digits that `docker ps` shows; a static container's id, which is short, as it is. */
+/** The 12 digits that `docker ps` shows. The id of a static container is short already and stays as it is. */
 export function shortId(id: string): string {
   return /^[0-9a-f]{64}$/.test(id) ? id.slice(0, 12) : id;
 }
@@ -80,7 +82,7 @@ export function shortId(id: string): string {
 export function renderSessionName(template: Template, values: TemplateValues): string {
   const text = render(template, values, sessionName);
   if (text.length >= sessionName.min) return text;
-  // E.g. {composeService} of a container that has none: the id says at least which container it was.
+  // E.g. {composeService} for a container without one. The id at least identifies the container.
   const id = clean(values.id, sessionName);
   return text === "" ? id : `${text}-${id}`;
 }
@@ -91,8 +93,9 @@ export function renderTagValue(template: Template, values: TemplateValues): stri
 }
 
 /**
- * Other characters become `-`. What is too long loses the ends of its longest values first, then of the template's own
- * text, and last of the id: in `{name}-{id}` a long name must not push out what tells two containers apart.
+ * Other characters become `-`. If the result is too long, the longest values are truncated first, then the
+ * template's own text, and the id last: in `{name}-{id}`, a long name must not remove what distinguishes two
+ * containers.
  */
 function render(template: Template, values: TemplateValues, limits: Limits): string {
   const parts = template.parts.map((part) => {
@@ -111,7 +114,7 @@ function render(template: Template, values: TemplateValues, limits: Limits): str
   return parts.map((part) => part.text).join("");
 }
 
-/** A value may be a megabyte that a container wrote: no more of it is looked at than can be used. */
+/** A container may set a value of a megabyte. Only the part that can be used is processed. */
 function clean(text: string, limits: Limits): string {
   return text.slice(0, limits.max).replace(limits.refused, "-");
 }

@@ -1,19 +1,19 @@
 import { fstatSync } from "node:fs";
 import { exitCodes, OperatorError } from "../errors.ts";
 
-/** What systemd says about the sockets that it hands over, as it stands in the environment (sd_listen_fds(3)). */
+/** The environment variables that describe the sockets that systemd passes (sd_listen_fds(3)). */
 export type ListenVariables = {
-  /** LISTEN_PID: whom they are for. */
+  /** LISTEN_PID: the process that they are for. */
   readonly listenPid: string | undefined;
   /** LISTEN_FDS: how many. */
   readonly listenFds: string | undefined;
-  /** LISTEN_FDNAMES: their FileDescriptorName=, with colons between them. */
+  /** LISTEN_FDNAMES: their FileDescriptorName=, separated by colons. */
   readonly listenFdNames: string | undefined;
 };
 
 export type InheritedSocket = {
   readonly fd: number;
-  /** FileDescriptorName= of the socket unit; the unit's name where that is not set, `unknown` before systemd 227. */
+  /** FileDescriptorName= of the socket unit, by default the unit's name; `unknown` before systemd 227. */
   readonly name: string;
 };
 
@@ -21,8 +21,9 @@ export type InheritedSocket = {
 const firstFd = 3;
 
 /**
- * The sockets that systemd opened for this process, in the order of its ListenStream= lines; none when it was started in another way.
- * The variables are inherited by children too, so they count only where LISTEN_PID is this process.
+ * The sockets that systemd opened for this process, in the order of the unit's ListenStream= lines; none if
+ * systemd did not pass any. Children inherit the variables, so they are ignored unless LISTEN_PID is this
+ * process.
  */
 export function inheritedSockets(variables: ListenVariables, pid: number): readonly InheritedSocket[] {
   const { listenPid, listenFds, listenFdNames } = variables;
@@ -31,7 +32,7 @@ export function inheritedSockets(variables: ListenVariables, pid: number): reado
   const names = listenFdNames?.split(":") ?? [];
   return Array.from({ length: Number(listenFds) }, (_, index) => {
     const fd = firstFd + index;
-    if (!isSocket(fd)) throw unusable(`fd ${fd} is no socket`);
+    if (!isSocket(fd)) throw unusable(`fd ${fd} is not a socket`);
     return { fd, name: names[index] ?? "unknown" };
   });
 }
@@ -40,7 +41,7 @@ function isSocket(fd: number): boolean {
   try {
     return fstatSync(fd).isSocket();
   } catch (cause) {
-    throw unusable(`looking at fd ${fd}`, cause);
+    throw unusable(`inspecting fd ${fd}`, cause);
   }
 }
 

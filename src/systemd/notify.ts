@@ -3,30 +3,36 @@ import { isSea } from "node:sea";
 import { exitCodes, OperatorError } from "../errors.ts";
 import { printable } from "../text.ts";
 
-/** What the service tells systemd about itself (sd_notify(3)). Without systemd each of them does nothing. */
+/** The notifications to systemd (sd_notify(3)). Without systemd, each of them does nothing. */
 export type Notifier = {
   /** Started, or reloaded: clients are served. */
   readonly ready: () => void;
   /** Re-reading the configuration; `ready` ends it. */
   readonly reloading: () => void;
-  /** Requests in progress are being ended. */
+  /** Ending the requests in progress. */
   readonly stopping: () => void;
   /** The line that `systemctl status` shows. */
   readonly status: (text: string) => void;
-  /** WatchdogSec= of the unit: without a ping within it systemd kills and restarts the service. 0: no watchdog. */
+  /**
+   * WatchdogSec= of the unit: systemd kills and restarts the service if no ping comes within it. 0: no
+   * watchdog.
+   */
   readonly watchdogIntervalMs: number;
-  /** The ping. To be called at half of the interval, from the loop that must not hang. */
+  /** The ping. Call it at half the interval, from the event loop, which must not hang. */
   readonly watchdog: () => void;
 };
 
 type NotifierSettings = {
-  /** NOTIFY_SOCKET: set where systemd waits for us. */
+  /** NOTIFY_SOCKET: set where systemd waits for notifications. */
   readonly notifySocket: string | undefined;
   /** sd-notify's native addon. */
   readonly addonPath?: string;
 };
 
-/** sd-notify's addon (notify.cc of its version 2.8). Its JavaScript half looks for the addon by guessing at folders, so it is not used. */
+/**
+ * sd-notify's native addon (notify.cc of version 2.8). Its JavaScript part is not used: it searches several
+ * folders for the addon.
+ */
 type Addon = {
   ready(pid: number): void;
   stopping(pid: number): void;
@@ -36,7 +42,10 @@ type Addon = {
   watchdog(): void;
 };
 
-/** Loads the addon only where systemd listens. @throws OperatorError 69: with Type=notify a silent service would be killed as not started. */
+/**
+ * Loads the addon only where systemd waits for notifications.
+ * @throws OperatorError 69 where it cannot: with Type=notify, systemd kills a service that does not notify
+ */
 export function notifier(settings: NotifierSettings): Notifier {
   if (settings.notifySocket === undefined) return silent;
   const addon = loadAddon(settings.addonPath ?? defaultAddonPath());
@@ -50,14 +59,17 @@ export function notifier(settings: NotifierSettings): Notifier {
   };
 }
 
-/** systemd drops a message of more than 4096 bytes (PIPE_BUF), and with it the whole line. */
+/** systemd drops a message of more than 4096 bytes (PIPE_BUF). */
 const statusBytes = 3_000;
 
-/** A second line would be another assignment, MAINPID= for instance; and an engine's error or a container's name may hold one. */
+/**
+ * One line: a second one would be another assignment, such as MAINPID=, and an engine's error or a
+ * container's name may contain a line break.
+ */
 function statusText(text: string): string {
   const line = printable(text.replace(/\s+/gu, " "));
   if (Buffer.byteLength(line) <= statusBytes) return line;
-  // What is cut in the middle of a character must not end in half of it: systemd takes UTF-8 only.
+  // Drop a character that the cut split: systemd accepts UTF-8 only.
   return `${Buffer.from(line)
     .subarray(0, statusBytes)
     .toString("utf8")
@@ -75,7 +87,10 @@ const silent: Notifier = {
   watchdog: nothing,
 };
 
-/** Packaged beside the executable and not inside it: unpacked at run time it would need a folder that is not mounted noexec. */
+/**
+ * Packaged beside the executable, not inside: unpacking it at run time needs a directory that is not mounted
+ * noexec.
+ */
 function defaultAddonPath(): string {
   return isSea()
     ? "/usr/lib/ec2metaproxy/notify.node"
@@ -87,7 +102,7 @@ function loadAddon(path: string): Addon {
   try {
     process.dlopen(module, path);
   } catch (cause) {
-    throw new OperatorError(`opening ${path}, which speaks to systemd`, {
+    throw new OperatorError(`opening ${path}, which notifies systemd`, {
       exitCode: exitCodes.unavailable,
       hint: isSea()
         ? "Reinstall the package ec2metaproxy."

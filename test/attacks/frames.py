@@ -1,4 +1,4 @@
-"""Ethernet, VLAN, ARP, IPv4, IPv6, neighbour discovery and TCP, as bytes: packed with any source, and unpacked. Pure."""
+"""Packs and parses Ethernet, VLAN, ARP, IPv4, IPv6, neighbour discovery and TCP, with any source. Pure functions."""
 import ipaddress
 import struct
 
@@ -28,7 +28,7 @@ def checksum(data):
 
 
 def pseudo_header(source, target, protocol, length):
-    """What TCP and ICMPv6 sum up before themselves."""
+    """The pseudo-header that the checksums of TCP and ICMPv6 include."""
     source, target = packed(source), packed(target)
     if len(source) == 4:
         return source + target + struct.pack("!BBH", 0, protocol, length)
@@ -36,13 +36,13 @@ def pseudo_header(source, target, protocol, length):
 
 
 def ethernet(target, source, kind, payload, tags=()):
-    """`tags`: (ethertype, VLAN id) from the outermost; id 0 is a priority tag, which Linux takes for an untagged frame."""
+    """`tags`: (ethertype, VLAN id), outermost first. Id 0 is a priority tag, which Linux treats as untagged."""
     labels = b"".join(struct.pack("!HH", ethertype, vlan) for ethertype, vlan in tags)
     return mac_bytes(target) + mac_bytes(source) + labels + struct.pack("!H", kind) + payload
 
 
 def arp(operation, sender_mac, sender, target_mac, target, hardware=1):
-    """`hardware` 6 is IEEE 802: Linux takes it for Ethernet, packet filters may not."""
+    """`hardware` 6 is IEEE 802: Linux treats it as Ethernet, packet filters may not."""
     head = struct.pack("!HHBBH", hardware, IPV4, 6, 4, operation)
     return head + mac_bytes(sender_mac) + packed(sender) + mac_bytes(target_mac) + packed(target)
 
@@ -58,17 +58,17 @@ def ip(source, target, protocol, payload, hops=64):
 def icmpv6(source, target, kind, body):
     message = struct.pack("!BBH", kind, 0, 0) + body
     total = checksum(pseudo_header(source, target, 58, len(message)) + message)
-    # Neighbour discovery is only believed with a hop limit of 255.
+    # Neighbour discovery is only accepted with a hop limit of 255.
     return ip(source, target, 58, message[:2] + struct.pack("!H", total) + message[4:], hops=255)
 
 
 def neighbour_solicitation(source, target, wanted, mac):
-    """Asks for `wanted`, and says by the way that `source` is at `mac`: whoever is asked notes it."""
+    """Solicits `wanted`, and announces that `source` is at `mac`: the receiver caches that."""
     return icmpv6(source, target, 135, bytes(4) + packed(wanted) + b"\1\1" + mac_bytes(mac))
 
 
 def neighbour_advertisement(source, target, claimed, mac):
-    """Solicited, and to replace what is known."""
+    """With the flags solicited and override."""
     return icmpv6(source, target, 136, b"\x60\0\0\0" + packed(claimed) + b"\2\1" + mac_bytes(mac))
 
 
@@ -92,7 +92,7 @@ def tcp(source, source_port, target, target_port, sequence, acknowledged, flags,
 
 
 class Segment:
-    """A TCP segment that was seen."""
+    """A received TCP segment."""
 
     def __init__(self, source, target, raw):
         self.source, self.target = source, target
@@ -103,7 +103,7 @@ class Segment:
 
 
 def parse_tcp(kind, payload):
-    """The segment in an IP packet; None where there is none. Checksums are not looked at: the sender's kernel leaves them to hardware."""
+    """The TCP segment in an IP packet, or None. Checksums are not verified: the sender's kernel leaves them to the hardware."""
     if kind == IPV4 and len(payload) >= 40 and payload[9] == 6:
         length = struct.unpack("!H", payload[2:4])[0] or len(payload)
         source, target = (str(ipaddress.IPv4Address(payload[at : at + 4])) for at in (12, 16))

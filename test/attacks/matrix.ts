@@ -2,15 +2,18 @@ import type { Column, Layer } from "./layers.ts";
 import type { Order } from "./order.ts";
 import { type Attacker, credentialsPort, hostAddress, proxyPort, victim } from "./scene.ts";
 
-/** An attack, and the layers any one of which stops it. */
+/** An attack, and the layers that stop it, each on its own. */
 export type Entry = {
   readonly name: string;
   readonly attacker: Attacker;
   readonly order: Omit<Order, "seconds">;
-  /** net.bridge.bridge-nf-call-iptables and -ip6tables: whether frames between containers pass the host's IP rules. */
+  /**
+   * net.bridge.bridge-nf-call-iptables and -ip6tables: whether frames between containers pass the host's IP
+   * rules.
+   */
   readonly bridgeNf: 0 | 1;
   readonly stoppedBy: readonly Layer[];
-  /** What it cannot do without, where no layer is needed to stop it. */
+  /** What the attack lacks, if it fails without any layer. */
   readonly never?: string;
 };
 
@@ -36,7 +39,7 @@ const forged = (how: Forged, bridgeNf: 0 | 1, stoppedBy: readonly Layer[]) => ({
 const once = { victimPort: victim.once };
 
 const forgedAccepts: readonly Entry[] = [
-  // To a port that goes on listening: the proof sees that.
+  // To a port that stays open: the proof detects that it is listening.
   {
     name: "forged accept as proxy, direct",
     ...forged({ as: proxy, ask: proxy }, 0, ["redirected", "host", "proof"]),
@@ -58,7 +61,8 @@ const forgedAccepts: readonly Entry[] = [
     ...forged({ as: proxy, ask: proxy }, 1, ["redirected", "host", "proof"]),
   },
   {
-    // The tag takes its frames past the host's IP rules, and so past the connection tracking that would move the redirected port.
+    // Tagged frames bypass the host's IP rules, and so the connection tracking that would change the
+    // redirected port.
     name: "forged accept as proxy, redirected, tagged, bridge-nf",
     ...forged({ as: proxy, ask: metadata, tags: [[0x8100, 0]] }, 1, ["host", "proof"]),
   },
@@ -74,7 +78,7 @@ const forgedAccepts: readonly Entry[] = [
     name: "forged accept IPv6 as metadata, redirected",
     ...forged({ ...six, as: metadata6, ask: metadata6 }, 0, ["host", "proof"]),
   },
-  // To a port that listens once: only the frames give it away.
+  // To a port that accepts once and then closes: only the frames show the forgery.
   {
     name: "listens once, as proxy, direct",
     ...forged({ ...once, as: proxy, ask: proxy }, 0, ["redirected", "host", "proof"]),
@@ -107,7 +111,7 @@ const forgedAccepts: readonly Entry[] = [
     name: "listens once, IPv6, as credentials port",
     ...forged({ ...six, ...once, as: credentials6, ask: credentials6, api: "ecs" }, 1, ["host"]),
   },
-  // Frames that filters read otherwise than Linux does.
+  // Frames that packet filters interpret differently from Linux.
   {
     name: "listens once, priority tag",
     ...forged({ ...once, as: metadata, ask: metadata, tags: [[0x8100, 0]] }, 0, ["host"]),
@@ -187,7 +191,7 @@ const reuse = (how: Partial<Order>, stoppedBy: readonly Layer[]) => ({
   stoppedBy,
 });
 
-/** Ports in front of the right one; a scan tries some dozens a second. */
+/** Ports to scan on either side of the right one. A scan tries some dozens per second. */
 const scanned = 30;
 
 const portReuses: readonly Entry[] = [
@@ -196,7 +200,8 @@ const portReuses: readonly Entry[] = [
     name: "port reuse, another host address, scan",
     ...reuse({ ask: elsewhere, ports: [victim.kept - scanned, victim.kept + scanned] }, ["redirected"]),
   },
-  // The host has that very connection; the attacker ends it first, which the victim does not hear.
+  // The host has a connection with these addresses and ports. The attacker resets it first; the victim is not
+  // told.
   {
     name: "port reuse, the bridge's own address",
     ...reuse({ ask: proxy, endKept: true, settle: 3 }, ["redirected"]),
@@ -257,13 +262,13 @@ const thefts: readonly Entry[] = [
     }),
     name: "spoofed from another bridge, blind",
     attacker: "stranger",
-    never: "the first answer, which goes to the victim",
+    never: "the answers, which go to the victim",
   },
 ];
 
 export const matrix: readonly Entry[] = [...forgedAccepts, ...portReuses, ...thefts];
 
-/** From an address that the host has not had for long; its rules may not know it yet. */
+/** An attack from an address that the host got recently; the rules may not cover it yet. */
 export const asLateAddress = (address: string, stoppedBy: readonly Layer[]): Entry => ({
   name: "listens once, as credentials port at a new address",
   ...forged(
@@ -273,7 +278,7 @@ export const asLateAddress = (address: string, stoppedBy: readonly Layer[]): Ent
   ),
 });
 
-/** What only a lock on the bridge's ports stops: a connection that is the victim's own. */
+/** Attacks on a connection of the victim's own. Only a lock on the bridge's ports would stop them. */
 export const onKeptConnections: readonly Entry[] = [
   {
     ...neighbour({ attack: "kept_injected", ...four, ports: [victim.kept, victim.kept] }),
@@ -298,6 +303,6 @@ export const onKeptConnections: readonly Entry[] = [
   },
 ];
 
-/** Whether it gets credentials. */
+/** Whether the attack gets credentials with these layers. */
 export const succeeds = (entry: Entry, { on }: Column): boolean =>
   entry.never === undefined && !entry.stoppedBy.some((layer) => on.includes(layer));

@@ -1,29 +1,32 @@
 import t from "tap";
-import { bootFor } from "../host/boot.ts";
-import { installFirewall, startFirewall } from "../host/firewall-host.ts";
-import { canBoot } from "../host/requirements.ts";
-import type { Suite } from "../host/root.ts";
+import { bootFor } from "../support/host/boot.ts";
+import { installFirewall, startFirewall } from "../support/host/firewall-host.ts";
+import { canBoot } from "../support/host/requirements.ts";
+import type { Suite } from "../support/host/root.ts";
 import { allLayers, type Column, columns, configPath, layers, setLayers } from "./layers.ts";
 import { asLateAddress, type Entry, matrix, onKeptConnections } from "./matrix.ts";
 import { renewKept, setScene } from "./scene.ts";
 import { attempt, type Trial } from "./trial.ts";
 
-/** How long an attack goes on that should fail; `make proof` gives each of them a minute. ATTACK_COLUMNS=all,-host takes only those columns, ATTACK_ONLY=regex the attacks of such names. */
+/**
+ * ATTACK_SECONDS: how long an attack that should fail goes on; a minute in `make proof`.
+ * ATTACK_COLUMNS=all,-host selects columns, ATTACK_ONLY=regex selects attacks by name.
+ */
 const thorough = process.env.ATTACK_SECONDS !== undefined;
 const seconds = Number(process.env.ATTACK_SECONDS ?? 1);
 const only = new RegExp(process.env.ATTACK_ONLY ?? "");
-/** With a layer missing it is only looked at which of the others stops what. */
+/** With a layer missing, a short attack is enough to see which of the others stops it. */
 const briefSeconds = Math.min(seconds, 0.5);
 
 /** Docker's own default: moby's oci/caps/defaults.go. CAP_NET_RAW is in it, CAP_NET_ADMIN is not. */
 const defaultCapabilities = "00000000a80425fb";
 
 type Options = {
-  /** Names of columns. A thorough run has all of them. */
+  /** Names of columns. With ATTACK_SECONDS all of them are run. */
   readonly columns: readonly string[];
 };
 
-/** The tests of one host: each attack without protection, with all of it, and with each layer missing. */
+/** The tests of one host: each attack without protection, with all layers, and with each layer missing. */
 export async function attackOn(suite: Suite, options: Options): Promise<void> {
   if (!canBoot(t)) return;
   const host = await bootFor(t, { suite, name: `attacks-${suite}` });
@@ -32,87 +35,83 @@ export async function attackOn(suite: Suite, options: Options): Promise<void> {
   const chosen = process.env.ATTACK_COLUMNS?.split(",");
   const wanted = chosen ?? (thorough ? columns.map(({ name }) => name) : options.columns);
 
-  await t.test("the attackers have Docker's default capabilities and no more", async (t) => {
-    for (const attacker of ["neighbour", "straddler", "stranger"]) {
+  for (const attacker of ["neighbour", "straddler", "stranger"])
+    await t.test(`the ${attacker} has Docker's default capabilities and no more`, async (t) => {
       const { stdout } = await scene.docker.inside(attacker, ["grep", "CapEff", "/proc/self/status"]);
-      t.equal(stdout.trim().split("\t")[1], defaultCapabilities, attacker);
-    }
-  });
+      t.equal(stdout.trim().split("\t")[1], defaultCapabilities);
+    });
 
   for (const column of columns) {
     if (!wanted.includes(column.name)) continue;
     await t.test(title(column), async (t) => {
       await setLayers(scene, column);
-      for (const entry of matrix.filter(({ name }) => only.test(name))) {
-        const trial = await attempt(
-          scene,
-          entry,
-          column,
-          column.name.startsWith("all") ? seconds : briefSeconds,
-        );
-        note(results, column, trial);
-        if (trial.expected) t.ok(trial.succeeded, `${entry.name}: succeeds`, shown(trial));
-        else t.same(trial.loot, [], `${entry.name}: gets nothing`, shown(trial));
-      }
+      for (const entry of matrix.filter(({ name }) => only.test(name)))
+        await t.test(entry.name, async (t) => {
+          const isThorough = column.name.startsWith("all");
+          const trial = await attempt(scene, entry, column, isThorough ? seconds : briefSeconds);
+          note(results, column, trial);
+          if (trial.expected) t.ok(trial.succeeded, "it succeeds", shown(trial));
+          else t.same(trial.loot, [], "it gets nothing", shown(trial));
+        });
     });
   }
 
-  await t.test("the victim is served through all of it", async (t) => {
+  await t.test("the victim is served after all attacks", async (t) => {
     await setLayers(scene, allLayers);
     await scene.host.exec("ip neigh flush all; ip -6 neigh flush all", { check: false });
     await renewKept(scene.host, scene.docker);
-    t.pass("a new connection of its own gets a token");
-  });
-
-  await t.test("what the port lock is for: attacks on a connection of the victim's own", async (t) => {
-    for (const column of columns.filter(({ name }) => name === "none" || name === "all")) {
-      await setLayers(scene, column);
-      for (const entry of onKeptConnections) {
-        const trial = await attempt(scene, entry, column, briefSeconds);
-        note(results, column, trial);
-        if (column.name === "none") t.ok(trial.succeeded, `${entry.name}: succeeds`, shown(trial));
-      }
-    }
+    t.pass("a new connection of the victim gets a token");
   });
 
   await t.test(
-    "an address that the host gets later is spoken from by nobody else, once the timer has seen it",
+    "attacks on a connection of the victim's own, which only a port lock would stop",
     async (t) => {
-      await setLayers(scene, allLayers);
-      const network = await scene.docker.call("network", "inspect", "--format={{.Id}}", "shared");
-      const add = (address: string) =>
-        host.exec(["ip", "addr", "add", `${address}/16`, "dev", `br-${network.slice(0, 12)}`]);
-      await add("172.31.0.99");
-      const unseen = await attempt(scene, asLateAddress("172.31.0.99", []), allLayers, briefSeconds);
-      t.ok(unseen.succeeded, "without the timer the rules do not know it", shown(unseen));
-
-      const settings = await host.read(configPath);
-      await installFirewall(host);
-      await host.write(configPath, settings);
-      await startFirewall(host);
-      await add("172.31.0.98");
-      await host.waitFor(
-        async () => (await host.exec("nft list table bridge ec2metaproxy")).stdout.includes("0xac1f0062"),
-        { timeoutMs: 20_000, what: "the rules to know the new address" },
-      );
-      for (const address of ["172.31.0.99", "172.31.0.98"]) {
-        const seen = await attempt(scene, asLateAddress(address, ["host"]), allLayers, briefSeconds);
-        t.same(seen.loot, [], `as ${address} the attack gets nothing`, shown(seen));
+      for (const column of columns.filter(({ name }) => name === "none" || name === "all")) {
+        await setLayers(scene, column);
+        for (const entry of onKeptConnections) {
+          const trial = await attempt(scene, entry, column, briefSeconds);
+          note(results, column, trial);
+          if (column.name === "none") t.ok(trial.succeeded, `${entry.name}: succeeds`, shown(trial));
+        }
       }
     },
   );
+
+  await t.test("an address that the host gets later is protected once the timer has run", async (t) => {
+    await setLayers(scene, allLayers);
+    const network = await scene.docker.call("network", "inspect", "--format={{.Id}}", "shared");
+    const add = (address: string) =>
+      host.exec(["ip", "addr", "add", `${address}/16`, "dev", `br-${network.slice(0, 12)}`]);
+    await add("172.31.0.99");
+    const unseen = await attempt(scene, asLateAddress("172.31.0.99", []), allLayers, briefSeconds);
+    t.ok(unseen.succeeded, "without the timer the rules do not cover it", shown(unseen));
+
+    const settings = await host.read(configPath);
+    await installFirewall(host);
+    await host.write(configPath, settings);
+    await startFirewall(host);
+    await add("172.31.0.98");
+    await host.waitFor(
+      async () => (await host.exec("nft list table bridge ec2metaproxy")).stdout.includes("0xac1f0062"),
+      { timeoutMs: 20_000, what: "the rules to cover the new address" },
+    );
+    for (const address of ["172.31.0.99", "172.31.0.98"]) {
+      const seen = await attempt(scene, asLateAddress(address, ["host"]), allLayers, briefSeconds);
+      t.same(seen.loot, [], `as ${address} the attack gets nothing`, shown(seen));
+    }
+  });
 
   for (const line of table(suite, results)) t.comment(line);
 }
 
 function title({ name, on, backend }: Column): string {
-  if (name === "none") return "without the protections each attack gets the victim's credentials";
+  if (name === "none") return "without protection each attack gets the victim's credentials";
   if (backend === "iptables")
-    return "with iptables and ebtables no attack gets anything but those that ebtables is said to let through";
+    return "with iptables and ebtables only the attacks succeed that ebtables is documented to let through";
   if (on.length === allLayers.on.length)
-    return `with the protections (${name}) no attack gets credentials, a token or a role name in ${seconds} s`;
+    return `with the layers "${name}" no attack gets credentials, a token or a role name in ${seconds} s`;
   const missing = Object.entries(layers).find(([layer]) => !on.some((one) => one === layer));
-  return `without one layer the others stop what is theirs to stop; missing: ${missing?.[1]}`;
+  return `without one layer the others stop their attacks; missing: ${missing?.[1]}`;
 }
 
 function note(results: Map<Entry, Map<string, boolean>>, column: Column, trial: Trial): void {
@@ -121,7 +120,7 @@ function note(results: Map<Entry, Map<string, boolean>>, column: Column, trial: 
   results.set(trial.entry, row);
 }
 
-/** What tells why, in a failed test's output; without the secrets. */
+/** Diagnostics for a failed test, without the secrets. */
 function shown({ findings, loot }: Trial): Record<string, unknown> {
   const { rounds, opened, answers, notes } = findings;
   return { rounds, opened, answers, notes, loot: [...new Set(loot)] };

@@ -1,4 +1,4 @@
-/** What attacker.py is told to do; it knows the words too. */
+/** The orders that attacker.py takes. It uses the same names. */
 export type Order = {
   readonly attack:
     | "theft"
@@ -9,32 +9,32 @@ export type Order = {
     | "across"
     | "across_blind"
     | "address_added";
-  /** It stops then, or with the first credentials. */
+  /** The attack ends after this time, or with the first credentials. */
   readonly seconds: number;
   readonly victim: string;
   /** The host's address on the attacker's bridge. */
   readonly host: string;
-  /** The source of its frames: a MAC that is nobody's (default), its own, or the victim's. */
+  /** The source MAC of its frames: one of no interface (default), its own, or the victim's. */
   readonly mac?: "ghost" | "own" | "victim";
-  /** VLAN tags around each frame: ethertype and VLAN id. */
+  /** VLAN tags of each frame, outermost first: ethertype and VLAN id. */
   readonly tags?: readonly (readonly [number, number])[];
-  /** 1 is Ethernet (default); 6, IEEE 802, is believed as well. */
+  /** 1 is Ethernet (default). Linux accepts 6, IEEE 802, as well. */
   readonly arpHardware?: number;
-  /** Where it asks for credentials. Default: the metadata address, through the redirect. */
+  /** Where it requests credentials. Default: the metadata address, through the redirect. */
   readonly ask?: readonly [string, number];
   readonly api?: "imds" | "ecs";
-  /** `forged_accept`: whom it plays, to which port of the victim. */
+  /** `forged_accept`: the address and port that it plays, and the victim's port that it connects to. */
   readonly as?: readonly [string, number];
   readonly victimPort?: number;
-  /** `port_reuse` and `kept_injected`: the first and the last port of the victim that it tries. */
+  /** `port_reuse` and `kept_injected`: the range of the victim's ports that it tries. */
   readonly ports?: readonly [number, number];
-  /** `port_reuse`: first end the host's side of the victim's connection, and wait so many seconds. */
+  /** `port_reuse`: first reset the host's side of the victim's connection, and wait for `settle` seconds. */
   readonly endKept?: boolean;
   readonly settle?: number;
   /** `across`: its other interface, and the host's address there. */
   readonly otherInterface?: string;
   readonly otherHost?: string;
-  /** False where the victim is on no bridge of the attacker's. */
+  /** False if the victim is on no bridge of the attacker. */
   readonly reachesVictim?: boolean;
 };
 
@@ -44,7 +44,7 @@ export type Findings = {
   readonly rounds: number;
   /** Connections in the victim's name that the proxy accepted. */
   readonly opened: number;
-  /** How often which status came to which question. */
+  /** Number of answers, by request and status. */
   readonly answers: Readonly<Record<string, number>>;
   readonly tokens: readonly string[];
   readonly roles: readonly string[];
@@ -52,6 +52,6 @@ export type Findings = {
   readonly credentials: readonly string[];
   readonly bytes: number;
   readonly notes: readonly string[];
-  /** What was answered, or overheard. */
+  /** Answers, or what was overheard. */
   readonly text: string;
 };

@@ -1,4 +1,4 @@
-"""A TCP client of its own over a Wire, from any address, port and MAC: the kernel knows nothing of its connections."""
+"""A TCP client over a Wire, with any address, port and MAC. The kernel is not involved and does not know its connections."""
 import random
 import time
 
@@ -9,10 +9,10 @@ MASK = 0xFFFFFFFF
 
 
 class Connection:
-    """`hears`: the wire on which answers arrive, where that is another than the one that is spoken on."""
+    """`receiver`: the wire on which answers arrive, if it is not the one to send on."""
 
-    def __init__(self, wire, source, target, source_mac, target_mac, hears=None):
-        self.wire, self.hears = wire, hears or wire
+    def __init__(self, wire, source, target, source_mac, target_mac, receiver=None):
+        self.wire, self.receiver = wire, receiver or wire
         self.source, self.target = source, target  # (address, port)
         self.source_mac, self.target_mac = source_mac, target_mac
         self.sequence = random.getrandbits(32)
@@ -22,7 +22,7 @@ class Connection:
         self.ended = False
         self.acknowledged = self.sequence
         self.challenge = None
-        self.hears.connections[source + target] = self
+        self.receiver.connections[source + target] = self
 
     def _send(self, flags, data=b"", sequence=None):
         packet = tcp(*self.source, *self.target, self.sequence if sequence is None else sequence, self.expected, flags, data)
@@ -40,7 +40,7 @@ class Connection:
                 self.state = "open"
                 self._send(ACK)
             elif not segment.flags & SYN:
-                # The other end has this connection already, with somebody else, and tells where in it it is (RFC 5961).
+                # A challenge ACK (RFC 5961): the other end has this connection already, with somebody else.
                 self.challenge = (segment.sequence, segment.acknowledged)
             return
         if self.state != "open":
@@ -63,27 +63,27 @@ class Connection:
         end = time.monotonic() + seconds
         while self.state == "opening" and self.challenge is None and time.monotonic() < end:
             self._send(SYN)
-            self.hears.pump(RESEND_SECONDS, lambda: self.state != "opening" or self.challenge is not None)
+            self.receiver.pump(RESEND_SECONDS, lambda: self.state != "opening" or self.challenge is not None)
         return self.state == "open"
 
     def adopt(self):
-        """Goes on with somebody else's connection, where the challenge says that it stands."""
+        """Continues somebody else's connection at the sequence numbers of the challenge ACK."""
         self.expected, self.sequence = self.challenge
         self.acknowledged = self.sequence
         self.state = "open"
 
-    def say(self, data, seconds, until):
-        """Sends, and waits until `until()` or the end of the connection."""
+    def exchange(self, data, seconds, until):
+        """Sends `data` and waits until `until()`, the end of the connection, or the time limit."""
         end = time.monotonic() + seconds
-        begun, self.sequence = self.sequence, (self.sequence + len(data)) & MASK
+        start, self.sequence = self.sequence, (self.sequence + len(data)) & MASK
         while self.state == "open" and not until() and not self.ended and time.monotonic() < end:
             if self.acknowledged != self.sequence:
-                self._send(ACK | PSH, data, begun)
-            self.hears.pump(RESEND_SECONDS, lambda: until() or self.ended or self.state != "open")
+                self._send(ACK | PSH, data, start)
+            self.receiver.pump(RESEND_SECONDS, lambda: until() or self.ended or self.state != "open")
 
     def abort(self):
-        """Both ends forget it at once: the same ports are free for another try."""
+        """Resets the connection, so that the same ports are free at once."""
         if self.state == "open":
             self._send(RST | ACK)
         self.state = "closed"
-        self.hears.connections.pop(self.source + self.target, None)
+        self.receiver.connections.pop(self.source + self.target, None)

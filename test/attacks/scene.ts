@@ -1,14 +1,15 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { type AwsSide, startAws } from "../host/aws.ts";
-import { containerEngine, type Engine } from "../host/engine.ts";
-import { node, repository, type TestHost } from "../host/host.ts";
-import { type SourceProxy, startProxyFromSource } from "../host/proxy.ts";
+import { type AwsSide, startAws } from "../support/host/aws.ts";
+import { containerEngine, type Engine } from "../support/host/engine.ts";
+import { node, repository, type TestHost } from "../support/host/host.ts";
+import { type HostProxy, hostProxy } from "../support/host/proxy.ts";
+import { startProxy } from "../support/proxy.ts";
 import { readFindings } from "./findings.ts";
 import type { Findings, Order } from "./order.ts";
 
-/** Who is where. The victim listens on two ports and keeps a connection to the metadata service, all of it on `kept`'s port. */
+/** The victim listens on two ports and keeps a connection to the metadata service, from local port `kept`. */
 export const victim = { ipv4: "172.31.0.10", ipv6: "fd00:77::10", port: 8080, once: 8090, kept: 45_678 };
-/** The host on the victim's bridge, on another bridge, and on its link to AWS. */
+/** The host's addresses on the victim's bridge, on another bridge, and on the link to AWS. */
 export const hostAddress = {
   ipv4: "172.31.0.1",
   ipv6: "fd00:77::1",
@@ -29,7 +30,7 @@ export const config = (identityProof: Proof) => ({
   identityProof,
 });
 
-/** The host's own Python, for reading: the image has none. */
+/** The host's Python, mounted read-only: the image has none. */
 const python = ["--volume=/usr:/usr:ro", "--volume=/usr/lib:/lib:ro", "--volume=/usr/lib64:/lib64:ro"];
 const programs = `--volume=${repository}/test/attacks:/attacks:ro`;
 const run = (program: string, argument: unknown) => [
@@ -39,31 +40,31 @@ const run = (program: string, argument: unknown) => [
   JSON.stringify(argument),
 ];
 
-/** Attackers, by where they are and what they may do. */
+/** The attackers, by network and capabilities. */
 export type Attacker = "neighbour" | "admin" | "straddler" | "stranger";
 
 export type Scene = {
   readonly host: TestHost;
   readonly aws: AwsSide;
   readonly docker: Engine;
-  readonly proxy: SourceProxy;
-  /** Runs an attack to its end; the victim and the host know nothing false before it. */
+  readonly proxy: HostProxy;
+  /** Runs an attack to its end, after removing what earlier attacks left behind. */
   attack(attacker: Attacker, order: Order): Promise<Findings>;
-  /** The secrets of the victim's role that are out. */
+  /** The secrets of the victim's role that were issued. */
   victimSecrets(): Promise<readonly string[]>;
 };
 
-/** A host with the proxy and its rules, the victim and its attackers. */
+/** Sets up the proxy and its rules, the victim and the attackers. */
 export async function setScene(host: TestHost): Promise<Scene> {
   const aws = await startAws(host);
   const docker = await containerEngine(host, "docker");
   await host.exec([node, `${repository}/src/main.ts`, "firewall", "apply"]);
-  // How long the host remembers the ports of a connection that was reset; shorter than the kernel's ten seconds, to wait less.
+  // How long conntrack remembers a reset connection. The kernel's default is ten seconds.
   await host.exec("sysctl -q -w net.netfilter.nf_conntrack_tcp_timeout_close=2");
   const subnets = ["--subnet=172.31.0.0/16", "--ipv6", "--subnet=fd00:77::/64"];
   await docker.call("network", "create", ...subnets, "shared");
   await docker.call("network", "create", "--subnet=172.29.0.0/16", "other");
-  const proxy = await startProxyFromSource(host, config("socket"));
+  const proxy = await startProxy(hostProxy(host), config("socket"));
   await docker.run({
     name: "victim",
     network: "shared",
@@ -110,7 +111,7 @@ export async function setScene(host: TestHost): Promise<Scene> {
   return scene;
 }
 
-/** What attacks before it have left behind: false neighbours, and ports that are taken for a while after a reset. */
+/** Removes what earlier attacks left behind: false neighbour entries, and tracked connections. */
 async function forget(host: TestHost, victimPid: number): Promise<void> {
   await host.exec(
     `ip neigh flush all; ip -6 neigh flush all; conntrack -F
@@ -119,7 +120,10 @@ async function forget(host: TestHost, victimPid: number): Promise<void> {
   );
 }
 
-/** The victim keeps a new connection; resolves when it has one, so it has an address, a role and a token by then. */
+/**
+ * Lets the victim open a new kept connection. Resolves when it has one, and so an address, a role and a
+ * token.
+ */
 export async function renewKept(host: TestHost, docker: Engine): Promise<void> {
   const served = async () => (await docker.call("logs", "victim")).split('"kept": true, "port"').length - 1;
   const before = await served();
@@ -130,7 +134,7 @@ export async function renewKept(host: TestHost, docker: Engine): Promise<void> {
   });
 }
 
-/** A victim that connects anew now and then, as clients do. */
+/** Lets the victim reconnect now and then, as clients do. */
 async function reconnectUntilEnd(
   docker: Engine,
   signal: "HUP" | "USR1",

@@ -4,18 +4,18 @@ import { type Entry, succeeds } from "./matrix.ts";
 import type { Findings } from "./order.ts";
 import type { Scene } from "./scene.ts";
 
-/** One attack against some layers, and what came of it. */
+/** One attack against a set of layers, and its result. */
 export type Trial = {
   readonly entry: Entry;
   readonly expected: boolean;
   readonly succeeded: boolean;
-  /** Anything of the victim's or the host's: also a token or a role name alone. */
+  /** Everything that the attack got of the victim's or the host's, including a token or a role name alone. */
   readonly loot: readonly string[];
   readonly findings: Findings;
 };
 
-/** Long enough for the slowest that succeeds, which waits until the host has forgotten a connection; it stops when it has succeeded. */
-const patienceSeconds = 25;
+/** Enough for the slowest attack that succeeds: it waits until conntrack has forgotten a connection. */
+const successTimeoutSeconds = 25;
 
 /** @param seconds how long an attack that should fail goes on */
 export async function attempt(scene: Scene, entry: Entry, column: Column, seconds: number): Promise<Trial> {
@@ -24,9 +24,9 @@ export async function attempt(scene: Scene, entry: Entry, column: Column, second
     `sysctl -q -w net.bridge.bridge-nf-call-iptables=${bridgeNf} net.bridge.bridge-nf-call-ip6tables=${bridgeNf}`,
   );
   const expected = succeeds(entry, column);
-  // It counts from the end of its preparations.
+  // The time counts from the end of the preparations.
   const atLeast = (entry.order.settle ?? 0) + seconds;
-  const order = { ...entry.order, seconds: expected ? Math.max(patienceSeconds, atLeast) : atLeast };
+  const order = { ...entry.order, seconds: expected ? Math.max(successTimeoutSeconds, atLeast) : atLeast };
   const findings = await scene.attack(entry.attacker, order);
   const { credentials, tokens, roles, text } = findings;
   const secrets = (await scene.victimSecrets()).filter((secret) => text.includes(secret));

@@ -1,4 +1,5 @@
 import { attackOn } from "./on-host.ts";
 
-// Which layer stops what does not depend on the release. That all of them together do, may: nftables, ebtables and the engine are others.
+// Which layer stops which attack does not depend on the release, so only the full set is repeated here:
+// nftables, ebtables and the engine have other versions.
 await attackOn("trixie", { columns: ["none", "all", "all, iptables"] });

@@ -1,8 +1,8 @@
-"""The victim: an ordinary service that listens, and a client that keeps its connection to the metadata service.
+"""The victim: an ordinary server, and a client that keeps a connection to the metadata service open.
 
-Usage: victim.py CONFIG_JSON   {"port": listens for good, "once": listens, accepts one and closes its listener, again and again,
-"kept": the local port of the kept connection}. Prints one line of JSON for each event. SIGHUP: keeps a new connection.
-SIGUSR1: connects to the metadata service over IPv6, and says nothing.
+Usage: victim.py CONFIG_JSON   {"port": always listens, "once": accepts one connection, closes the listener, then listens again,
+"kept": the local port of the kept connection}. Prints one line of JSON for each event. SIGHUP: replaces the kept connection.
+SIGUSR1: connects to the metadata service over IPv6, and sends nothing.
 """
 import json
 import selectors
@@ -17,12 +17,12 @@ METADATA6 = ("fd00:ec2::254", 80)
 HELD_SECONDS = 20.0
 
 
-def say(**event):
+def log(**event):
     print(json.dumps(event), flush=True)
 
 
 def listener(port):
-    """Dual-stack, as most servers of today are."""
+    """Dual-stack, as most servers are."""
     one = socket.socket(socket.AF_INET6)
     one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     one.bind(("::", port))
@@ -85,10 +85,10 @@ class Victim:
         self.retry = 0.0
 
     def keep(self):
-        """From one port always; a busy client comes back to a port soon enough."""
+        """Always from the same port: a busy client reuses a port soon."""
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Ended by a reset, so that the port is free at once.
+        # Close with a reset, so that the port is free at once.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         sock.settimeout(2)
         self.retry = time.monotonic() + 0.5
@@ -99,15 +99,15 @@ class Victim:
             sock.sendall(request.encode())
             answer = sock.recv(65536).decode("latin1")
         except OSError as error:
-            say(kept=False, error=str(error))
+            log(kept=False, error=str(error))
             sock.close()
             return
-        say(kept=True, port=self.config["kept"], status=answer.split("\r\n")[0])
+        log(kept=True, port=self.config["kept"], status=answer.split("\r\n")[0])
         self.kept = sock
         self.serve(sock, self.read)
 
     def run(self):
-        say(ready=True)
+        log(ready=True)
         while True:
             now = time.monotonic()
             if self.kept is None and now >= self.retry:

@@ -1,4 +1,4 @@
-"""One network interface, spoken and listened to below the kernel's own stack (AF_PACKET: CAP_NET_RAW is enough)."""
+"""A network interface below the kernel's IP stack (AF_PACKET: CAP_NET_RAW is enough)."""
 import fcntl
 import ipaddress
 import select
@@ -10,7 +10,7 @@ from frames import ARP, BROADCAST, IPV4, IPV6, arp, ethernet, mac_bytes, mac_tex
 from frames import neighbour_advertisement, neighbour_solicitation
 
 EVERYTHING = 3  # ETH_P_ALL
-OUTGOING = 4  # PACKET_OUTGOING: what this machine sent itself
+OUTGOING = 4  # PACKET_OUTGOING: sent by this machine
 ANNOUNCE_SECONDS = 0.1
 
 
@@ -45,16 +45,16 @@ class Wire:
         try:
             self.socket.send(ethernet(target_mac, source_mac, kind, payload, self.tags))
         except BlockingIOError:
-            pass  # The queue is full: lost on the wire, as far as anybody can tell.
+            pass  # The queue is full: the same as a lost packet.
 
     def resolve(self, address, seconds=3.0):
-        """The MAC of an address, asked for honestly."""
+        """The MAC of an address, resolved with our own addresses."""
         found = []
 
         def note(kind, payload, source_mac):
             if kind == ARP and payload[14:18] == packed(address):
                 found.append(mac_text(payload[8:14]))
-            # A neighbour advertisement: what it is about stands behind eight bytes of ICMPv6.
+            # A neighbour advertisement: the target address follows eight bytes of ICMPv6.
             if kind == IPV6 and payload[6] == 58 and payload[40] == 136 and payload[48:64] == packed(address):
                 found.append(source_mac)
 
@@ -75,34 +75,34 @@ class Wire:
             self.sniffers.remove(note)
             self.tags = tags
         if not found:
-            raise OSError("nobody on %s says that it is %s" % (self.interface, address))
+            raise OSError("no answer for %s on %s" % (address, self.interface))
         return found[0]
 
     def claim(self, address, mac, listener, listener_mac):
-        """Makes `listener`, and nobody else, believe that `address` is at `mac`, and keeps it believing."""
+        """Announces to `listener`, and to nobody else, that `address` is at `mac`, and repeats it."""
         self._claims[(address, listener)] = (mac, listener_mac)
         self._announce(address, mac, listener, listener_mac)
 
     def _announce(self, address, mac, listener, listener_mac):
         if ":" in address:
-            # The question makes an entry where there is none; the answer replaces one.
+            # The solicitation creates an entry where there is none; the advertisement replaces one.
             self.send(listener_mac, mac, IPV6, neighbour_solicitation(address, listener, listener, mac))
             self.send(listener_mac, mac, IPV6, neighbour_advertisement(address, listener, address, mac))
             return
-        for asked in (listener, address):  # The second is a gratuitous one, which replaces an entry at once.
-            question = arp(1, mac, address, "00:00:00:00:00:00", asked, self.arp_hardware)
+        for wanted in (listener, address):  # The second is gratuitous ARP, which replaces an entry at once.
+            question = arp(1, mac, address, "00:00:00:00:00:00", wanted, self.arp_hardware)
             self.send(listener_mac, mac, ARP, question)
 
     def _answer(self, kind, payload, source_mac):
-        """Whoever asks for a claimed address gets our answer too."""
+        """Answers a question for a claimed address, in addition to the real owner."""
         if kind == ARP and payload[6:8] == b"\0\1":
-            asker, wanted = payload[14:18], payload[24:28]
+            sender, wanted = payload[14:18], payload[24:28]
         elif kind == IPV6 and payload[6] == 58 and payload[40] == 135:
-            asker, wanted = payload[8:24], payload[48:64]
+            sender, wanted = payload[8:24], payload[48:64]
         else:
             return
         for (address, listener), (mac, listener_mac) in self._claims.items():
-            if packed(address) == wanted and packed(listener) == asker and mac_bytes(mac) != source_mac:
+            if packed(address) == wanted and packed(listener) == sender and mac_bytes(mac) != source_mac:
                 if kind == ARP:
                     reply = arp(2, mac, address, listener_mac, listener, self.arp_hardware)
                     self.send(listener_mac, mac, ARP, reply)
@@ -110,7 +110,7 @@ class Wire:
                     self.send(listener_mac, mac, IPV6, neighbour_advertisement(address, listener, address, mac))
 
     def pump(self, seconds, until=lambda: False):
-        """Takes in what arrives, for so long or until `until()`."""
+        """Receives for `seconds`, or until `until()`."""
         end = time.monotonic() + seconds
         while True:
             now = time.monotonic()

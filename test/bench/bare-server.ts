@@ -1,6 +1,9 @@
 import { createServer } from "node:http";
 
-/** The yardstick: node:http answering fixed bytes with the headers that the proxy sends, and nothing else. Usage: bare-server.ts PORT BODY */
+/**
+ * The baseline: node:http that sends fixed bytes with the headers of the proxy. Usage: bare-server.ts PORT
+ * BODY
+ */
 const [port = "0", body = ""] = process.argv.slice(2);
 const bytes = Buffer.from(body);
 const headers = [

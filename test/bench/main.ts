@@ -1,13 +1,15 @@
 import { readFile } from "node:fs/promises";
 import { ask, fetchCredentials } from "../../scripts/demo/imds-client.ts";
-import { startProxy } from "../../scripts/demo/proxy.ts";
 import { table } from "../../scripts/demo/table.ts";
+import { localProxy } from "../support/local-proxy.ts";
+import { startProxy } from "../support/proxy.ts";
 import { start } from "./programs.ts";
 import { type Load, wrk } from "./wrk.ts";
 
 /**
- * Throughput and latency of the proxy beside a bare node:http server that answers the same bytes, all in one run: these are ratios,
- * since absolute figures are the machine's. BENCH_SECONDS sets the length of each measurement (default 4), BENCH_ROUNDS the rounds (3).
+ * Throughput and latency of the proxy compared with a bare node:http server that sends the same bytes, in one
+ * run. The results are ratios, because absolute figures depend on the machine. BENCH_SECONDS sets the length
+ * of each measurement (default 4), BENCH_ROUNDS the rounds (3).
  */
 const seconds = Number(process.env.BENCH_SECONDS ?? 4);
 const rounds = Number(process.env.BENCH_ROUNDS ?? 3);
@@ -34,12 +36,12 @@ async function main(): Promise<void> {
     aliasToARN: { default: "arn:aws:iam::123456789012:role/Default" },
     staticContainers: { "127.0.0.1": { name: "bench" } },
     limits: { requestsPerSecond: 10_000_000 },
-    // The limit on requests to the service is not what is measured here.
+    // The rate limit of requests to the service is not measured here.
     passthrough: { cacheSeconds, requestsPerSecond: 1_000_000 },
     dockerHost: "/nonexistent/docker.sock",
   });
-  await using proxy = await startProxy(config(60), {});
-  await using uncached = await startProxy(config(0), {});
+  await using proxy = await startProxy(await localProxy(), config(60));
+  await using uncached = await startProxy(await localProxy(), config(0));
   const endpoint = { host: "127.0.0.1", port: proxy.port };
   const outcome = await fetchCredentials(endpoint, "127.0.0.1");
   if (outcome.kind === "nothing") throw new Error(`no credentials to measure: ${outcome.why}`);
@@ -68,8 +70,8 @@ async function main(): Promise<void> {
       headers: header,
       beside: 0,
     },
-    { name: "the stand-in IMDS itself", url: `${imds}${leaf}`, headers: {}, beside: undefined },
-    { name: "pass-through, kept answers", url: `${base}${leaf}`, headers: header, beside: 0 },
+    { name: "the IMDS stand-in itself", url: `${imds}${leaf}`, headers: {}, beside: undefined },
+    { name: "pass-through, cached answers", url: `${base}${leaf}`, headers: header, beside: 0 },
     {
       name: "pass-through, each forwarded",
       url: `http://127.0.0.1:${uncached.port}${leaf}`,
@@ -79,7 +81,7 @@ async function main(): Promise<void> {
   ];
   for (const connections of [1, 64]) {
     const loads = subjects.map((): Load[] => []);
-    // Round by round, so that a slow moment of the machine hits all subjects alike.
+    // Round by round, so that a slow moment of the machine affects all subjects.
     for (let round = 0; round < rounds; round += 1) {
       for (const [index, { url, headers }] of subjects.entries())
         loads[index]?.push(await wrk(url, connections, seconds, headers));
@@ -109,12 +111,12 @@ async function main(): Promise<void> {
   say(`\nsockets in TIME_WAIT now: ${await timeWait()}`);
 }
 
-/** The load in the middle by throughput. */
+/** The load with the median throughput. */
 function median(loads: readonly Load[]): Load | undefined {
   return loads.toSorted((a, b) => a.requestsPerSecond - b.requestsPerSecond)[Math.floor(loads.length / 2)];
 }
 
-/** Sockets that a closed connection left behind (state 06 in the kernel's table). */
+/** Sockets in TIME_WAIT (state 06 in the kernel's table). */
 async function timeWait(): Promise<number> {
   const text = await readFile("/proc/net/tcp", "utf8");
   return text.split("\n").filter((line) => line.trim().split(/\s+/)[3] === "06").length;

@@ -1,21 +1,22 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { table } from "../../scripts/demo/table.ts";
 import { hostile, pipelined, wrk } from "../load/attacks.ts";
-import { askSteadily } from "../load/clients.ts";
-import { credentialsPath, givenProxy, noisy, quiet } from "../load/fixture.ts";
+import { requestSteadily } from "../load/clients.ts";
+import { credentialsPath, noisy, quiet, startProxyUnderLoad } from "../load/fixture.ts";
 import type { Kind } from "../load/hostile.ts";
 import { requestText } from "../support/raw-http.ts";
 
 /**
- * What one container sees of the proxy while another floods it: 20 requests a second, half of them on new connections, limits as shipped.
- * Each row takes two and a half times BENCH_SECONDS (default 4), since a p99 needs some hundred requests. The first row is the yardstick.
+ * The latency of the proxy for one container while another floods it: 20 requests a second, half of them on
+ * new connections, default limits. Each row takes two and a half times BENCH_SECONDS (default 4), because a
+ * p99 needs some hundred requests. The first row is the baseline.
  */
 const seconds = Number(process.env.BENCH_SECONDS ?? 4) * 2.5;
 const missing = "/latest/meta-data/nothing/%zz";
 
 type Attack = { readonly what: string; start(port: number, lines: readonly string[]): () => Promise<string> };
 
-/** How long an attack goes on: it is there before the row begins and when it ends. */
+/** Longer than a row, so that the attack covers all of it. */
 const attackSeconds = Math.ceil(seconds + 2);
 
 const flood = (connections: number, target: string, withToken = true): Attack["start"] => {
@@ -31,7 +32,7 @@ const sixteenAtATime: Attack["start"] = (port, lines) => {
 };
 
 const byHostile = (kind: Kind, connections: number, addresses = 1): Attack => ({
-  what: `${kind}, ${connections} connections${addresses > 1 ? ` from ${addresses} addresses of nobody` : ""}`,
+  what: `${kind}, ${connections} connections${addresses > 1 ? ` from ${addresses} unknown addresses` : ""}`,
   start: (port) => {
     const from = addresses > 1 ? "127.0.8.1" : noisy.address;
     const attacking = hostile({ kind, port, from, addresses, connections, seconds: attackSeconds });
@@ -40,10 +41,10 @@ const byHostile = (kind: Kind, connections: number, addresses = 1): Attack => ({
 });
 
 const attacks: readonly Attack[] = [
-  { what: "nothing", start: () => async () => "" },
+  { what: "no attack", start: () => async () => "" },
   { what: "64 connections, warm credentials", start: flood(64, credentialsPath) },
   { what: "64 connections without a token", start: flood(64, credentialsPath, false) },
-  { what: "512 connections, paths that do not exist", start: flood(512, missing) },
+  { what: "512 connections, missing paths", start: flood(512, missing) },
   { what: "16 requests at a time on 64 connections", start: sixteenAtATime },
   ...[64, 512].flatMap((connections) => [
     byHostile("bodies in chunks of one byte", connections),
@@ -59,26 +60,27 @@ const attacks: readonly Attack[] = [
 ];
 
 async function main(): Promise<void> {
-  await using given = await givenProxy();
-  const { port } = given;
-  const lines = await given.tokenLines(quiet);
-  const ask = (ms: number) => askSteadily({ port, from: quiet.address }, credentialsPath, lines, 20, ms);
-  // A service that has run for a moment: its code is compiled, its credentials are there.
-  await flood(512, credentialsPath)(port, await given.tokenLines(noisy))();
-  await ask(1_000);
+  await using setup = await startProxyUnderLoad();
+  const { port } = setup;
+  const lines = await setup.tokenLines(quiet);
+  const measure = (ms: number) =>
+    requestSteadily({ port, from: quiet.address }, credentialsPath, lines, 20, ms);
+  // Warm-up: the code is compiled and the credentials are cached.
+  await flood(512, credentialsPath)(port, await setup.tokenLines(noisy))();
+  await measure(1_000);
   const rows: string[][] = [];
   let alone = Number.NaN;
-  // Before the attacks, since an address that has attacked waits for its turn.
-  const noisyLines = await given.tokenLines(noisy);
+  // Before the attacks, because an address that has attacked has to wait.
+  const noisyLines = await setup.tokenLines(noisy);
   for (const { what, start } of attacks) {
     const stop = start(port, noisyLines);
     await sleep(1_000);
-    const { asked, failed, p50, p99, worst } = await ask(seconds * 1_000);
+    const { requests, failed, p50, p99, worst } = await measure(seconds * 1_000);
     const note = await stop();
     if (rows.length === 0) alone = p99;
     const times = [p50, p99, worst].map((ms) => `${ms.toFixed(1)} ms`);
-    rows.push([what, `${asked - failed.length} of ${asked}`, ...times, (p99 / alone).toFixed(1), note]);
-    // An address that sent what nobody wants is not read from for a while.
+    rows.push([what, `${requests - failed.length} of ${requests}`, ...times, (p99 / alone).toFixed(1), note]);
+    // The proxy does not read for a while from an address that sent bad requests.
     await sleep(11_000);
   }
   process.stdout.write(`\nOne container, 20 requests a second, while another sends\n\n`);

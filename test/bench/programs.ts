@@ -3,13 +3,13 @@ import { once } from "node:events";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 
-/** A program of the benchmark that prints one line of JSON when it serves. */
+/** A program of the benchmark that prints one line of JSON when it is ready. */
 export type Program = AsyncDisposable & {
   readonly ready: Readonly<Record<string, unknown>>;
   readonly pid: number;
 };
 
-/** Starts a TypeScript program of this folder's neighbourhood, on its own event loop as in real life. */
+/** Starts a TypeScript program, by its path from this folder, in a process of its own. */
 export async function start(file: string, args: readonly string[]): Promise<Program> {
   const child = spawn(process.execPath, [join(import.meta.dirname, file), ...args], {
     stdio: ["ignore", "pipe", "inherit"],
@@ -29,5 +29,5 @@ export async function start(file: string, args: readonly string[]): Promise<Prog
 
 async function ended(child: ChildProcess, file: string): Promise<never> {
   const [code] = await once(child, "exit");
-  throw new Error(`${file} ended with ${code} before it served`);
+  throw new Error(`${file} ended with ${code} before it was ready`);
 }

@@ -3,18 +3,18 @@ import { once } from "node:events";
 import { connect, createServer, type Socket } from "node:net";
 import { createInterface } from "node:readline";
 import { table } from "../../scripts/demo/table.ts";
-import type { Container } from "../../src/containers/container.ts";
-import { staticContainer } from "../../src/containers/directory.ts";
+import { type Container, staticContainer } from "../../src/containers/container.ts";
 import { processStartedAt } from "../../src/containers/proc.ts";
 import { type Connection, Provenance } from "../../src/containers/provenance.ts";
 
 /**
- * What the proof of a caller costs: the kernel walks the table of established connections, whose size is the machine's own or, with
- * net.ipv4.tcp_child_ehash_entries (kernel 6.1 and later), that of each network namespace. Everything is in namespaces of this
- * run; no setting of the machine is changed. Needs root. `node test/bench/provenance.ts`
+ * The cost of the proof of identity. The kernel walks the table of established connections. Its size is that
+ * of the machine or, with net.ipv4.tcp_child_ehash_entries (kernel 6.1 and later), of each network namespace.
+ * Runs in network namespaces of its own and changes no setting of the machine. Needs root: `node
+ * test/bench/provenance.ts`
  */
 const smallTable = 4096;
-/** Sockets in the container; a connection over its loopback has two. */
+/** Sockets in the container. A loopback connection has two. */
 const sizes = [2, 1_000, 20_000];
 const containersAtOnce = 50;
 const program = import.meta.filename;
@@ -40,13 +40,16 @@ function inNewNetwork(args: readonly string[], stdout: "inherit" | "pipe"): Chil
   return spawn("unshare", ["--net", ...command], { stdio: ["ignore", stdout, "inherit"] });
 }
 
-/** A container's stand-in: a process in a network namespace of its own with so many sockets; many of them need a second process, for its open files. */
+/**
+ * Stands for a container: a process in its own network namespace with many sockets. Above 1,000 a second
+ * process opens the other ends, because of the limit on open files.
+ */
 async function hold(sockets: number): Promise<void> {
   const accepted: Socket[] = [];
   const server = createServer((socket) => accepted.push(socket)).listen(18000, "127.0.0.1");
   await once(server, "listening");
   if (sockets <= 1000) await connectMany(sockets / 2);
-  // Ends with us: its connections are closed then.
+  // It ends with this process, which closes its connections.
   else
     spawn(process.execPath, [program, "connect", String(sockets / 2)], {
       stdio: ["ignore", "ignore", "inherit"],
@@ -72,7 +75,7 @@ async function held(sockets: number): Promise<{ child: ChildProcess; about: Held
   const child = inNewNetwork(["hold", String(sockets)], "pipe");
   if (child.stdout === null) throw new Error("no output to read");
   for await (const line of createInterface(child.stdout)) return { child, about: JSON.parse(line) as Held };
-  throw new Error(`a namespace with ${sockets} sockets could not be made`);
+  throw new Error(`creating a namespace with ${sockets} sockets: it ended`);
 }
 
 async function containerOf({ pid }: Held): Promise<Container> {
@@ -125,13 +128,13 @@ async function measure(entries: number): Promise<void> {
   const head = [`ms, ${name}`, "one proof p50", "p99", "a refusal p50", "p99", "64 at once p50", "p99"];
   process.stdout.write(`${table(head, rows)}\n`);
   process.stdout.write(
-    `${containersAtOnce} containers ask at once, all proven after: ${all.p50} ms (p99 ${all.p99} ms)\n\n`,
+    `${containersAtOnce} containers at once, all proven after ${all.p50} ms (p99 ${all.p99} ms)\n\n`,
   );
 }
 
 function expect({ proven }: { proven: boolean }, expected: boolean): void {
   if (proven !== expected)
-    throw new Error(`proven: ${proven}, expected ${expected}: these figures would mean nothing`);
+    throw new Error(`proven: ${proven}, expected ${expected}: the figures would be meaningless`);
 }
 
 async function times(rounds: number, work: () => Promise<void>): Promise<{ p50: string; p99: string }> {
@@ -147,7 +150,9 @@ async function times(rounds: number, work: () => Promise<void>): Promise<{ p50: 
   return { p50: at(0.5), p99: at(0.99) };
 }
 
-/** Of this network namespace, which is this run's own: it holds for the namespaces made from within it. */
+/**
+ * Sets it for this network namespace, which belongs to this run. It applies to the namespaces created in it.
+ */
 async function setTableSize(entries: number): Promise<boolean> {
   const child = spawn("sysctl", ["-qw", `net.ipv4.tcp_child_ehash_entries=${entries}`], { stdio: "ignore" });
   const [code] = await once(child, "exit");

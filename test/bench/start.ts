@@ -7,20 +7,21 @@ import { createInterface } from "node:readline";
 import { table } from "../../scripts/demo/table.ts";
 
 /**
- * How long the executable takes from its start to its line that it is ready, beside `node -e 0`, in turns, as a ratio. No engine, no AWS:
- * what systemd's sandbox and an engine's first list take comes on top, and is in the comments of test/host/appliance.test.ts.
+ * Time from the start of the executable to its "ready" line, as a ratio to `node -e 0`, in alternation.
+ * Without an engine and AWS: systemd's sandbox and an engine's first list add to it;
+ * test/host/appliance.test.ts reports that time.
  */
 const rounds = 15;
 const executable = join(import.meta.dirname, "../../dist/ec2metaproxy");
 
-/** Milliseconds until it prints `until`, or ends. */
+/** Milliseconds until the program prints `until`, or ends. */
 async function timed(file: string, args: readonly string[], until: string): Promise<number> {
-  const began = performance.now();
+  const started = performance.now();
   const child = spawn(file, args, { stdio: ["ignore", "pipe", "ignore"], env: {} });
   const ended = once(child, "exit");
   for await (const line of createInterface({ input: child.stdout })) if (line.includes(until)) break;
   if (until === "") await ended;
-  const ms = performance.now() - began;
+  const ms = performance.now() - started;
   child.kill("SIGTERM");
   await ended;
   return ms;

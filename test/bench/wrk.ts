@@ -1,7 +1,7 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 
-/** What wrk measured. Latencies in milliseconds. */
+/** Results of wrk. Latencies in milliseconds. */
 export type Load = {
   readonly requestsPerSecond: number;
   readonly p50: number;
@@ -11,7 +11,10 @@ export type Load = {
 
 const run = promisify(execFile);
 
-/** Kept-alive load from one wrk thread for some seconds. Rejects where an answer was not 2xx: a fast refusal is no figure. */
+/**
+ * Load on keep-alive connections from one wrk thread. Rejects if an answer was not 2xx: refusals are fast and
+ * would spoil the figure.
+ */
 export async function wrk(
   url: string,
   connections: number,

@@ -1,25 +1,33 @@
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
 import type { Aws } from "../support/aws/aws.ts";
+import type { LocalProxy } from "../support/local-proxy.ts";
 import type { Client } from "./clients.ts";
 import { granted } from "./granted.ts";
 import { type Answer, type Program, startClient } from "./program.ts";
-import type { RestartableProxy } from "./proxy.ts";
 import { renewal } from "./renewal.ts";
 
-/** `second`: right when asked once more. `late`: right, some time after it should. `its own`: wrong, and the SDK's own doing, on EC2 too. */
+/**
+ * `second`: right on the second request. `late`: right, but later than it should be. `its own`: wrong, by a
+ * fault of the SDK that it has on EC2 too.
+ */
 export type Result = {
   readonly verdict: "ok" | "second" | "late" | "not asked" | "its own" | "wrong";
   readonly note: string;
 };
 
-/** Proxies for one container each: with a role, with one whose sessions are short, without one, with one that IAM refuses, with one that STS fails for. */
+/**
+ * Proxies with one container each: with a role, with a role of short sessions, without a role, with a role
+ * that IAM refuses, with a role for which STS fails.
+ */
 export type Stage = {
   readonly aws: Aws;
-  readonly role: RestartableProxy;
-  /** The role's sessions end after `shortSessionMs`. */
-  readonly short: RestartableProxy;
-  readonly none: RestartableProxy;
-  readonly refused: RestartableProxy;
-  readonly down: RestartableProxy;
+  readonly role: LocalProxy;
+  /** The role's sessions end after `shortSessionSeconds`. */
+  readonly short: LocalProxy;
+  readonly none: LocalProxy;
+  readonly refused: LocalProxy;
+  readonly down: LocalProxy;
   readonly arn: RegExp;
   readonly downRole: string;
 };
@@ -43,10 +51,12 @@ export type Report = {
   readonly results: ReadonlyMap<Title, Result>;
 };
 
-/** One client through all cases but `renewal`, which waits for an expiry and so is run beside. */
+/**
+ * Runs one client through all cases except `renewal`, which waits for an expiry and runs at the same time.
+ */
 export async function examine(client: Client, stage: Stage): Promise<Report> {
   const results = new Map<Title, Result>();
-  const start = (proxy: RestartableProxy) => startFor(client, proxy, stage);
+  const start = (proxy: LocalProxy) => startFor(client, proxy, stage);
 
   await using own = await start(stage.role);
   const first = await own.ask("credentials");
@@ -56,9 +66,9 @@ export async function examine(client: Client, stage: Stage): Promise<Report> {
     ["restart, same key", true],
     ["restart, new key", false],
   ] as const) {
-    await stage.role.restart({ keepKey });
-    // Some SDKs learn from the 401 that their token is no good, and take a new one when they ask the next time; and a proxy that has just
-    // started may say 503 while it asks STS.
+    await restart(stage.role, { keepKey });
+    // Some SDKs learn from a 401 that their token is invalid, and request a new one the next time. And a
+    // proxy that has just started may answer 503 while it waits for STS.
     const afterwards = await granted(await own.ask("again"), stage);
     const second = afterwards.verdict === "ok" ? afterwards : await granted(await own.ask("again"), stage);
     const late = second !== afterwards && second.verdict === "ok";
@@ -69,11 +79,11 @@ export async function examine(client: Client, stage: Stage): Promise<Report> {
   results.set("IAM refuses", await denied(await start(stage.refused)));
 
   stage.aws.sts.faults.setFor(stage.downRole, { status500: true });
-  await stage.down.restart({ keepKey: true });
+  await restart(stage.down, { keepKey: true });
   await using waiting = await start(stage.down);
   results.set("STS fails", refusedResult(await waiting.ask("credentials")));
   stage.aws.sts.faults.setFor(stage.downRole, {});
-  // The proxy has it back within seconds; a client asks again by itself or when its user does.
+  // The proxy recovers within seconds. A client retries by itself, or when its user does.
   let back: Answer = {};
   for (const deadline = Date.now() + 20_000; Date.now() < deadline; ) {
     back = await waiting.ask("credentials");
@@ -89,19 +99,26 @@ export async function examine(client: Client, stage: Stage): Promise<Report> {
   return { client, version: own.version, results };
 }
 
-/** The client's `renewal`. */
+/** Runs the case `renewal`. */
 export async function examineRenewal(client: Client, stage: Stage): Promise<Result> {
   await using program = await startFor(client, stage.short, stage);
-  // Awaited here: the program ends with this block.
+  // `await`: the program ends with this block.
   return await renewal(program, client, stage);
 }
 
-function startFor(client: Client, proxy: RestartableProxy, { aws }: Stage): Promise<Program> {
+function startFor(client: Client, proxy: LocalProxy, { aws }: Stage): Promise<Program> {
   return startClient(client, {
     AWS_EC2_METADATA_SERVICE_ENDPOINT: proxy.endpoint + (client.ending ?? ""),
     STS_ENDPOINT: aws.sts.url,
     HOME: "/nonexistent",
   });
+}
+
+/** Restarts the proxy with the same key for session tokens or, as after a reboot, with a new one. */
+async function restart(proxy: LocalProxy, { keepKey }: { readonly keepKey: boolean }): Promise<void> {
+  await proxy.stop();
+  if (!keepKey) await rm(join(proxy.directory, "token-key"));
+  await proxy.start();
 }
 
 function regionResult({ region, error, unsupported }: Answer): Result {
@@ -115,7 +132,7 @@ async function denied(program: Program): Promise<Result> {
   return refusedResult(await one.ask("credentials"));
 }
 
-/** It comes to an end, with no credentials; the note is what the user sees. */
+/** Ok if the client gives up without credentials. The note is the error that the user sees. */
 function refusedResult(answer: Answer): Result {
   if (answer.error === undefined) return { verdict: "wrong", note: "it got credentials" };
   const hung = /^no answer within|^it ended/.test(answer.error);

@@ -24,7 +24,7 @@ const sources = join(import.meta.dirname, "clients");
 
 /** Tried with a page, an empty body and the service's own refusal, with 200 and 503. */
 const crtAborts =
-  "it aborts its process at any answer without keys, whatever the status and the form (`Fatal error condition` in auth_credentials.c)";
+  "it aborts the process on any answer without keys, whatever its status and form (`Fatal error condition` in auth_credentials.c)";
 
 /** @param folder where scripts/test-sdks installed and built them */
 export function clientsIn(folder: string): readonly Client[] {
@@ -59,7 +59,7 @@ export function clientsIn(folder: string): readonly Client[] {
       environment: { SDK_FOLDER: built("js-v2") },
       known: {
         "IAM refuses":
-          "it does not look at `Code`, takes the refusal for credentials without keys, and its refresh does not come to an end",
+          "it ignores `Code`, takes the refusal for credentials without keys, and its refresh never ends",
       },
       needs: [built("js-v2", "node_modules", "aws-sdk")],
     },

@@ -4,20 +4,22 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { instance, leaksHostSecret } from "../support/aws/account.ts";
 import { instanceMetadata } from "../support/aws/metadata.ts";
-import type { RestartableProxy } from "./proxy.ts";
+import type { LocalProxy } from "../support/local-proxy.ts";
 
-/** What cloud-init's EC2 data source made of the proxy's answers; `read` and `missing` are paths below meta-data/. */
+/**
+ * What cloud-init's EC2 data source read through the proxy. `read` and `missing` are paths below meta-data/.
+ */
 export type CloudInitReport = {
   readonly version: string;
   readonly api: string;
   readonly read: readonly string[];
   readonly missing: readonly string[];
   readonly userData: "empty" | "read";
-  /** Sentences; none if all is as it should be. */
+  /** Sentences; empty if everything is right. */
   readonly problems: readonly string[];
 };
 
-/** What clients/cloud-init writes. */
+/** The output of clients/cloud-init. */
 type Crawled = {
   readonly version: string;
   readonly seconds: number;
@@ -30,9 +32,11 @@ type Crawled = {
 type Tree = { readonly [name: string]: Tree | string | readonly string[] };
 
 const python = "/usr/bin/python3";
-/** A client that retries what is refused goes on for minutes; this one should have met nothing that it retries. */
+/**
+ * A client that retries refused requests goes on for minutes. This one should meet nothing that it retries.
+ */
 const longestSeconds = 10;
-/** Without these it would not take the machine for an instance of EC2. */
+/** Without these cloud-init would not recognise the machine as an EC2 instance. */
 const needed = [
   "instance-id",
   "local-hostname",
@@ -41,10 +45,10 @@ const needed = [
   `network/interfaces/macs/${instance.mac}/vpc-id`,
 ];
 
-/** Undefined if it was not unpacked into this folder. */
+/** Undefined if cloud-init was not unpacked into this folder. */
 export async function examineCloudInit(
   folder: string,
-  proxy: RestartableProxy,
+  proxy: LocalProxy,
 ): Promise<CloudInitReport | undefined> {
   const root = join(folder, "cloud-init");
   for (const file of [join(root, "usr/bin/cloud-init"), python])
@@ -69,18 +73,18 @@ export async function examineCloudInit(
       maxBuffer: 1 << 24,
     },
   );
-  const crawled = JSON.parse(stdout) as Crawled; // our own program writes it
+  const crawled = JSON.parse(stdout) as Crawled; // our own program wrote it
   const read = leaves(crawled.metadata ?? {});
   const missing = metadataPaths().filter((path) => !read.includes(path));
   const problems = [
-    ...needed.filter((path) => !read.includes(path)).map((path) => `it has not read ${path}`),
-    ...(crawled.identity?.instanceId === instance.id ? [] : ["it has not read the identity document"]),
-    ...(ofOwnRole(crawled.metadata) ? [] : ["iam/info is not of the container's own role"]),
-    ...(crawled.userData === "" ? [] : ["user-data is denied, and it took something for it"]),
+    ...needed.filter((path) => !read.includes(path)).map((path) => `it did not read ${path}`),
+    ...(crawled.identity?.instanceId === instance.id ? [] : ["it did not read the identity document"]),
+    ...(ofOwnRole(crawled.metadata) ? [] : ["iam/info is not that of the container's role"]),
+    ...(crawled.userData === "" ? [] : ["user-data is denied, but it read something"]),
     ...(crawled.seconds < longestSeconds ? [] : [`it took ${crawled.seconds.toFixed(0)} s`]),
     ...(crawled.complaints === "" ? [] : [`it complained: ${crawled.complaints.slice(0, 300)}`]),
-    ...(leaksHostSecret(stdout) ? ["it has read a secret of the host"] : []),
-    ...(read.some((path) => path.includes("credential")) ? ["it has read credentials"] : []),
+    ...(leaksHostSecret(stdout) ? ["it read a secret of the host"] : []),
+    ...(read.some((path) => path.includes("credential")) ? ["it read credentials"] : []),
   ];
   return {
     version: crawled.version,
@@ -98,7 +102,9 @@ function ofOwnRole(metadata: Tree | undefined): boolean {
   );
 }
 
-/** What the stand-in has, by the names that cloud-init gives: a public key goes by its own name. */
+/**
+ * The paths of the stand-in as cloud-init names them: it uses the name of a public key instead of its index.
+ */
 function metadataPaths(): readonly string[] {
   return Object.keys(instanceMetadata()).map((path) =>
     path.replace(/^meta-data\//, "").replace("public-keys/0/openssh-key", "public-keys/host-key"),

@@ -2,16 +2,18 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { account } from "../support/aws/account.ts";
 import { startAws } from "../support/aws/aws.ts";
+import { localProxy } from "../support/local-proxy.ts";
+import { startProxy } from "../support/proxy.ts";
 import { examine, examineRenewal, type Report, type Result, type Title } from "./cases.ts";
 import { type Client, clientsIn, lacking } from "./clients.ts";
 import { examineCloudInit } from "./cloud-init.ts";
-import { startProxy } from "./proxy.ts";
 import { shortSessionSeconds } from "./renewal.ts";
 import { documentOf, tableOf } from "./report.ts";
 
 /**
- * Every SDK that is installed in a folder (scripts/test-sdks does that), through the real proxy before the stand-ins of IMDS and STS:
- * node test/conformance/main.ts FOLDER [--write]. Writes docs/conformance.md only when every client was there.
+ * Runs every SDK that scripts/test-sdks installed in a folder, through the real proxy with the stand-ins of
+ * IMDS and STS: node test/conformance/main.ts FOLDER [--write] [--only=NAME]. --write writes
+ * docs/conformance.md, unless --only is given.
  */
 const [folder = "", ...flags] = process.argv.slice(2);
 const only = flags.find((flag) => flag.startsWith("--only="))?.slice("--only=".length);
@@ -31,20 +33,25 @@ async function main(): Promise<void> {
     staticContainers: { "127.0.0.1": { name: "client", ...(alias !== undefined && { alias }) } },
     ...more,
   });
+  const start = async (alias: string | undefined, more?: Readonly<Record<string, unknown>>) => {
+    const runner = await localProxy();
+    const listen = `127.0.0.1:${runner.port}`;
+    return startProxy(runner, { listen, dockerHost: "/nonexistent/docker.sock", ...config(alias, more) });
+  };
   aws.sts.faults.setFor(roleArn("Conformance-Short"), { sessionSeconds: shortSessionSeconds });
   const stageOf = async (more: Readonly<Record<string, unknown>>) => ({
     aws,
-    role: await startProxy(config("own", more)),
-    short: await startProxy(config("short", more)),
-    none: await startProxy(config(undefined, more)),
-    refused: await startProxy(config("refused", more)),
-    down: await startProxy(config("down", more)),
+    role: await start("own", more),
+    short: await start("short", more),
+    none: await start(undefined, more),
+    refused: await start("refused", more),
+    down: await start("down", more),
     arn: new RegExp(`^arn:aws:sts::${account.id}:assumed-role/Conformance(-Down|-Short)?/`),
     downRole: roleArn("Conformance-Down"),
   });
   const cloudInitReport = async () => {
-    await using proxy = await startProxy(config("own"));
-    // Awaited here: the proxy ends with this block.
+    await using proxy = await start("own");
+    // `await`: the proxy ends with this block.
     return await examineCloudInit(folder, proxy);
   };
   const reports: Report[] = [];
@@ -58,10 +65,10 @@ async function main(): Promise<void> {
     for (const client of some) {
       const lacks = await lacking(client);
       if (lacks === undefined) here.push(client);
-      else missing.push(`${client.name}: ${lacks} is not there`);
+      else missing.push(`${client.name}: ${lacks} is missing`);
     }
     try {
-      // All wait for their expiry at once, beside the other cases.
+      // All clients wait for the expiry at the same time, and during the other cases.
       const renewals = here.map((client) =>
         examineRenewal(client, stage).catch(
           (error: unknown): Result => ({ verdict: "wrong", note: String(error) }),
@@ -88,7 +95,7 @@ async function main(): Promise<void> {
   }
   const cloudInit = "cloud-init".includes(only ?? "") ? await cloudInitReport() : undefined;
   for (const problem of cloudInit?.problems ?? []) say(`FAILED  cloud-init: ${problem}`);
-  if (cloudInit === undefined && only === undefined) missing.push("cloud-init: it was not unpacked");
+  if (cloudInit === undefined && only === undefined) missing.push("cloud-init: not unpacked");
   say(`\n${tableOf(reports)}\n`);
   for (const line of missing) say(`not run: ${line}`);
   if (flags.includes("--write") && only === undefined) {

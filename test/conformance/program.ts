@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { createInterface } from "node:readline";
 import type { Client } from "./clients.ts";
 
-/** What a client says on a line of its own. */
+/** One line of a client's output. */
 export type Answer = {
   readonly ready?: string;
   readonly arn?: string;
@@ -12,25 +12,28 @@ export type Answer = {
   readonly token?: string;
   readonly region?: string;
   readonly error?: string;
-  /** Not a thing that this SDK does. */
+  /** Why this SDK cannot do it. */
   readonly unsupported?: string;
 };
 
 export type Program = AsyncDisposable & {
-  /** The SDK's name and version in its own words. */
+  /** The name and version that the SDK reports. */
   readonly version: string;
   /**
-   * `credentials`: as if for the first time. `again`: the same provider, told to ask IMDS once more. `held`: what a service's client would sign
-   * with now; the SDK decides whether to ask. `region`.
+   * `credentials`: with a new provider. `again`: with the same provider, forced to request from IMDS again.
+   * `held`: what a service client would sign with now; the SDK decides whether to request. `region`.
    */
   ask(command: "credentials" | "again" | "held" | "region"): Promise<Answer>;
 };
 
 const startMs = 60_000;
-/** Three attempts of the slowest, with its pauses, take ten. */
+/** Three attempts of the slowest SDK, with its pauses, take ten seconds. */
 const answerMs = 25_000;
 
-/** Starts a client with nothing in its environment but the metadata service's address: default settings. */
+/**
+ * Starts a client in its default settings: its environment has little more than the metadata service's
+ * address.
+ */
 export async function startClient(
   client: Client,
   environment: Readonly<Record<string, string>>,
@@ -40,14 +43,14 @@ export async function startClient(
     env: { PATH: "/usr/bin:/bin", LANG: "C.UTF-8", ...client.environment, ...environment },
     stdio: ["pipe", "pipe", "pipe"],
   });
-  let complaint = "";
+  let errorOutput = "";
   child.stderr.setEncoding("utf8").on("data", (text: string) => {
-    complaint = (complaint + text).slice(-2_000);
+    errorOutput = (errorOutput + text).slice(-2_000);
   });
   child.on("error", (error) => {
-    complaint += String(error);
+    errorOutput += String(error);
   });
-  // It has died: the next answer says so.
+  // The client has died; the next answer reports that.
   child.stdin.on("error", () => undefined);
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   const next = async (ms: number): Promise<Answer> => {
@@ -58,7 +61,7 @@ export async function startClient(
     const line = await Promise.race([lines.next(), late]);
     clearTimeout(timer);
     if (line === undefined) return { error: `no answer within ${ms / 1000} s` };
-    if (line.done === true) return { error: `it ended: ${complaint.trim() || `exit ${child.exitCode}`}` };
+    if (line.done === true) return { error: `it ended: ${errorOutput.trim() || `exit ${child.exitCode}`}` };
     try {
       return JSON.parse(line.value) as Answer; // our own programs write nothing else
     } catch {

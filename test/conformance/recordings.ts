@@ -1,4 +1,7 @@
-/** One answer of the real service that is published somewhere. Names in lower case, in the order on the wire where that is known. */
+/**
+ * One answer of the real service that is published somewhere. Names in lower case, in the order on the wire
+ * where that is known.
+ */
 export type Recording = {
   readonly name: string;
   readonly source: string;
@@ -107,39 +110,39 @@ export const recordings = {
 export const differences: readonly (readonly [answer: string, real: string, proxy: string, why: string])[] = [
   [
     "all",
-    "`Connection: close`, one request a connection",
+    "`Connection: close`, one request per connection",
     "`Connection: keep-alive` unless the client says `close`",
-    "a connection is where a container proves who it is, and that need not be done for each request; HTTP/1.1 clients know both",
+    "a container is identified once per connection, which then need not be done for each request; HTTP/1.1 clients support both",
   ],
   [
     "all",
     "HTTP/1.1 in logs up to 2022, HTTP/1.0 in one of 2023",
     "HTTP/1.1",
-    "the recordings differ among themselves; clients take both",
+    "the recordings differ among themselves; clients accept both",
   ],
   [
     "all",
-    "the order of headers is another in each of the three logs that show it",
+    "each of the three logs that show it has another order of headers",
     "`Content-Type` first, `Date` and `Connection` last",
-    "no client may depend on an order that the service itself does not keep",
+    "no client can depend on an order that the service itself does not keep",
   ],
   [
     "a session token",
     "no `Accept-Ranges`",
     "`Accept-Ranges: none`",
-    "all answers of the proxy's own have one form; no client reads it there",
+    "all of the proxy's own answers have the same headers; no client reads it there",
   ],
   [
     "list of roles, credentials, `iam/info`",
     "`Last-Modified`",
     "none",
-    "it says when EC2 last pushed data to the instance, which the proxy does not know; `LastUpdated` in the document is right, and no client asks `If-Modified-Since`",
+    "it says when EC2 last pushed data to the instance, which the proxy does not know; `LastUpdated` in the document is correct, and no client sends `If-Modified-Since`",
   ],
   [
     "errors to a client with a token",
-    "the seconds that the token has left, as in every other answer",
+    "the remaining seconds of the token, as in every other answer",
     "not in errors",
-    "no client reads it there: Go and Rust take it from the token's own answer",
+    "no client reads it there: Go and Rust take it from the token response",
   ],
   [
     "`iam/info`",
@@ -150,17 +153,17 @@ export const differences: readonly (readonly [answer: string, real: string, prox
   [
     "400, 401, 403",
     "no recording of the body is known",
-    "the page of the 404 with the other number",
+    "the 404 page with the other number",
     "no client reads it",
   ],
   [
     "503 while STS fails",
     "no recording is known",
     "`Retry-After`, and `Code` and `Message` as JSON",
-    "so that whoever looks sees why",
+    "so that the reason can be seen",
   ],
   [
-    "user-data, tags, `public-keys/` and all else that `passthrough.allow` does not name",
+    "user-data, tags, `public-keys/` and everything else that `passthrough.allow` does not name",
     "read",
     "404, and not in listings",
     "a container is not the host",

@@ -5,15 +5,15 @@ import { granted } from "./granted.ts";
 import type { Answer, Program } from "./program.ts";
 
 /**
- * How long the sessions of this case live. The proxy renews them from a fifth of their life on, so at their end it has newer ones; and every SDK
- * takes them for nearly expired from the start.
+ * The lifetime of this case's sessions. The proxy renews them from a fifth of it on, so it has newer ones
+ * when they expire. Every SDK considers them nearly expired from the start.
  */
 export const shortSessionSeconds = 40;
 const askEveryMs = 5_000;
 
 /**
- * One process holds credentials until they have expired. What it signs with afterwards must be other keys, which STS takes (it refuses expired
- * ones).
+ * A process holds credentials until they have expired. After that it must sign with other keys, and STS must
+ * accept them (it refuses expired ones).
  */
 export async function renewal(program: Program, client: Client, stage: Stage): Promise<Result> {
   const { renewsLateBySeconds: lateBySeconds } = client;
@@ -33,11 +33,11 @@ export async function renewal(program: Program, client: Client, stage: Stage): P
   }
   if (next.result.verdict !== "ok") return next.result;
   if (next.keyId === first.keyId || next.keyId === "")
-    return { verdict: "wrong", note: `it signs with ${next.keyId}, after ${first.keyId} has expired` };
+    return { verdict: "wrong", note: `it signs with ${next.keyId} after ${first.keyId} has expired` };
   return lateBySeconds === undefined ? next.result : { verdict: "late", note: "" };
 }
 
-/** The key that an answer has, or that the client signed its last call to STS with where it shows none. */
+/** The access key id of an answer or, if it has none, of the client's last call to STS. */
 function keyIdOf({ accessKeyId }: Answer, { userAgent }: Client, { aws }: Stage): string {
   if (accessKeyId !== undefined) return accessKeyId;
   const calls = aws.sts.calls.list();

@@ -1,16 +1,23 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
-import { allRunning, installDeb, pointAtSts, property, states, writeConfig } from "./appliance.ts";
-import type { LoadReport } from "./appliance-load.ts";
-import { startAws } from "./aws.ts";
-import { bootFor } from "./boot.ts";
-import { builtPackages } from "./built-packages.ts";
-import { containerEngine } from "./engine.ts";
-import { node, repository } from "./host.ts";
-import { canBoot } from "./requirements.ts";
+import {
+  allRunning,
+  installDeb,
+  pointAtSts,
+  property,
+  states,
+  writeConfig,
+} from "../support/host/appliance.ts";
+import type { LoadReport } from "../support/host/appliance-load.ts";
+import { startAws } from "../support/host/aws.ts";
+import { bootFor } from "../support/host/boot.ts";
+import { builtPackages } from "../support/host/built-packages.ts";
+import { containerEngine } from "../support/host/engine.ts";
+import { node, repository } from "../support/host/host.ts";
+import { canBoot } from "../support/host/requirements.ts";
 
-/** systemd holds the socket: whatever happens to the process, no new connection is refused or reset. */
-const ends = "/run/appliance-load-ends";
+/** systemd holds the socket: no new connection is refused or reset, whatever happens to the process. */
+const stopFile = "/run/appliance-load-stop";
 const rate = 200;
 
 for (const suite of ["bookworm", "trixie"] as const) {
@@ -32,15 +39,15 @@ for (const suite of ["bookworm", "trixie"] as const) {
       await docker.run({ name: "web1" });
 
       const pid = await docker.pid("web1");
-      const begun = Date.now();
+      const started = Date.now();
       const load = host.spawn(
         [
           "nsenter",
           `--net=/proc/${pid}/ns/net`,
           node,
-          `${repository}/test/host/appliance-load.ts`,
+          `${repository}/test/support/host/appliance-load.ts`,
           String(rate),
-          ends,
+          stopFile,
         ],
         { timeoutMs: 300_000 },
       );
@@ -60,27 +67,28 @@ for (const suite of ["bookworm", "trixie"] as const) {
       await sleep(3_000);
       await restart();
       await sleep(3_000);
-      await host.write(ends, "");
+      await host.write(stopFile, "");
       const { stdout } = await load.finished;
       const report = JSON.parse(stdout) as LoadReport; // appliance-load.ts wrote it
-      const seconds = Math.round((Date.now() - begun) / 1000);
+      const seconds = Math.round((Date.now() - started) / 1000);
       t.comment(
         `measured: ${report.total} requests on new connections in ${seconds} s over 3 restarts, 1 kill -9, 1 upgrade: ${JSON.stringify(report.results)}, the slowest ${report.slowestMs} ms`,
       );
 
-      t.ok(report.total > 20 * rate * 0.8, "the load was there", { total: report.total });
-      // What a killed process had accepted and not answered is lost, whoever holds the socket.
+      t.ok(report.total > 20 * rate * 0.8, "the load reached its rate", { total: report.total });
+      // Requests that the killed process had accepted and not answered are lost, whoever holds the socket.
       const lost = report.failures.filter(({ at }) => at >= killedAt - 500 && at <= killDoneAt);
       t.ok(lost.length <= 5, "only requests in progress at the kill are lost", { lost });
-      // A new process assumes the role anew; on a busy machine that can take longer than the second for which a client is held, and an SDK
-      // that is told 503 keeps what it has and asks again. It is an answer: no connection was refused or reset, and the token was taken.
+      // A new process calls AssumeRole again. On a busy machine that can take longer than the second for
+      // which a client waits. 503 is an answer: no connection was refused or reset, and the token was
+      // accepted. An SDK keeps its credentials and retries.
       const early = report.failures.filter(({ result }) => result === "503").length;
-      t.comment(`measured: ${early} of them were told to come again (503), while STS was being asked`);
-      t.ok(early < report.total / 5, "they are few");
+      t.comment(`measured: ${early} of them got 503 during the call to STS`);
+      t.ok(early < report.total / 5, "503 is rare");
       t.same(
         report.failures.filter((failure) => !lost.includes(failure) && failure.result !== "503"),
         [],
-        "every other connection was answered, with the token from the beginning",
+        "every other connection was answered, and the first token stayed valid",
       );
       t.not(await mainPid(), before);
       t.same(await states(host), allRunning);

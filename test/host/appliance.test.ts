@@ -12,22 +12,22 @@ import {
   startTimeMs,
   states,
   writeConfig,
-} from "./appliance.ts";
-import { startAws } from "./aws.ts";
-import { bootFor } from "./boot.ts";
-import { builtPackages } from "./built-packages.ts";
-import { containerIdentity } from "./clients.ts";
-import { containerEngine } from "./engine.ts";
-import { canBoot } from "./requirements.ts";
+} from "../support/host/appliance.ts";
+import { startAws } from "../support/host/aws.ts";
+import { bootFor } from "../support/host/boot.ts";
+import { builtPackages } from "../support/host/built-packages.ts";
+import { containerIdentity } from "../support/host/clients.ts";
+import { containerEngine } from "../support/host/engine.ts";
+import { canBoot } from "../support/host/requirements.ts";
 
-/** The packaged appliance on a booted host, from installation to a reboot, as its operator sees it. */
+/** The packaged service on a booted host, from installation to a reboot, as an operator sees it. */
 const roleArn = (name: string) => `arn:aws:iam::123456789012:role/containers/${name}`;
 const config = { defaultAlias: "web", aliasToARN: { web: roleArn("Web"), db: roleArn("Database") } };
 const service = "ec2metaproxy.service";
 
 for (const suite of ["bookworm", "trixie"] as const) {
   if (!canBoot(t)) break;
-  t.test(`on ${suite} the packaged appliance does what its operator expects`, async (t) => {
+  t.test(`on ${suite} the packaged service behaves as documented`, async (t) => {
     const host = await bootFor(t, { suite });
     await startAws(host);
     const docker = await containerEngine(host, "docker");
@@ -42,12 +42,13 @@ for (const suite of ["bookworm", "trixie"] as const) {
       t.notMatch(tables.stdout, /ec2metaproxy/);
     });
 
-    await t.test("systemctl enable --now ec2metaproxy starts all of it", async (t) => {
+    await t.test("systemctl enable --now ec2metaproxy starts every unit", async (t) => {
       await host.exec("systemctl enable --now ec2metaproxy");
       t.same(await states(host), allRunning);
       const check = await host.exec("ec2metaproxy firewall status", { check: false });
       t.equal(check.code, 0, check.stdout);
-      // Whoever takes the socket over says listen() again, with a queue of its own; a short one resets clients during a slow restart.
+      // The process that takes over the socket calls listen() again, with its own backlog. A short one would
+      // reset clients during a slow restart.
       const queue = await host.exec("ss -Hltn 'sport = :18000' | awk '{print $3}'");
       t.equal(
         queue.stdout.trim(),
@@ -56,25 +57,28 @@ for (const suite of ["bookworm", "trixie"] as const) {
       );
     });
 
-    await t.test("with the shipped configuration it serves, gives nobody a role, and says so", async (t) => {
-      await docker.run({ name: "web1" });
-      await docker.run({ name: "db1", labels: { "ec2metaproxy.RoleAlias": "db" } });
-      t.match(await statusLine(), /no role is configured/);
-      const instanceId = await docker.inNetwork(
-        "web1",
-        `T=$(curl -sf -m 3 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' http://169.254.169.254/latest/api/token)
+    await t.test(
+      "with the shipped configuration it serves metadata, grants no role, and reports that",
+      async (t) => {
+        await docker.run({ name: "web1" });
+        await docker.run({ name: "db1", labels: { "ec2metaproxy.RoleAlias": "db" } });
+        t.match(await statusLine(), /no role is configured/);
+        const instanceId = await docker.inNetwork(
+          "web1",
+          `T=$(curl -sf -m 3 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' http://169.254.169.254/latest/api/token)
 curl -sf -m 3 -H "X-aws-ec2-metadata-token: $T" http://169.254.169.254/latest/meta-data/instance-id`,
-      );
-      t.match(instanceId.stdout, /^i-[0-9a-f]+$/);
-      for (const container of ["web1", "db1"]) {
-        const answer = await docker.inNetwork(container, askForCredentials, { check: false });
-        t.equal(answer.code, 22, `${container}: curl says that the answer was an error`);
-        t.notMatch(answer.stdout, leakMarker);
-      }
-    });
+        );
+        t.match(instanceId.stdout, /^i-[0-9a-f]+$/);
+        for (const container of ["web1", "db1"]) {
+          const answer = await docker.inNetwork(container, askForCredentials, { check: false });
+          t.equal(answer.code, 22, `${container}: curl reports an HTTP error`);
+          t.notMatch(answer.stdout, leakMarker);
+        }
+      },
+    );
 
     await t.test(
-      "the service and the firewall unit are sandboxed, and systemd has nothing to say about the units",
+      "the service and the firewall units are sandboxed, and systemd-analyze verify finds nothing",
       async (t) => {
         const exposures = await host.exec(
           "systemd-analyze --no-pager security ec2metaproxy.service ec2metaproxy-firewall.service ec2metaproxy-firewall-repair.service | grep Overall",
@@ -114,7 +118,7 @@ curl -sf -m 3 -H "X-aws-ec2-metadata-token: $T" http://169.254.169.254/latest/me
     });
 
     await t.test(
-      "a broken file fails the reload, is listed in the journal, and changes nothing",
+      "an invalid file fails the reload, its problems are in the journal, and nothing changes",
       async (t) => {
         await host.write(
           configPath,
@@ -123,8 +127,8 @@ curl -sf -m 3 -H "X-aws-ec2-metadata-token: $T" http://169.254.169.254/latest/me
         const pid = await property(host, service, "MainPID");
         const reload = await host.exec("systemctl reload ec2metaproxy", { check: false });
         t.not(reload.code, 0);
-        const said = await journal();
-        for (const problem of [/listn/, /aliasToARN\.web/, /defaultAlias/]) t.match(said, problem);
+        const logged = await journal();
+        for (const problem of [/listn/, /aliasToARN\.web/, /defaultAlias/]) t.match(logged, problem);
         t.equal(await property(host, service, "MainPID"), pid);
         t.equal(await property(host, service, "ActiveState"), "active");
         const answer = await docker.inNetwork("db1", askForCredentials);
@@ -153,7 +157,7 @@ curl -sf -m 3 -H "X-aws-ec2-metadata-token: $T" http://169.254.169.254/latest/me
       t.not(await property(host, service, "MainPID"), pid);
     });
 
-    await t.test("flushed rules are put back, and the journal says so", async (t) => {
+    await t.test("flushed rules are restored, and the journal records it", async (t) => {
       await host.exec("nft flush ruleset");
       const begun = Date.now();
       await host.waitFor(
@@ -168,34 +172,44 @@ curl -sf -m 3 -H "X-aws-ec2-metadata-token: $T" http://169.254.169.254/latest/me
       t.match(answer.stdout, /"Code" : "Success"/);
       t.match(await host.journal("ec2metaproxy-firewall-repair.service"), /applied/);
       const lines = (await host.journal("ec2metaproxy-firewall-repair.service")).trim().split("\n");
-      t.ok(lines.length < 5, "the rounds that found nothing say nothing");
-      // The next look finds them good and remembers it; the one after that is the usual one.
+      t.ok(lines.length < 5, "checks that find nothing log nothing");
+      // The first check finds the rules intact and records that; the second is a typical one.
       for (const _round of [1, 2]) await host.exec("systemctl start ec2metaproxy-firewall-repair");
       const cpu = await property(host, "ec2metaproxy-firewall-repair.service", "CPUUsageNSec");
-      t.comment(`measured: a look at the rules takes ${Math.round(Number(cpu) / 1e6)} ms of CPU time`);
+      t.comment(`measured: a check of the rules takes ${Math.round(Number(cpu) / 1e6)} ms of CPU time`);
     });
 
-    await t.test("a port that disagrees with the socket is an error that says so, once", async (t) => {
-      await writeConfig(host, { ...config, listen: ":18001" });
-      const restart = await host.exec("systemctl restart ec2metaproxy", { check: false, timeoutMs: 60_000 });
-      t.not(restart.code, 0);
-      t.equal(await property(host, service, "ExecMainStatus"), "78");
-      // A container that waits must not start it again and again.
-      const asking = docker.inNetwork("db1", "curl -s -m 3 http://169.254.169.254/latest/meta-data/", {
-        check: false,
-      });
-      await asking;
-      const begun = Date.now();
-      await host.waitFor(async () => Date.now() - begun > 4_000, { timeoutMs: 10_000, what: "4 s to pass" });
-      t.equal(await property(host, service, "NRestarts"), "0");
-      t.equal(await property(host, service, "ActiveState"), "failed");
-      const said = (await journal()).split("\n").filter((line) => /config\.json says port 18001/.test(line));
-      t.equal(said.length, 1, "the message stands in the journal once");
-      t.match(await journal(), /Make them agree/);
-      await writeConfig(host, config);
-      await host.exec("systemctl start ec2metaproxy");
-      t.same(await states(host), allRunning, "after the edit, start brings the socket too");
-    });
+    await t.test(
+      "a port that disagrees with the socket is reported once, as a configuration error",
+      async (t) => {
+        await writeConfig(host, { ...config, listen: ":18001" });
+        const restart = await host.exec("systemctl restart ec2metaproxy", {
+          check: false,
+          timeoutMs: 60_000,
+        });
+        t.not(restart.code, 0);
+        t.equal(await property(host, service, "ExecMainStatus"), "78");
+        // A container's request must not start it again and again.
+        await docker.inNetwork("db1", "curl -s -m 3 http://169.254.169.254/latest/meta-data/", {
+          check: false,
+        });
+        const begun = Date.now();
+        await host.waitFor(async () => Date.now() - begun > 4_000, {
+          timeoutMs: 10_000,
+          what: "4 s to pass",
+        });
+        t.equal(await property(host, service, "NRestarts"), "0");
+        t.equal(await property(host, service, "ActiveState"), "failed");
+        const logged = (await journal())
+          .split("\n")
+          .filter((line) => /config\.json says port 18001/.test(line));
+        t.equal(logged.length, 1, "the message is in the journal once");
+        t.match(await journal(), /Make them agree/);
+        await writeConfig(host, config);
+        await host.exec("systemctl start ec2metaproxy");
+        t.same(await states(host), allRunning, "after the edit, start starts the socket too");
+      },
+    );
 
     await t.test("start to READY and idle memory", async (t) => {
       const times: number[] = [];
@@ -208,12 +222,12 @@ curl -sf -m 3 -H "X-aws-ec2-metadata-token: $T" http://169.254.169.254/latest/me
       t.comment(
         `measured: start to READY ${times.map((time) => Math.round(time)).join(", ")} ms; RssAnon ${memory.toFixed(1)} MB`,
       );
-      // Limits of the design are 250 ms and 45 MB on a quiet machine; this one may be busy with other tests.
-      t.ok((times[0] ?? Number.NaN) < 2_000, "the quickest of five starts");
+      // The design allows 250 ms and 45 MB on a quiet machine. This one may be busy with other tests.
+      t.ok((times[0] ?? Number.NaN) < 2_000, "the fastest of five starts");
       t.ok(memory < 45, "anonymous memory in MB");
     });
 
-    await t.test("Docker that starts after the service is followed as soon as it is there", async (t) => {
+    await t.test("a Docker that starts after the service is followed as soon as it runs", async (t) => {
       await host.exec("systemctl stop ec2metaproxy docker.socket docker.service");
       await host.exec("systemctl start ec2metaproxy");
       t.equal(await property(host, service, "ActiveState"), "active");
@@ -242,12 +256,12 @@ curl -sf -m 3 -H "X-aws-ec2-metadata-token: $T" http://169.254.169.254/latest/me
         Number(await property(host, unit, "ActiveEnterTimestampMonotonic"));
       const rules = await active("ec2metaproxy-firewall.service");
       const socket = await active("ec2metaproxy.socket");
-      const dockerBegan = Number(await property(host, "docker.service", "InactiveExitTimestampMonotonic"));
-      const order = { rules, socket, dockerBegan };
+      const dockerStarts = Number(await property(host, "docker.service", "InactiveExitTimestampMonotonic"));
+      const order = { rules, socket, dockerStarts };
       t.ok(rules > 0 && rules <= socket, "rules before the socket", order);
-      t.ok(rules < dockerBegan, "rules before Docker begins to start", order);
+      t.ok(rules < dockerStarts, "rules before Docker starts", order);
       t.comment(
-        `measured: rules in place ${Math.round((dockerBegan - rules) / 1000)} ms before Docker began to start`,
+        `measured: rules in place ${Math.round((dockerStarts - rules) / 1000)} ms before Docker started`,
       );
       const identity = await host.waitFor(
         async () => {
@@ -261,7 +275,7 @@ curl -sf -m 3 -H "X-aws-ec2-metadata-token: $T" http://169.254.169.254/latest/me
   });
 }
 
-/** systemd prints spans as `10s`, `1min 30s`. */
+/** systemd prints time spans as `10s` or `1min 30s`. */
 function seconds(span: string): number {
   const [, minutes = "0"] = /(\d+)min/.exec(span) ?? [];
   const [, rest = "0"] = /(\d+)s/.exec(span) ?? [];

@@ -1,14 +1,18 @@
 import { setTimeout as delay } from "node:timers/promises";
 import t from "tap";
-import { startAws } from "./aws.ts";
-import { bootFor } from "./boot.ts";
-import { containerEngine } from "./engine.ts";
-import { configure, firewall, installFirewall } from "./firewall-host.ts";
-import type { TestHost } from "./host.ts";
-import { startProxyFromSource } from "./proxy.ts";
-import { canBoot } from "./requirements.ts";
+import { startAws } from "../support/host/aws.ts";
+import { bootFor } from "../support/host/boot.ts";
+import { containerEngine } from "../support/host/engine.ts";
+import { configure, firewall, installFirewall } from "../support/host/firewall-host.ts";
+import type { TestHost } from "../support/host/host.ts";
+import { hostProxy } from "../support/host/proxy.ts";
+import { canBoot } from "../support/host/requirements.ts";
+import { startProxy } from "../support/proxy.ts";
 
-/** Firewalls that drop what they do not know, how they are set up, and whether containers are served without a word from the operator. */
+/**
+ * Firewalls that drop unknown input: how they are started, and whether containers are served without a change
+ * by the operator.
+ */
 const firewalls = [
   { name: "ufw", backend: "nftables", start: "ufw --force enable", stop: "ufw --force reset", served: false },
   { name: "ufw", backend: "iptables", start: "ufw --force enable", stop: "ufw --force reset", served: true },
@@ -50,7 +54,7 @@ const firewalls = [
   },
 ] as const;
 
-/** Everybody's rules, without what counts packets. */
+/** The rules of all programs, without packet counters. */
 async function rules(host: TestHost): Promise<string> {
   const { stdout } = await host.exec(
     "nft -s list ruleset 2>/dev/null; iptables-save; ip6tables-save; ip -4 rule; ip -6 rule",
@@ -61,7 +65,7 @@ async function rules(host: TestHost): Promise<string> {
     .replace(/counter packets \d+ bytes \d+/g, "counter");
 }
 
-/** Docker answers a start of firewalld in its own time; this waits until nobody changes anything. */
+/** Docker reacts to a start of firewalld with a delay. This waits until the rules no longer change. */
 async function settledRules(host: TestHost): Promise<string> {
   for (let before = await rules(host); ; ) {
     await delay(2_000);
@@ -73,19 +77,19 @@ async function settledRules(host: TestHost): Promise<string> {
 
 if (canBoot(t)) {
   t.test(
-    "on a host whose INPUT drops, containers are served, or `firewall status` names the line to add",
+    "on a host whose INPUT policy is drop, containers are served, or `firewall status` names the command to run",
     async (t) => {
       const host = await bootFor(t, { suite: "bookworm" });
       await startAws(host);
       const docker = await containerEngine(host, "docker");
-      await startProxyFromSource(host, {});
+      await startProxy(hostProxy(host), {});
       await installFirewall(host);
-      await docker.run({ name: "asker", args: ["--restart=always"] });
-      // Any answer of the proxy will do; 000 is curl's word for none.
+      await docker.run({ name: "client", args: ["--restart=always"] });
+      // Any answer of the proxy will do. curl prints 000 if there is none.
       const answered = async () =>
         (
           await docker.inNetwork(
-            "asker",
+            "client",
             "curl -s -m 2 -o /dev/null -w '%{http_code}' http://169.254.169.254/",
             { check: false },
           )
@@ -103,22 +107,21 @@ if (canBoot(t)) {
           t.equal(
             await answered(),
             served,
-            served ? "served as it is" : "not served before the line is added",
+            served ? "served without a change" : "not served before the command",
           );
           t.equal(
             note === undefined,
             served,
-            note === undefined ? "status has nothing to say" : `status names the line: ${note}`,
+            note === undefined ? "status has no note" : `status names the command: ${note}`,
           );
           if (note !== undefined) {
             await host.exec(note);
-            t.ok(await answered(), "served after it");
-            t.notMatch((await firewall(host, "status")).stdout, "note:", "and status is content");
+            t.ok(await answered(), "served after the command");
+            t.notMatch((await firewall(host, "status")).stdout, "note:", "the note is gone");
           }
-          const withLine = note === undefined ? before : undefined;
           await firewall(host, "remove");
-          if (withLine !== undefined)
-            t.equal(await rules(host), withLine, "remove leaves the others' rules as they were");
+          if (note === undefined)
+            t.equal(await rules(host), before, "remove does not change the rules of other programs");
           t.comment(
             `table: INPUT drops, ${name}, ${backend}: ${note === undefined ? "served" : `served after: ${note}`}`,
           );
@@ -129,7 +132,7 @@ if (canBoot(t)) {
   );
 
   t.test(
-    "remove leaves Docker's, ufw's and firewalld's rules byte for byte, whatever the backend",
+    "remove restores the rules of Docker, ufw and firewalld byte for byte, with either backend",
     async (t) => {
       const host = await bootFor(t, { suite: "bookworm" });
       await containerEngine(host, "docker");

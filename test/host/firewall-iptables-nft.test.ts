@@ -1,9 +1,15 @@
 import t from "tap";
-import { endures, thoseOfIptables } from "./firewall-disturbances.ts";
-import { canBoot } from "./requirements.ts";
+import { iptablesDisturbances, survivesDisturbances } from "../support/host/firewall-disturbances.ts";
+import { canBoot } from "../support/host/requirements.ts";
 
 if (canBoot(t)) {
-  t.test("bookworm, iptables-nft: whatever is done to the host, the rules come back and nothing leaks", (t) =>
-    endures(t, { suite: "bookworm", filter: "iptables-nft", disturbances: thoseOfIptables }),
+  t.test(
+    "bookworm, iptables-nft: the rules return after every disturbance of the host, and nothing leaks",
+    (t) =>
+      survivesDisturbances(t, {
+        suite: "bookworm",
+        filter: "iptables-nft",
+        disturbances: iptablesDisturbances,
+      }),
   );
 }

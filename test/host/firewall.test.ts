@@ -1,9 +1,9 @@
 import t from "tap";
-import { all, endures } from "./firewall-disturbances.ts";
-import { canBoot } from "./requirements.ts";
+import { allDisturbances, survivesDisturbances } from "../support/host/firewall-disturbances.ts";
+import { canBoot } from "../support/host/requirements.ts";
 
 if (canBoot(t)) {
-  t.test("bookworm, nftables: whatever is done to the host, the rules come back and nothing leaks", (t) =>
-    endures(t, { suite: "bookworm", filter: "nftables", disturbances: all }),
+  t.test("bookworm, nftables: the rules return after every disturbance of the host, and nothing leaks", (t) =>
+    survivesDisturbances(t, { suite: "bookworm", filter: "nftables", disturbances: allDisturbances }),
   );
 }

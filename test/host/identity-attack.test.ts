@@ -1,16 +1,18 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
 import { leakMarker } from "../support/aws/account.ts";
-import { type AwsSide, startAws } from "./aws.ts";
-import { bootFor } from "./boot.ts";
-import { containerEngine, type Engine } from "./engine.ts";
-import { node, repository, type TestHost } from "./host.ts";
-import { startProxyFromSource } from "./proxy.ts";
-import { canBoot } from "./requirements.ts";
+import { type AwsSide, startAws } from "../support/host/aws.ts";
+import { bootFor } from "../support/host/boot.ts";
+import { containerEngine, type Engine } from "../support/host/engine.ts";
+import { node, repository, type TestHost } from "../support/host/host.ts";
+import { hostProxy } from "../support/host/proxy.ts";
+import { canBoot } from "../support/host/requirements.ts";
+import { startProxy } from "../support/proxy.ts";
 
 /**
- * A container with CAP_NET_RAW and CAP_NET_ADMIN on the victim's own bridge takes the victim's address and asks for its credentials,
- * while the victim runs, restarts and is removed. The same attack without the proof of identity is the control: it succeeds.
+ * A container with CAP_NET_RAW and CAP_NET_ADMIN on the victim's bridge takes over the victim's address and
+ * requests its credentials, while the victim runs, restarts and is removed. As a control, the same attack
+ * without the proof of identity succeeds.
  */
 const attackSeconds = Number(process.env.ATTACK_SECONDS ?? 60);
 const account = "123456789012";
@@ -31,8 +33,8 @@ const startVictim = (docker: Engine) =>
     args: ["--ip", victimAddress],
   });
 
-/** As the container itself asks: its token and its credentials. */
-const victimAsks = (docker: Engine) =>
+/** The victim's own requests: prints its token and its credentials. */
+const requestAsVictim = (docker: Engine) =>
   docker.inNetwork(
     "victim",
     `T=$(curl -s -m 3 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 300' ${base}/api/token)
@@ -40,7 +42,7 @@ const victimAsks = (docker: Engine) =>
     { check: false },
   );
 
-/** What the attacker does over and over; everything that it is answered goes to `loot`. */
+/** One round of the attack. Every answer is printed, and becomes part of `loot`. */
 const attack = (stolenToken: string) => `
   ip address add ${victimAddress}/16 dev eth0 2>/dev/null
   arping -c 1 -w 0.05 -U -i eth0 -S ${victimAddress} ${victimAddress} >/dev/null 2>&1
@@ -76,7 +78,10 @@ async function attackFor(
   return { loot, rounds: loot.split("token: ").length - 1 };
 }
 
-/** The victim's life during the attack: running, restarted, stopped and started, removed and run anew at the same address. */
+/**
+ * What happens to the victim during the attack: it is restarted, stopped, started, paused, removed and run
+ * again at the same address.
+ */
 async function disturb(docker: Engine, isOver: () => boolean): Promise<void> {
   const steps = [
     () => docker.call("restart", "--time=0", "victim"),
@@ -88,7 +93,7 @@ async function disturb(docker: Engine, isOver: () => boolean): Promise<void> {
     () => startVictim(docker),
   ];
   for (let step = 0; !isOver(); step += 1) {
-    // The attacker's address may keep an engine from starting the victim; the attack goes on all the same.
+    // The engine may fail to start the victim while the attacker has its address. The attack goes on.
     await steps[step % steps.length]?.().catch(() => {});
     await sleep(700);
   }
@@ -111,18 +116,18 @@ async function prepare(host: TestHost): Promise<{ aws: AwsSide; docker: Engine }
 
 if (canBoot(t)) {
   t.test(
-    "a neighbour that takes a container's address gets nothing of it; without the proof it gets all",
+    "a neighbour that takes over a container's address gets none of its credentials; without the proof it gets them",
     async (t) => {
       const host = await bootFor(t, { suite: "bookworm" });
       const { aws, docker } = await prepare(host);
-      const proxy = await startProxyFromSource(host, config("socket"));
+      const proxy = await startProxy(hostProxy(host), config("socket"));
 
-      await host.waitFor(async () => (await victimAsks(docker)).stdout.includes("AccessKeyId"), {
+      await host.waitFor(async () => (await requestAsVictim(docker)).stdout.includes("AccessKeyId"), {
         timeoutMs: 15_000,
         what: "the victim to get its own credentials",
       });
-      const stolen = (await victimAsks(docker)).stdout.split("\n", 1)[0] ?? "";
-      t.ok(stolen.length > 20, "a token of the victim's is stolen");
+      const stolen = (await requestAsVictim(docker)).stdout.split("\n", 1)[0] ?? "";
+      t.ok(stolen.length > 20, "the attacker has a token of the victim's");
 
       let isOver = false;
       const disturbing = disturb(docker, () => isOver);
@@ -131,18 +136,21 @@ if (canBoot(t)) {
       await disturbing;
       t.comment(`${rounds} rounds, ${loot.length} bytes of answers`);
       const secrets = await secretsOf(aws, "Victim");
-      t.ok(secrets.length > 0 && rounds > 3, "there was something to get, and time to get it");
+      t.ok(
+        secrets.length > 0 && rounds > 3,
+        "the victim had credentials, and the attack ran for several rounds",
+      );
       t.same(
         secrets.filter((secret) => loot.includes(secret)),
         [],
         "no byte of the victim's credentials",
       );
-      t.notMatch(loot, leakMarker, "nor of the host's");
+      t.notMatch(loot, leakMarker, "nothing of the host's credentials");
       t.notMatch(loot, /token: \S{20,}/, "no token in the victim's name");
       const journal = await proxy.journal(20_000);
-      t.match(journal, /no-such-socket|container-gone/, "the log says why it was refused");
+      t.match(journal, /no-such-socket|container-gone/, "the log has the reason for the refusal");
 
-      await t.test("the victim is served again when the attacker lets go of the address", async () => {
+      await t.test("the victim is served again when the attacker releases the address", async () => {
         await docker.inNetwork(
           "attacker",
           `ip address del ${victimAddress}/16 dev eth0; ip neigh flush all`,
@@ -154,25 +162,25 @@ if (canBoot(t)) {
           check: false,
         });
         await host.exec("ip neigh flush all", { check: false });
-        await host.waitFor(async () => (await victimAsks(docker)).stdout.includes("AccessKeyId"), {
+        await host.waitFor(async () => (await requestAsVictim(docker)).stdout.includes("AccessKeyId"), {
           timeoutMs: 30_000,
           what: "the victim to be served",
         });
       });
 
       await t.test(
-        "the control: with identityProof off the same attack gets the victim's credentials",
+        "control: with identityProof off the same attack gets the victim's credentials",
         async (t) => {
           await proxy.writeConfig(config("off"));
           await proxy.restart();
-          await victimAsks(docker);
+          await requestAsVictim(docker);
           let caught: string[] = [];
           for (let tries = 0; tries < 10 && caught.length === 0; tries += 1) {
             const { loot } = await attackFor(2, docker, stolen);
             const secrets = await secretsOf(aws, "Victim");
             caught = secrets.filter((secret) => loot.includes(secret));
           }
-          t.ok(caught.length > 0, "the attack is real");
+          t.ok(caught.length > 0, "the attack works");
         },
       );
     },

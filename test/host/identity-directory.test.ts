@@ -1,13 +1,17 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
-import { type AwsSide, startAws } from "./aws.ts";
-import { bootFor } from "./boot.ts";
-import { containerEngine, type Engine } from "./engine.ts";
-import { node, repository, type TestHost } from "./host.ts";
-import { startProxyFromSource } from "./proxy.ts";
-import { canBoot } from "./requirements.ts";
+import { type AwsSide, startAws } from "../support/host/aws.ts";
+import { bootFor } from "../support/host/boot.ts";
+import { containerEngine, type Engine } from "../support/host/engine.ts";
+import { node, repository, type TestHost } from "../support/host/host.ts";
+import { hostProxy } from "../support/host/proxy.ts";
+import { canBoot } from "../support/host/requirements.ts";
+import { startProxy } from "../support/proxy.ts";
 
-/** Whose credentials a container gets while containers come and go quickly, addresses are used again, and the engine's API is cut off. */
+/**
+ * A container gets its own credentials while containers come and go quickly, addresses are reused, and the
+ * engine's API is cut off.
+ */
 const total = Number(process.env.CONTAINERS ?? 500);
 const atOnce = 8;
 const account = "123456789012";
@@ -15,13 +19,13 @@ const roleArn = (name: string) => `arn:aws:iam::${account}:role/containers/${nam
 const list = "http://169.254.169.254/latest/meta-data/iam/security-credentials/";
 const config = (dockerHost: string) => ({
   allowRoleArns: [roleArn("*")],
-  // One request must do: a busybox has no PUT.
+  // busybox's wget cannot send a PUT.
   httpTokens: "optional",
   dockerHost,
 });
 
-/** Between the proxy and the engine's socket, so that only the API can be cut off. */
-type Link = { readonly host: string; cut(): Promise<void>; mend(): Promise<void> };
+/** Stands between the proxy and the engine's socket, to cut off the API only. */
+type Link = { readonly host: string; cut(): Promise<void>; restore(): Promise<void> };
 
 async function linkToEngine(host: TestHost): Promise<Link> {
   const unit = (name: string, lines: string) => host.write(`/etc/systemd/system/engine-link.${name}`, lines);
@@ -34,7 +38,7 @@ async function linkToEngine(host: TestHost): Promise<Link> {
       void (await host.exec(
         "systemctl stop engine-link.socket engine-link.service; rm -f /run/engine-link.sock",
       )),
-    mend: async () => void (await host.exec("systemctl start engine-link.socket")),
+    restore: async () => void (await host.exec("systemctl start engine-link.socket")),
   };
 }
 
@@ -43,12 +47,12 @@ async function prepared(t: Parameters<typeof bootFor>[0], suite: "bookworm" | "t
   const aws = await startAws(host);
   const docker = await containerEngine(host, "docker");
   const link = await linkToEngine(host);
-  const proxy = await startProxyFromSource(host, config(link.host));
+  const proxy = await startProxy(hostProxy(host), config(link.host));
   await host.exec([node, `${repository}/src/main.ts`, "firewall", "apply"]);
   return { host, aws, docker, link, proxy };
 }
 
-/** The session of each access key that STS gave out: `NAME-ID`, ID being the container's. */
+/** The session of each access key that STS issued: `NAME-ID`, with the container's id. */
 async function sessions(aws: AwsSide): Promise<Map<string, string>> {
   return new Map(
     (await aws.secrets()).map(({ accessKeyId, arn }) => [accessKeyId, arn.split("/").at(-1) ?? ""]),
@@ -58,7 +62,7 @@ async function sessions(aws: AwsSide): Promise<Map<string, string>> {
 const keyIn = (answer: string) => /"AccessKeyId" : "(\w+)"/.exec(answer)?.[1];
 
 /** The ids of the containers that the proxy knows. */
-async function known(host: TestHost): Promise<string[]> {
+async function knownContainers(host: TestHost): Promise<string[]> {
   const env = { RUNTIME_DIRECTORY: "/run/ec2metaproxy-source" };
   const command = [node, `${repository}/src/main.ts`, "status", "--json"];
   const { stdout } = await host.exec(command, { env, check: false });
@@ -70,13 +74,14 @@ for (const suite of ["bookworm", "trixie"] as const) {
   if (!canBoot(t)) break;
 
   t.test(
-    `on ${suite} a request as a container's very first instruction is answered with its own credentials, 20 of 20`,
+    `on ${suite} a request by a container's first instruction gets the container's own credentials, 20 of 20 times`,
     async (t) => {
       const { aws, docker } = await prepared(t, suite);
       const answers: string[] = [];
       for (let round = 0; round < 20; round += 1) {
         const role = `First${round}`;
-        // The client is the command itself, there is no shell before it; a new role each time, so nothing is cached.
+        // The client is the container's command, without a shell. Each round has a new role, so that nothing
+        // is cached.
         const args = ["run", "--rm", `--env=IAM_ROLE=${roleArn(role)}`, `--name=first${round}`, "bb:latest"];
         answers.push(
           await docker.call(...args, "/bin/wget", "-q", "-O", "-", `${list}${role}`).catch(String),
@@ -94,7 +99,7 @@ for (const suite of ["bookworm", "trixie"] as const) {
 
 if (canBoot(t)) {
   t.test(
-    "an address that changes hands while the engine's API is cut off never brings the old owner's credentials",
+    "an address that is reused while the engine's API is cut off never gets the old owner's credentials",
     async (t) => {
       const { host, aws, docker, link, proxy } = await prepared(t, "bookworm");
       await docker.call("network", "create", "--subnet=172.31.0.0/16", "shared");
@@ -122,9 +127,9 @@ if (canBoot(t)) {
       t.same(
         seen.filter((answer) => keyIn(answer) !== undefined),
         [],
-        "nothing for the new one during the cut",
+        "the new owner gets nothing during the cut",
       );
-      await link.mend();
+      await link.restore();
       for (const end = Date.now() + 20_000; Date.now() < end; ) {
         const answers = [await ask("After", "Before"), await ask("After")];
         seen.push(...answers);
@@ -160,7 +165,7 @@ if (canBoot(t)) {
           await at(share);
           await link.cut();
           await sleep(1500);
-          await link.mend();
+          await link.restore();
         }
         await at(0.6);
         await host.exec("systemctl restart docker.service");
@@ -180,13 +185,13 @@ if (canBoot(t)) {
       }
       t.comment(`measured: ${served} answers with credentials for ${outputs.length} containers`);
       t.same(wrong, []);
-      t.ok(served > total / 2, "most were served in spite of it all");
+      t.ok(served > total / 2, "most were served nevertheless");
 
       for (const name of ["kept1", "kept2", "kept3"])
         await docker.run({ name, env: { IAM_ROLE: roleArn("Kept") } });
       const running = async () =>
         (await docker.call("ps", "--no-trunc", "--format={{.ID}}")).split("\n").filter(Boolean).sort();
-      await host.waitFor(async () => (await known(host)).join() === (await running()).join(), {
+      await host.waitFor(async () => (await knownContainers(host)).join() === (await running()).join(), {
         what: "the directory to equal docker ps",
       });
       t.equal((await running()).length, 3);
@@ -194,7 +199,7 @@ if (canBoot(t)) {
   );
 }
 
-/** Its id on the first line, then what it was answered; twice, with a moment in between. */
+/** Prints the container's id on the first line, then the answers to two requests. */
 async function runOnce(docker: Engine, name: string): Promise<string> {
   const ask = `wget -q -O - ${list}${name} 2>/dev/null`;
   const args = ["run", "--rm", `--name=${name}`, `--env=IAM_ROLE=${roleArn(name)}`, "bb:latest"];

@@ -1,13 +1,17 @@
 import t from "tap";
-import { startAws } from "./aws.ts";
-import { bootFor } from "./boot.ts";
-import { containerIdentity } from "./clients.ts";
-import { containerEngine, type Engine } from "./engine.ts";
-import { node, repository, type TestHost } from "./host.ts";
-import { startProxyFromSource } from "./proxy.ts";
-import { canBoot } from "./requirements.ts";
+import { startAws } from "../support/host/aws.ts";
+import { bootFor } from "../support/host/boot.ts";
+import { containerIdentity } from "../support/host/clients.ts";
+import { containerEngine, type Engine } from "../support/host/engine.ts";
+import { node, repository, type TestHost } from "../support/host/host.ts";
+import { hostProxy } from "../support/host/proxy.ts";
+import { canBoot } from "../support/host/requirements.ts";
+import { startProxy } from "../support/proxy.ts";
 
-/** Every kind of container is proven to be itself: engines, networks, address families, namespaces, states, many sockets. */
+/**
+ * The proof of identity with every kind of container: engines, networks, address families, namespaces,
+ * states, many sockets.
+ */
 const account = "123456789012";
 const roleArn = (name: string) => `arn:aws:iam::${account}:role/containers/${name}`;
 const session = (role: string, name = role) =>
@@ -27,8 +31,8 @@ async function arnOf(engine: Engine, name: string): Promise<string> {
   return "arn" in identity ? identity.arn : identity.error;
 }
 
-/** Credentials over IMDSv2 by curl, from any of the container's addresses. */
-const askByCurl = (
+/** Requests credentials over IMDSv2 with curl, from any of the container's addresses. */
+const requestByCurl = (
   engine: Engine,
   name: string,
   role: string,
@@ -42,7 +46,7 @@ const askByCurl = (
     { check: false },
   );
 
-/** The proxy's user may open Podman's socket, as the manual says. */
+/** Lets the proxy's user open Podman's socket, as the manual describes. */
 async function openPodmanSocket(host: TestHost): Promise<void> {
   const lines = "[Socket]\nSocketMode=0660\nSocketGroup=docker\nDirectoryMode=0755\n";
   await host.write("/etc/systemd/system/podman.socket.d/group.conf", lines);
@@ -52,13 +56,13 @@ async function openPodmanSocket(host: TestHost): Promise<void> {
 for (const suite of ["bookworm", "trixie"] as const) {
   if (!canBoot(t)) break;
 
-  t.test(`${suite}: Docker and Podman at once, each container is itself`, async (t) => {
+  t.test(`${suite}: with Docker and Podman together, each container gets its own role`, async (t) => {
     const host = await bootFor(t, { suite });
     await startAws(host);
     const docker = await containerEngine(host, "docker");
     const podman = await containerEngine(host, "podman");
     await openPodmanSocket(host);
-    const proxy = await startProxyFromSource(host, config([dockerSocket, podmanSocket]));
+    const proxy = await startProxy(hostProxy(host), config([dockerSocket, podmanSocket]));
     await applyFirewall(host);
 
     await run(docker, "Docked");
@@ -66,15 +70,19 @@ for (const suite of ["bookworm", "trixie"] as const) {
     t.match(await arnOf(docker, "Docked"), session("Docked"));
     t.match(await arnOf(podman, "Podded"), session("Podded"));
 
-    await t.test("on a network of Podman's own, and sharing another container's network", async (t) => {
+    await t.test("on a network created with Podman, and in another container's network", async (t) => {
       await podman.call("network", "create", "own");
       await run(podman, "Owned", "own");
       t.match(await arnOf(podman, "Owned"), session("Owned"));
       await run(podman, "Sidecar", "container:Owned");
-      t.match(await arnOf(podman, "Sidecar"), session("Owned"), "it is the one whose network it shares");
+      t.match(
+        await arnOf(podman, "Sidecar"),
+        session("Owned"),
+        "it is identified as the container whose network it shares",
+      );
     });
 
-    await t.test("a container's first instruction under Podman, 10 of 10", async (t) => {
+    await t.test("a request by a container's first instruction under Podman, 10 of 10 times", async (t) => {
       await proxy.writeConfig({ ...config([dockerSocket, podmanSocket]), httpTokens: "optional" });
       await proxy.restart();
       const answers: string[] = [];
@@ -89,10 +97,10 @@ for (const suite of ["bookworm", "trixie"] as const) {
       );
     });
 
-    await t.test("the loss of one engine leaves the other's containers served", async (t) => {
+    await t.test("when one engine stops, the containers of both are served", async (t) => {
       await host.exec("systemctl stop podman.socket podman.service");
       t.match(await arnOf(docker, "Docked"), session("Docked"));
-      t.match(await arnOf(podman, "Podded"), session("Podded"), "known containers of the lost one too");
+      t.match(await arnOf(podman, "Podded"), session("Podded"), "known containers of the stopped engine too");
     });
   });
 
@@ -100,9 +108,7 @@ for (const suite of ["bookworm", "trixie"] as const) {
     const host = await bootFor(t, { suite });
     await startAws(host);
     const docker = await containerEngine(host, "docker");
-    const proxy = await startProxyFromSource(host, config([dockerSocket]), {
-      service: ["LimitNOFILE=65536"],
-    });
+    const proxy = await startProxy(hostProxy(host, ["LimitNOFILE=65536"]), config([dockerSocket]));
     await applyFirewall(host);
     await docker.call(
       "network",
@@ -116,11 +122,11 @@ for (const suite of ["bookworm", "trixie"] as const) {
 
     await t.test("a dual-stack container over IPv4 and over IPv6", async (t) => {
       t.match(await arnOf(docker, "Dual"), session("Dual"));
-      const answer = await askByCurl(docker, "Dual", "Dual", imds6);
+      const answer = await requestByCurl(docker, "Dual", "Dual", imds6);
       t.match(answer.stdout, /"AccessKeyId"/);
     });
 
-    await t.test("IPv4 from an IPv6 socket, as a JVM has it", async (t) => {
+    await t.test("IPv4 from an IPv6 socket, as JVMs use it", async (t) => {
       const script = `import socket
 s = socket.socket(socket.AF_INET6); s.connect(("::ffff:169.254.169.254", 80))
 s.sendall(b"PUT /latest/api/token HTTP/1.1\\r\\nHost: 169.254.169.254\\r\\nX-aws-ec2-metadata-token-ttl-seconds: 60\\r\\n\\r\\n")
@@ -132,11 +138,11 @@ print(s.recv(4096).decode().split("\\r\\n")[0])`;
     await t.test("a container without IPv4", async (t) => {
       await run(docker, "Six", "dual");
       await docker.inNetwork("Six", "ip -4 address flush dev eth0");
-      const answer = await askByCurl(docker, "Six", "Six", imds6);
+      const answer = await requestByCurl(docker, "Six", "Six", imds6);
       t.match(answer.stdout, /"AccessKeyId"/);
     });
 
-    await t.test("one that was paused meanwhile, and one that shares another's network", async (t) => {
+    await t.test("a container that was paused, and one that shares another's network", async (t) => {
       await docker.call("pause", "Dual");
       await docker.call("unpause", "Dual");
       t.match(await arnOf(docker, "Dual"), session("Dual"));
@@ -145,7 +151,7 @@ print(s.recv(4096).decode().split("\\r\\n")[0])`;
     });
 
     await t.test(
-      "what is one hop behind a container, as in Docker in Docker, is not the container",
+      "a client one hop behind a container, as in Docker in Docker, is not served as the container",
       async (t) => {
         await run(docker, "Outer");
         const pid = await docker.pid("Outer");
@@ -158,28 +164,32 @@ print(s.recv(4096).decode().split("\\r\\n")[0])`;
           nft add rule ip own out oifname eth0 masquerade'
         ip -n behind address add 10.99.0.2/24 dev eth0; ip -n behind link set eth0 up; ip -n behind route add default via 10.99.0.1`);
         const url = "http://169.254.169.254/latest";
-        const ask = () =>
+        const request = () =>
           host.exec(
             `T=$(ip netns exec behind curl -sf -m 3 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' ${url}/api/token)
 echo "token: \${T:-none}"
 ip netns exec behind curl -s -m 5 -H "X-aws-ec2-metadata-token: $T" ${url}/meta-data/iam/security-credentials/Outer`,
             { check: false },
           );
-        const refused = await ask();
-        t.match(refused.stdout, /^token: none$/m, "it is not even given a session token");
+        const refused = await request();
+        t.match(refused.stdout, /^token: none$/m, "it gets no session token");
         t.notMatch(refused.stdout, /AccessKeyId/);
         t.match(await proxy.journal(), /code=no-such-socket/);
         t.match(await arnOf(docker, "Outer"), session("Outer"), "the container itself is served");
 
         await proxy.writeConfig({ ...config([dockerSocket]), identityProof: "off" });
         await proxy.restart();
-        t.match((await ask()).stdout, /"AccessKeyId"/, "without the proof it would get the container's role");
+        t.match(
+          (await request()).stdout,
+          /"AccessKeyId"/,
+          "without the proof it would get the container's role",
+        );
         await proxy.writeConfig(config([dockerSocket]));
         await proxy.restart();
       },
     );
 
-    await t.test("one with 18,000 sockets open", async (t) => {
+    await t.test("a container with 18,000 open sockets", async (t) => {
       await run(docker, "Busy");
       const script = `import socket, time
 l = socket.socket(); l.bind(("127.0.0.1", 18000)); l.listen(1000); kept = []
@@ -196,28 +206,28 @@ print("open", flush=True); time.sleep(120)`;
 }
 
 if (canBoot(t)) {
-  t.test("containers whose user namespace is remapped", async (t) => {
+  t.test("a container whose user namespace is remapped gets its role", async (t) => {
     const host = await bootFor(t, { suite: "bookworm" });
     await startAws(host);
     await host.write("/etc/docker/daemon.json", '{ "userns-remap": "default" }');
     await host.exec("systemctl restart docker");
     const docker = await containerEngine(host, "docker");
-    await startProxyFromSource(host, config([dockerSocket]));
+    await startProxy(hostProxy(host), config([dockerSocket]));
     await applyFirewall(host);
     await run(docker, "Mapped");
     const pid = await docker.pid("Mapped");
     const uid = (await host.exec(`stat -c %u /proc/${pid}`)).stdout.trim();
-    t.not(uid, "0", "its root is nobody's root");
+    t.not(uid, "0", "its root is not the host's root");
     t.match(await arnOf(docker, "Mapped"), session("Mapped"));
   });
 
-  t.test("a swarm's containers, whose requests come from docker_gwbridge", async (t) => {
+  t.test("a swarm's containers, whose requests come from docker_gwbridge, get their roles", async (t) => {
     const host = await bootFor(t, { suite: "bookworm" });
     await startAws(host);
     const docker = await containerEngine(host, "docker");
-    await startProxyFromSource(host, config([dockerSocket]));
+    await startProxy(hostProxy(host), config([dockerSocket]));
     await applyFirewall(host);
-    // The leg to AWS is an address that the swarm can advertise.
+    // The swarm can advertise the address on the link to AWS.
     await docker.call("swarm", "init", "--advertise-addr=10.200.0.1");
     await docker.call("network", "create", "--driver=overlay", "--attachable", "overlay");
     await run(docker, "Attached", "overlay");

@@ -1,14 +1,18 @@
 import t from "tap";
 import { leakMarker } from "../support/aws/account.ts";
-import { startAws } from "./aws.ts";
-import { bootFor } from "./boot.ts";
-import { type ClientName, containerIdentity, hostIdentity } from "./clients.ts";
-import { containerEngine, type Engine } from "./engine.ts";
-import { node, repository, type TestHost } from "./host.ts";
-import { startProxyFromSource } from "./proxy.ts";
-import { canBoot } from "./requirements.ts";
+import { startAws } from "../support/host/aws.ts";
+import { bootFor } from "../support/host/boot.ts";
+import { type ClientName, containerIdentity, hostIdentity } from "../support/host/clients.ts";
+import { containerEngine, type Engine } from "../support/host/engine.ts";
+import { node, repository, type TestHost } from "../support/host/host.ts";
+import { hostProxy } from "../support/host/proxy.ts";
+import { canBoot } from "../support/host/requirements.ts";
+import { startProxy } from "../support/proxy.ts";
 
-/** The main job on a booted host: real containers, real clients, the firewall's redirect, the proxy as an ordinary user. */
+/**
+ * The main use case on a booted host: real containers, real clients, the firewall's redirect, the proxy as an
+ * ordinary user.
+ */
 const account = "123456789012";
 const roleArn = (name: string) => `arn:aws:iam::${account}:role/containers/${name}`;
 const config = {
@@ -19,7 +23,7 @@ const config = {
 const asRole = (role: string, name: string) =>
   new RegExp(`^arn:aws:sts::${account}:assumed-role/${role}/${name}-[0-9a-f]{12}$`);
 
-const askers = [
+const containers = [
   { name: "db1", labels: { "ec2metaproxy.RoleAlias": "db" }, role: "Database" },
   { name: "env1", env: { IAM_ROLE: roleArn("ByEnv") }, role: "ByEnv" },
   {
@@ -33,8 +37,8 @@ const askers = [
 const firewall = (host: TestHost, ...args: readonly string[]) =>
   host.exec([node, `${repository}/src/main.ts`, "firewall", ...args]);
 
-/** The answer to an IMDSv2 request for credentials from a container's network, or what curl said. */
-const askByCurl = (engine: Engine, container: string) =>
+/** Requests credentials over IMDSv2 with curl, in a container's network. */
+const requestByCurl = (engine: Engine, container: string) =>
   engine.inNetwork(
     container,
     `set -e
@@ -44,7 +48,7 @@ curl -sf -m 3 -H "X-aws-ec2-metadata-token: $T" http://169.254.169.254/latest/me
     { check: false, timeoutMs: 20_000 },
   );
 
-// The rounds are the same work on both; the newer host repeats them less.
+// The rounds do the same on both hosts, so the second one has fewer of them.
 for (const { suite, rounds } of [
   { suite: "bookworm", rounds: 100 },
   { suite: "trixie", rounds: 20 },
@@ -54,19 +58,17 @@ for (const { suite, rounds } of [
     const host = await bootFor(t, { suite });
     await startAws(host);
     const docker = await containerEngine(host, "docker");
-    const proxy = await startProxyFromSource(host, config);
+    const proxy = await startProxy(hostProxy(host), config);
     await firewall(host, "apply");
-    for (const { name, labels, env } of askers)
+    for (const { name, labels, env } of containers)
       await docker.run({ name, ...(labels && { labels }), ...(env && { env }) });
 
-    for (const client of ["aws-cli", "boto3", "js-sdk"] satisfies ClientName[]) {
-      await t.test(`${client} in each container is its own assumed role`, async (t) => {
-        for (const { name, role } of askers) {
+    for (const client of ["aws-cli", "boto3", "js-sdk"] satisfies ClientName[])
+      for (const { name, role } of containers)
+        await t.test(`${client} in ${name} has the container's own role`, async (t) => {
           const identity = await containerIdentity(docker, name, client);
-          t.match("arn" in identity ? identity.arn : identity.error, asRole(role, name), name);
-        }
-      });
-    }
+          t.match("arn" in identity ? identity.arn : identity.error, asRole(role, name));
+        });
 
     await t.test("the host itself still sees its own role", async (t) => {
       const identity = await hostIdentity(host);
@@ -86,7 +88,7 @@ for (const { suite, rounds } of [
     );
 
     await t.test(
-      `a new container that takes over a stopped one's address never sees the old one's credentials, in ${rounds} rounds`,
+      `a container with the address of a removed one never gets the old one's credentials, in ${rounds} rounds`,
       async (t) => {
         const seen = new Set<string>();
         let last = "";
@@ -95,7 +97,7 @@ for (const { suite, rounds } of [
           const role = round % 2 === 0 ? "Even" : "Odd";
           await docker.run({ name, env: { IAM_ROLE: roleArn(role) } });
           const { bridge } = await docker.addresses(name);
-          const answer = await askByCurl(docker, name);
+          const answer = await requestByCurl(docker, name);
           const roleSeen = JSON.stringify(answer.stdout);
           if (answer.code !== 0) t.fail(`round ${round}: no answer`, { answer });
           const key = /"AccessKeyId" : "(\w+)"/.exec(answer.stdout)?.[1] ?? "";
@@ -111,7 +113,7 @@ for (const { suite, rounds } of [
       },
     );
 
-    await t.test("a stopped container is nobody any more", async (t) => {
+    await t.test("a removed container is unknown", async (t) => {
       await docker.remove("env1");
       const answer = await host.exec(
         [node, `${repository}/src/main.ts`, "explain", "env1", "-c", proxy.configPath],
@@ -122,15 +124,15 @@ for (const { suite, rounds } of [
     });
 
     await t.test(
-      "without the redirect a container's request fails; it does not reach the host's role",
+      "without the redirect a container's request fails and does not get the host's role",
       async (t) => {
         await host.exec("nft flush chain inet ec2metaproxy redirect_metadata");
-        const answer = await askByCurl(docker, "db1");
+        const answer = await requestByCurl(docker, "db1");
         t.not(answer.code, 0);
         t.notMatch(answer.stdout, leakMarker);
         await firewall(host, "apply");
-        const again = await askByCurl(docker, "db1");
-        t.equal(again.code, 0, "apply brings it back");
+        const again = await requestByCurl(docker, "db1");
+        t.equal(again.code, 0, "apply restores the redirect");
       },
     );
 
@@ -142,7 +144,7 @@ for (const { suite, rounds } of [
       t.equal(answer.code, 7, "curl: could not connect");
       t.notMatch(answer.stdout, leakMarker);
       await proxy.start();
-      const again = await askByCurl(docker, "db1");
+      const again = await requestByCurl(docker, "db1");
       t.equal(again.code, 0);
     });
   });

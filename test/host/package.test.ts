@@ -12,21 +12,21 @@ import {
   states,
   units,
   writeConfig,
-} from "./appliance.ts";
-import { startAws } from "./aws.ts";
-import { bootFor } from "./boot.ts";
-import { builtPackages } from "./built-packages.ts";
-import type { TestHost } from "./host.ts";
-import { canBoot } from "./requirements.ts";
-import { addYumRepository, becomeRpmHost, dnf } from "./rpm.ts";
+} from "../support/host/appliance.ts";
+import { startAws } from "../support/host/aws.ts";
+import { bootFor } from "../support/host/boot.ts";
+import { builtPackages } from "../support/host/built-packages.ts";
+import type { TestHost } from "../support/host/host.ts";
+import { canBoot } from "../support/host/requirements.ts";
+import { addYumRepository, becomeRpmHost, dnf } from "../support/host/rpm.ts";
 
-/** The life of the packages on a booted host: files, installation, upgrade, removal. */
+/** The packages on a booted host: files, installation, upgrade, removal. */
 const root = dirname(dirname(import.meta.dirname));
 const golden = join(root, "test/golden/package");
 const suites = ["bookworm", "trixie"] as const;
 const edited = { defaultAlias: "", aliasToARN: { web: "arn:aws:iam::123456789012:role/containers/Web" } };
 
-/** What the RPM asks for, and Debian has under other names. */
+/** Requirements of the RPM that Debian provides under other names. */
 const capabilities = [
   "iproute",
   "libatomic.so.1()(64bit)",
@@ -36,13 +36,13 @@ const capabilities = [
   "libsystemd.so.0(LIBSYSTEMD_214)(64bit)",
 ];
 
-/** `-rwxr-xr-x root:root /path`, sorted by path: what `list` names, as it is on the host. */
+/** The files that the command `list` prints, as `-rwxr-xr-x root:root /path`, sorted by path. */
 async function filesOf(host: TestHost, list: string): Promise<string> {
   const { stdout } = await host.exec(`${list} | sort | xargs -d '\\n' stat -c '%A %U:%G %n'`);
   return stdout;
 }
 
-/** A key that signs a repository without asking, in a keyring of its own. */
+/** A signing key without a passphrase, in a keyring of its own. */
 function signingKey(t: Test): { readonly home: string; readonly fingerprint: string } {
   const home = mkdtempSync(join(tmpdir(), "gpg-"));
   const gpg = (...args: readonly string[]) =>
@@ -59,7 +59,7 @@ function signingKey(t: Test): { readonly home: string; readonly fingerprint: str
   return { home, fingerprint };
 }
 
-/** `make repo` of these packages. */
+/** The result of `make repo` for these packages. */
 function repositories(t: Test, packages: readonly string[], key: ReturnType<typeof signingKey>): string {
   const folder = mkdtempSync(join(tmpdir(), "repo-"));
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
@@ -78,23 +78,23 @@ function repositories(t: Test, packages: readonly string[], key: ReturnType<type
   return join(folder, "out");
 }
 
-/** Our table and our routing rules, as the kernel's tools print them; empty where there are none. */
+/** Our table and our routing rules, as nft and ip print them; empty if there are none. */
 const rules = async (host: TestHost) =>
   (await host.exec("nft list tables | grep ec2metaproxy; ip rule | grep 169.254.169.254; true")).stdout;
 
-/** Removal, whichever package manager did it. */
-async function leftNothing(t: Test, host: TestHost, said: string): Promise<void> {
-  t.match(said, /containers now reach .* the instance's own role/);
+/** Checks a removal by any package manager. */
+async function leftNothing(t: Test, host: TestHost, output: string): Promise<void> {
+  t.match(output, /containers now reach .* the instance's own role/);
   t.equal(await rules(host), "", "the rules are gone");
   for (const unit of units) t.equal(await property(host, unit, "ActiveState"), "inactive", unit);
   const links = await host.exec("find /etc/systemd/system -name 'ec2metaproxy*'");
-  t.equal(links.stdout, "", "no unit is enabled any more");
+  t.equal(links.stdout, "", "no unit is enabled");
   const processes = await host.exec("pgrep -c -x ec2metaproxy || true");
   t.equal(processes.stdout.trim(), "0");
 }
 
 if (canBoot(t)) {
-  t.test("lintian and rpmlint find nothing that is not explained", async (t) => {
+  t.test("lintian and rpmlint find nothing beyond the documented overrides", async (t) => {
     const { deb, rpm } = builtPackages();
     const lintian = spawnSync("lintian", ["--allow-root", "--fail-on=error,warning", deb], {
       encoding: "utf8",
@@ -108,7 +108,7 @@ if (canBoot(t)) {
   });
 
   t.test(
-    "the packages depend on the libraries that the executable and the addon link to, at versions that suffice",
+    "the packages depend on the libraries that the executable and the addon link to, in sufficient versions",
     async (t) => {
       const folder = t.testdir({});
       execFileSync("dpkg-deb", ["--extract", builtPackages().deb, folder]);
@@ -142,13 +142,13 @@ if (canBoot(t)) {
   );
 
   for (const suite of suites) {
-    t.test(`on ${suite} the DEB installs, upgrades, goes and comes back`, async (t) => {
+    t.test(`on ${suite} the DEB can be installed, upgraded, removed and installed again`, async (t) => {
       const host = await bootFor(t, { suite });
       const { deb, nextDeb } = builtPackages();
       await startAws(host);
 
       await t.test(
-        "apt-get install ./x.deb leaves the files of the golden list, and all units off",
+        "apt-get install ./x.deb installs the files of the golden list, and leaves all units off",
         async (t) => {
           await installDeb(host, deb);
           const files = await filesOf(host, "dpkg -L ec2metaproxy | grep ec2metaproxy");
@@ -162,7 +162,7 @@ if (canBoot(t)) {
       );
 
       await t.test(
-        "an upgrade keeps the edited file, restarts what runs, and keeps it enabled",
+        "an upgrade keeps the edited file, restarts what runs, and leaves it enabled",
         async (t) => {
           await writeConfig(host, edited);
           await host.exec("systemctl enable --now ec2metaproxy");
@@ -180,7 +180,7 @@ if (canBoot(t)) {
         },
       );
 
-      await t.test("an upgrade leaves off what the operator had switched off", async (t) => {
+      await t.test("an upgrade leaves units off that the operator disabled", async (t) => {
         await host.exec(["systemctl", "disable", "--now", ...units]);
         await host.copyIn(deb, "/root/ec2metaproxy.deb");
         await host.exec("apt-get install -y --allow-downgrades --reinstall /root/ec2metaproxy.deb", {
@@ -190,7 +190,7 @@ if (canBoot(t)) {
       });
 
       await t.test(
-        "removal stops all, removes the rules, says what that means, and keeps the configuration",
+        "removal stops all units, removes the rules with a warning, and keeps the configuration",
         async (t) => {
           await host.exec("systemctl enable --now ec2metaproxy");
           t.match(await rules(host), /table inet ec2metaproxy/);
@@ -201,7 +201,7 @@ if (canBoot(t)) {
       );
 
       await t.test(
-        "installed again it runs with the kept configuration; purging takes that away too",
+        "installed again it runs with the kept configuration; purging removes that too",
         async (t) => {
           await installDeb(host, deb);
           t.same(await states(host), allOff);
@@ -219,7 +219,7 @@ if (canBoot(t)) {
     });
 
     t.test(
-      `on ${suite} the RPM from a signed repository installs, upgrades, goes and comes back`,
+      `on ${suite} the RPM from a signed repository can be installed, upgraded, removed and installed again`,
       async (t) => {
         const host = await bootFor(t, { suite });
         const { rpm, nextRpm, deb } = builtPackages();
@@ -231,18 +231,21 @@ if (canBoot(t)) {
           await addYumRepository(host, join(yum, "x86_64"), { gpgKey: "ec2metaproxy.asc" });
         };
 
-        await t.test("dnf install leaves the files of the golden list, and all units off", async (t) => {
-          await use(rpm);
-          await dnf(host, "install", "ec2metaproxy");
-          t.equal(
-            await filesOf(host, "rpm --query --list ec2metaproxy"),
-            readFileSync(join(golden, "rpm-files.txt"), "utf8"),
-          );
-          t.same(await states(host), allOff);
-        });
+        await t.test(
+          "dnf install installs the files of the golden list, and leaves all units off",
+          async (t) => {
+            await use(rpm);
+            await dnf(host, "install", "ec2metaproxy");
+            t.equal(
+              await filesOf(host, "rpm --query --list ec2metaproxy"),
+              readFileSync(join(golden, "rpm-files.txt"), "utf8"),
+            );
+            t.same(await states(host), allOff);
+          },
+        );
 
         await t.test(
-          "an upgrade keeps the edited file, restarts what runs, and keeps it enabled",
+          "an upgrade keeps the edited file, restarts what runs, and leaves it enabled",
           async (t) => {
             await writeConfig(host, edited);
             await host.exec("systemctl enable --now ec2metaproxy");
@@ -263,14 +266,14 @@ if (canBoot(t)) {
           },
         );
 
-        await t.test("an upgrade leaves off what the operator had switched off", async (t) => {
+        await t.test("an upgrade leaves units off that the operator disabled", async (t) => {
           await host.exec(["systemctl", "disable", "--now", ...units]);
           await dnf(host, "reinstall", "ec2metaproxy");
           t.same(await states(host), allOff);
         });
 
         await t.test(
-          "removal stops all, removes the rules, says what that means, and keeps the edited file",
+          "removal stops all units, removes the rules with a warning, and keeps the edited file",
           async (t) => {
             await host.exec("systemctl enable --now ec2metaproxy");
             const said = await dnf(host, "remove", "ec2metaproxy");
@@ -288,7 +291,7 @@ if (canBoot(t)) {
     );
   }
 
-  t.test("apt installs from the signed repository, and refuses one that somebody changed", async (t) => {
+  t.test("apt installs from the signed repository, and refuses one that was changed", async (t) => {
     const host = await bootFor(t, { suite: "bookworm" });
     const { deb, rpm } = builtPackages();
     const apt = join(repositories(t, [deb, rpm], signingKey(t)), "apt");

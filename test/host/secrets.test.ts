@@ -1,12 +1,19 @@
 import t from "tap";
 import { issuedSecretMarker, issuedTokenMarker, leakMarker } from "../support/aws/account.ts";
-import { askForCredentials, configPath, installDeb, pointAtSts, property, writeConfig } from "./appliance.ts";
-import { startAws } from "./aws.ts";
-import { bootFor } from "./boot.ts";
-import { builtPackages } from "./built-packages.ts";
-import { containerEngine } from "./engine.ts";
-import type { TestHost } from "./host.ts";
-import { canBoot } from "./requirements.ts";
+import {
+  askForCredentials,
+  configPath,
+  installDeb,
+  pointAtSts,
+  property,
+  writeConfig,
+} from "../support/host/appliance.ts";
+import { startAws } from "../support/host/aws.ts";
+import { bootFor } from "../support/host/boot.ts";
+import { builtPackages } from "../support/host/built-packages.ts";
+import { containerEngine } from "../support/host/engine.ts";
+import type { TestHost } from "../support/host/host.ts";
+import { canBoot } from "../support/host/requirements.ts";
 
 const role = (name: string) => `arn:aws:iam::123456789012:role/containers/${name}`;
 const config = {
@@ -21,15 +28,15 @@ const config = {
   containerCredentials: { listen: "172.17.0.1:18002" },
   metricsListen: "127.0.0.1:18009",
 };
-const askers = ["web1", "web2", "refused1", "broken1", "failing1"];
+const containers = ["web1", "web2", "refused1", "broken1", "failing1"];
 const services = [
   "ec2metaproxy.service",
   "ec2metaproxy-firewall.service",
   "ec2metaproxy-firewall-repair.service",
 ];
 
-/** What the commands and interfaces for operators show, by how it was asked for; each with its exit code, its errors included. */
-async function whatOperatorsSee(host: TestHost): Promise<ReadonlyMap<string, string>> {
+/** The output of every command and interface for operators, with errors, by command. */
+async function operatorOutput(host: TestHost): Promise<ReadonlyMap<string, string>> {
   const shown = new Map<string, string>();
   const commands = [
     "ec2metaproxy status",
@@ -38,7 +45,7 @@ async function whatOperatorsSee(host: TestHost): Promise<ReadonlyMap<string, str
     "ec2metaproxy check --json",
     "ec2metaproxy firewall status",
     "ec2metaproxy firewall render",
-    ...askers.flatMap((name) => [`ec2metaproxy explain ${name}`, `ec2metaproxy explain ${name} --json`]),
+    ...containers.flatMap((name) => [`ec2metaproxy explain ${name}`, `ec2metaproxy explain ${name} --json`]),
     "curl -s -m 5 http://127.0.0.1:18009/metrics",
     "systemctl status --no-pager --full ec2metaproxy.socket ec2metaproxy.service ec2metaproxy-firewall.service",
     "systemctl show --no-pager ec2metaproxy.service",
@@ -49,13 +56,13 @@ async function whatOperatorsSee(host: TestHost): Promise<ReadonlyMap<string, str
     const { stdout, stderr } = await host.exec(command, { check: false, timeoutMs: 60_000 });
     shown.set(command, `${stdout}${stderr}`);
   }
-  // All units: the kernel's and systemd's own words are part of what is kept.
+  // All units: messages of the kernel and of systemd are kept too.
   shown.set("journalctl", await host.journal(undefined, 1_000_000));
   return shown;
 }
 
 if (canBoot(t)) {
-  t.test("nothing that is logged, shown or measured holds a secret, whatever happens", async (t) => {
+  t.test("no log, output or metric contains a secret, whatever fails", async (t) => {
     const host = await bootFor(t, { suite: "bookworm" });
     const aws = await startAws(host);
     const docker = await containerEngine(host, "docker");
@@ -63,14 +70,14 @@ if (canBoot(t)) {
     await pointAtSts(host);
     await writeConfig(host, config);
     await host.exec("systemctl enable --now ec2metaproxy");
-    for (const name of askers)
+    for (const name of containers)
       await docker.run({ name, labels: { "ec2metaproxy.RoleAlias": name.replace(/\d$/, "") } });
 
-    /** What clients were answered that got no credentials. */
+    /** Answers without credentials. */
     const refusals: string[] = [];
     const given: string[] = [];
     const tokens = new Set<string>();
-    const askAs = async (name: string) => {
+    const requestAs = async (name: string) => {
       const shell = (command: string) => docker.inNetwork(name, command, { check: false, timeoutMs: 60_000 });
       const imds = await shell(
         `${askForCredentials.replaceAll("curl -sf", "curl -s")}; printf '\\n%s\\n' "$T"`,
@@ -87,9 +94,9 @@ if (canBoot(t)) {
         );
       }
     };
-    const askAll = () => Promise.all(askers.map(askAs));
+    const requestAsAll = () => Promise.all(containers.map(requestAs));
 
-    await askAll();
+    await requestAsAll();
     for (const [what, faults] of [
       ["STS hangs", { sts: { hang: true } }],
       ["STS hangs up", { sts: { dropConnection: true } }],
@@ -102,8 +109,8 @@ if (canBoot(t)) {
       await aws.reset();
       await aws.setFaults(faults);
       await host.exec("systemctl restart ec2metaproxy");
-      await askAll();
-      t.comment(`asked while ${what}: ${given.length} answers with credentials so far`);
+      await requestAsAll();
+      t.comment(`requests while ${what}: ${given.length} answers with credentials so far`);
     }
     await aws.rotate();
     await writeConfig(host, { ...config, defaultAlias: "nobody", listen: 5 });
@@ -114,7 +121,7 @@ if (canBoot(t)) {
       timeoutMs: 20_000,
       what: "the service to be back after SIGABRT",
     });
-    await askAll();
+    await requestAsAll();
 
     const secrets = await aws.secrets();
     const handedOut = secrets.filter(({ secretAccessKey }) => given.join().includes(secretAccessKey));
@@ -129,16 +136,16 @@ if (canBoot(t)) {
     const held = (text: string) => needles.filter((needle) => text.includes(needle));
     t.ok(held(given.join()).length > 2, "the search finds them where they belong");
 
-    const shown = await whatOperatorsSee(host);
+    const shown = await operatorOutput(host);
     for (const [where, text] of shown) t.same(held(text), [], where);
     t.same(held(refusals.join("\n")), [], `${refusals.length} answers without credentials`);
     const journal = shown.get("journalctl") ?? "";
     t.ok(
       handedOut.some(({ accessKeyId }) => journal.includes(accessKeyId)),
-      "the journal was the right one: it names the access keys that were given out",
+      "it is the right journal: it contains the access key ids that were issued",
     );
     for (const word of ["AccessDenied", "UnusableAnswer", "InternalFailure", "Timeout"])
-      t.match(journal, word, `the journal tells of ${word}`);
+      t.match(journal, word, `the journal contains ${word}`);
     t.match(shown.get("curl -s -m 5 http://127.0.0.1:18009/metrics"), /^ec2metaproxy_/m);
     t.match(shown.get("ec2metaproxy explain web1"), role("Web"));
 
@@ -153,7 +160,7 @@ if (canBoot(t)) {
     t.match(
       modes.stdout,
       /^(600|400) ec2metaproxy$/m,
-      "only the service reads the key of the session tokens",
+      "only the service can read the key of the session tokens",
     );
   });
 }

@@ -3,13 +3,13 @@ import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import t from "tap";
-import { imdsUrl, imdsUrl6, startAws } from "./aws.ts";
-import { bootFor } from "./boot.ts";
-import { containerIdentity, hostIdentity } from "./clients.ts";
-import { containerEngine } from "./engine.ts";
-import { canBoot } from "./requirements.ts";
-import { rootFileSystem, type Suite } from "./root.ts";
-import { runsDirectory } from "./run-directory.ts";
+import { imdsUrl, imdsUrl6, startAws } from "../support/host/aws.ts";
+import { bootFor } from "../support/host/boot.ts";
+import { containerIdentity, hostIdentity } from "../support/host/clients.ts";
+import { containerEngine } from "../support/host/engine.ts";
+import { canBoot } from "../support/host/requirements.ts";
+import { rootFileSystem, type Suite } from "../support/host/root.ts";
+import { runsDirectory } from "../support/host/run-directory.ts";
 
 const suites = ["bookworm", "trixie"] as const satisfies readonly Suite[];
 const hostRole = { arn: "arn:aws:sts::123456789012:assumed-role/ec2-host-role/i-0abcdef0123456789" };
@@ -20,7 +20,7 @@ t.setTimeout(30 * 60_000);
 
 if (canBoot(t)) {
   for (const suite of suites) {
-    t.test(`${suite}: with nothing in between, AWS is what a container on EC2 finds`, async (t) => {
+    t.test(`${suite}: without the proxy a container sees AWS as on EC2`, async (t) => {
       const host = await bootFor(t, { suite });
       const aws = await startAws(host);
       const docker = await containerEngine(host, "docker");
@@ -52,7 +52,7 @@ if (canBoot(t)) {
       t.same(await containerIdentity(docker, "c1"), hostRole, "after a reboot");
     });
 
-    t.test(`${suite}: netfilter and its tools work, and Podman answers as Docker does`, async (t) => {
+    t.test(`${suite}: netfilter and its tools work, and Podman works as Docker does`, async (t) => {
       const host = await bootFor(t, { suite });
       await startAws(host);
       const podman = await containerEngine(host, "podman");
@@ -68,26 +68,27 @@ if (canBoot(t)) {
         "conntrack -L",
         "systemctl start firewalld && firewall-cmd --state && systemctl stop firewalld",
         "ufw --force enable && ufw reload && ufw --force disable",
-      ]) {
-        const { code, stderr } = await host.exec(command, { check: false });
-        t.equal(code, 0, `${command}: ${stderr.trim()}`);
-      }
+      ])
+        await t.test(command, async (t) => {
+          const { code, stderr } = await host.exec(command, { check: false });
+          t.equal(code, 0, stderr.trim());
+        });
       const units = await host.exec("systemctl list-units --failed --plain --no-legend");
       t.equal(units.stdout, "", "no unit failed");
     });
   }
 
   t.test(
-    "two hosts at once do not see each other, and a host whose owner was killed is removed by the next boot",
+    "two hosts are isolated from each other, and a host whose owner was killed is removed by the next boot",
     async (t) => {
-      const owner = spawn(process.execPath, [join(import.meta.dirname, "abandoned.ts")], {
+      const owner = spawn(process.execPath, [join(import.meta.dirname, "../support/host/abandoned.ts")], {
         stdio: ["ignore", "pipe", "inherit"],
       });
       t.teardown(() => owner.kill("SIGKILL"));
       const [line] = await once(owner.stdout.setEncoding("utf8"), "data");
       const abandoned = join(runsDirectory(), String(line).trim());
       const first = await bootFor(t, { suite: "bookworm", name: "first" });
-      t.ok(existsSync(abandoned), "it runs beside ours");
+      t.ok(existsSync(abandoned), "it is not removed while its owner runs");
 
       await first.exec("ip link add only-here type bridge && systemctl stop docker.service docker.socket");
       const second = await bootFor(t, { suite: "bookworm", name: "second" });
@@ -97,7 +98,7 @@ if (canBoot(t)) {
       t.equal(
         (await second.exec("systemctl is-active docker")).stdout,
         "active\n",
-        "one ends, the other stays",
+        "one host ends, the other stays",
       );
 
       owner.kill("SIGKILL");
@@ -107,7 +108,7 @@ if (canBoot(t)) {
     },
   );
 
-  t.test("two builds of one root at once give one root", async (t) => {
+  t.test("two concurrent builds of a root share one root", async (t) => {
     const [one, two] = await Promise.all([rootFileSystem("bookworm"), rootFileSystem("bookworm")]);
     t.equal(one, two);
   });

@@ -5,7 +5,7 @@ import type { Kind } from "./hostile.ts";
 
 const run = promisify(execFile);
 
-/** Requests a second that wrk got answered, whatever the answers, from the noisy container's address. */
+/** Runs wrk from the noisy container's address. Returns answers per second, of any status. */
 export async function wrk(
   port: number,
   connections: number,
@@ -27,7 +27,7 @@ export async function wrk(
   return Number(/Requests\/sec:\s+([\d.]+)/.exec(stdout)?.[1]);
 }
 
-/** What pipeline.ts had answered, as a process of its own: else its work would be measured too. */
+/** Runs pipeline.ts, in a process of its own so that its work is not measured too. Returns its report. */
 export async function pipelined(
   port: number,
   connections: number,
@@ -40,7 +40,7 @@ export async function pipelined(
   return stdout.trim();
 }
 
-/** What hostile.ts says came of it, as a process of its own. */
+/** Runs hostile.ts in a process of its own. Returns its report. */
 export async function hostile(attack: {
   readonly kind: Kind;
   readonly port: number;

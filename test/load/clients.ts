@@ -2,10 +2,10 @@ import { performance } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
 import { requestText, wire } from "../support/raw-http.ts";
 
-/** What one container saw that asked at a steady pace. Milliseconds. */
+/** What a container that sends requests at a steady rate experienced. Times in milliseconds. */
 export type Experience = {
-  readonly asked: number;
-  /** Answers that were not 200, or did not come. */
+  readonly requests: number;
+  /** Statuses other than 200, or errors. */
   readonly failed: readonly string[];
   readonly p50: number;
   readonly p99: number;
@@ -13,10 +13,10 @@ export type Experience = {
 };
 
 /**
- * Asks so often a second for `ms`, whether the answers come or not, as containers do that know nothing of one another.
- * Every other request comes on a new connection, since SDKs differ in that.
+ * Sends `perSecond` requests for `ms` milliseconds, without waiting for answers, as independent clients do.
+ * Every other request is on a new connection, because SDKs differ in that.
  */
-export async function askSteadily(
+export async function requestSteadily(
   at: { readonly port: number; readonly from: string },
   target: string,
   lines: readonly string[],
@@ -57,7 +57,7 @@ export async function askSteadily(
   const at99 = (share: number) =>
     latencies[Math.min(latencies.length - 1, Math.floor(latencies.length * share))] ?? Number.NaN;
   return {
-    asked: pending.length,
+    requests: pending.length,
     failed,
     p50: at99(0.5),
     p99: at99(0.99),

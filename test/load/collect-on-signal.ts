@@ -1,9 +1,9 @@
-// Loaded before the proxy under test: collects garbage when it is told to, and says what is held then in a file of its runtime directory,
-// so that memory that is held is told from memory that is free.
+// Loaded before the proxy under test. On SIGUSR2 it collects garbage and writes the memory in use to a file
+// in the runtime directory, so that garbage is not counted.
 import { renameSync, writeFileSync } from "node:fs";
 
 process.on("SIGUSR2", () => {
-  const collect: unknown = Reflect.get(globalThis, "gc"); // there by --expose-gc
+  const collect: unknown = Reflect.get(globalThis, "gc"); // present with --expose-gc
   if (typeof collect === "function") collect();
   const path = `${process.env.RUNTIME_DIRECTORY}/memory.json`;
   writeFileSync(`${path}.new`, JSON.stringify(process.memoryUsage()));

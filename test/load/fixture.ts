@@ -1,19 +1,23 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { startProxy } from "../../scripts/demo/proxy.ts";
 import { account } from "../support/aws/account.ts";
 import { startAws } from "../support/aws/aws.ts";
+import { localProxy } from "../support/local-proxy.ts";
+import { startProxy } from "../support/proxy.ts";
 import { ask } from "../support/raw-http.ts";
 
 export const noisy = { address: "127.0.0.1", name: "noisy" };
 export const quiet = { address: "127.0.0.2", name: "quiet" };
 export const credentialsPath = "/latest/meta-data/iam/security-credentials/load";
 
-/** The proxy as a process of its own, with two containers that have the same role and limits as shipped. */
-export async function givenProxy(config: Readonly<Record<string, unknown>> = {}) {
+/**
+ * A proxy in a process of its own, with two containers that have the same role, and with the default limits.
+ */
+export async function startProxyUnderLoad(config: Readonly<Record<string, unknown>> = {}) {
   const aws = await startAws({ imds: { generous: true, record: 0 } });
   const proxy = await startProxy(
+    await localProxy(["--expose-gc", `--import=${new URL("collect-on-signal.ts", import.meta.url).href}`]),
     {
       metadataEndpoint: aws.imds.url,
       sts: { endpoint: aws.sts.url, region: account.region },
@@ -23,13 +27,12 @@ export async function givenProxy(config: Readonly<Record<string, unknown>> = {})
       dockerHost: "/nonexistent/docker.sock",
       ...config,
     },
-    {},
-    ["--expose-gc", `--import=${new URL("collect-on-signal.ts", import.meta.url).href}`],
   ).catch(async (error: unknown) => {
     await aws.stop();
     throw error;
   });
   const { port } = proxy;
+  /** The header line with a new session token of a container. */
   const tokenLines = async ({ address }: { address: string }) => {
     const answer = await ask({ port, from: address }, "PUT", "/latest/api/token", [
       "X-aws-ec2-metadata-token-ttl-seconds: 21600",
@@ -41,10 +44,12 @@ export async function givenProxy(config: Readonly<Record<string, unknown>> = {})
     proxy,
     port,
     tokenLines,
-    /** Megabytes of the proxy after its collector has run: resident, and in use by JavaScript with its buffers. */
+    /**
+     * Megabytes of the proxy after garbage collection: resident, and in use by JavaScript and its buffers.
+     */
     async memoryCollected(): Promise<{ readonly resident: number; readonly inUse: number }> {
       for (let round = 0; round < 3; round++) {
-        process.kill(proxy.pid, "SIGUSR2");
+        process.kill(proxy.pid(), "SIGUSR2");
         await sleep(500);
       }
       const text = await readFile(join(proxy.directory, "memory.json"), "utf8");

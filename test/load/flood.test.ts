@@ -4,15 +4,15 @@ import { promisify } from "node:util";
 import t from "tap";
 import { requestText } from "../support/raw-http.ts";
 import { pipelined, wrk } from "./attacks.ts";
-import { askSteadily, milliseconds } from "./clients.ts";
-import { credentialsPath, givenProxy, noisy, quiet } from "./fixture.ts";
+import { milliseconds, requestSteadily } from "./clients.ts";
+import { credentialsPath, noisy, quiet, startProxyUnderLoad } from "./fixture.ts";
 
 t.setTimeout(120_000);
 
 const run = promisify(execFile);
 const seconds = 6;
 
-const wrkThere = await run("wrk", ["--version"]).then(
+const hasWrk = await run("wrk", ["--version"]).then(
   () => true,
   (error: { code?: unknown }) => error.code !== "ENOENT",
 );
@@ -29,7 +29,7 @@ for (const [what, config, flood] of [
     (port: number) => wrk(port, 64, seconds, credentialsPath, []),
   ],
   [
-    "512 connections of wrk, paths that do not exist",
+    "512 connections of wrk, missing paths",
     {},
     (port: number, lines: readonly string[]) =>
       wrk(port, 512, seconds, "/latest/meta-data/nothing/%zz", lines),
@@ -41,15 +41,15 @@ for (const [what, config, flood] of [
   ],
 ] as const)
   t.test(
-    `a flood of one container does not starve another: ${what}`,
-    { timeout: 60_000, skip: wrkThere ? false : "wrk is not installed" },
+    `a flood from one container does not starve another: ${what}`,
+    { timeout: 60_000, skip: hasWrk ? false : "wrk is not installed" },
     async (t) => {
-      await using given = await givenProxy(config);
-      const { port } = given;
-      const lines = await given.tokenLines(quiet);
-      const flooding = flood(port, await given.tokenLines(noisy));
+      await using setup = await startProxyUnderLoad(config);
+      const { port } = setup;
+      const lines = await setup.tokenLines(quiet);
+      const flooding = flood(port, await setup.tokenLines(noisy));
       await sleep(300);
-      const seen = await askSteadily(
+      const seen = await requestSteadily(
         { port, from: quiet.address },
         credentialsPath,
         lines,
@@ -58,30 +58,27 @@ for (const [what, config, flood] of [
       );
       const rate = await flooding;
       t.comment(
-        `measured beside ${what} (${Math.round(rate)} requests/s): ${seen.asked} requests, p50 ${milliseconds(seen.p50)}, p99 ${milliseconds(seen.p99)}, worst ${milliseconds(seen.worst)}`,
+        `measured beside ${what} (${Math.round(rate)} requests/s): ${seen.requests} requests, p50 ${milliseconds(seen.p50)}, p99 ${milliseconds(seen.p99)}, worst ${milliseconds(seen.worst)}`,
       );
-      t.same(seen.failed, [], "each was answered 200");
-      t.ok(seen.worst < 5_000, "in time; how much, is above: a busy machine is slow without any attack");
+      t.same(seen.failed, [], "every answer was 200");
+      // The figures are in the comment above: a busy machine is slow without any attack.
+      t.ok(seen.worst < 5_000, "every answer was in time");
     },
   );
 
 for (const [what, connections, text] of [
-  ["16 at a time on 64 connections", 64, "credentials"],
+  ["16 requests at a time on 64 connections", 64, "credentials"],
   ["endless, on 64 connections", 64, requestText("GET", "/").repeat(400)],
-  [
-    "endless and as small as can be, on 512 connections",
-    512,
-    "GET / HTTP/1.1\r\nHost:a\r\n\r\n".repeat(2_500),
-  ],
+  ["endless minimal requests on 512 connections", 512, "GET / HTTP/1.1\r\nHost:a\r\n\r\n".repeat(2_500)],
 ] as const)
   t.test(
-    `a flood of one container does not starve another: pipelined, ${what}`,
+    `a flood from one container does not starve another: pipelined, ${what}`,
     { timeout: 60_000 },
     async (t) => {
-      await using given = await givenProxy();
-      const { port } = given;
-      const lines = await given.tokenLines(quiet);
-      const request = requestText("GET", credentialsPath, await given.tokenLines(noisy));
+      await using setup = await startProxyUnderLoad();
+      const { port } = setup;
+      const lines = await setup.tokenLines(quiet);
+      const request = requestText("GET", credentialsPath, await setup.tokenLines(noisy));
       const flooding = pipelined(
         port,
         connections,
@@ -89,7 +86,7 @@ for (const [what, connections, text] of [
         text === "credentials" ? request.repeat(16) : text,
       );
       await sleep(1_000);
-      const seen = await askSteadily(
+      const seen = await requestSteadily(
         { port, from: quiet.address },
         credentialsPath,
         lines,
@@ -97,9 +94,10 @@ for (const [what, connections, text] of [
         (seconds - 2) * 1_000,
       );
       t.comment(
-        `measured beside pipelining ${what} (${await flooding}): ${seen.asked} requests, p50 ${milliseconds(seen.p50)}, p99 ${milliseconds(seen.p99)}, worst ${milliseconds(seen.worst)}`,
+        `measured beside pipelining ${what} (${await flooding}): ${seen.requests} requests, p50 ${milliseconds(seen.p50)}, p99 ${milliseconds(seen.p99)}, worst ${milliseconds(seen.worst)}`,
       );
-      t.same(seen.failed, [], "each was answered 200");
-      t.ok(seen.worst < 5_000, "in time; how much, is above: a busy machine is slow without any attack");
+      t.same(seen.failed, [], "every answer was 200");
+      // The figures are in the comment above: a busy machine is slow without any attack.
+      t.ok(seen.worst < 5_000, "every answer was in time");
     },
   );

@@ -1,8 +1,8 @@
 import type { Random } from "./random.ts";
 
 /**
- * Texts that are nearly, or not at all, what a metadata client sends: a grammar of HTTP/1 requests in which each part can be right, odd,
- * broken, too long or left out, and then bytes are changed.
+ * Texts that resemble the requests of a metadata client, or do not: a grammar of HTTP/1 requests in which
+ * each part can be valid, odd, broken, too long or missing. Some texts then have bytes changed.
  */
 const methods = [
   "GET",
@@ -77,7 +77,7 @@ function request(random: Random): string {
   return text;
 }
 
-/** What clients do send, so that the odd ones meet a connection in every state. */
+/** A valid request, so that odd ones meet a connection in every state. */
 function plain(random: Random): string {
   const token = random.percent(70) ? "X-aws-ec2-metadata-token: $TOKEN\r\n" : "";
   if (random.percent(25))
@@ -85,7 +85,7 @@ function plain(random: Random): string {
   return `${random.pick(["GET", "HEAD"])} ${target(random)} HTTP/1.1\r\nHost: 169.254.169.254\r\n${token}\r\n`;
 }
 
-/** A request whose framing is right, with a body, or the end of an empty one, in each of the ways that HTTP/1.1 has. */
+/** A request with valid framing and a body, which may be empty, in each of the ways of HTTP/1.1. */
 function bodied(random: Random): string {
   const method = random.pick(["GET", "PUT", "PUT", "HEAD", "POST"]);
   const expect = random.percent(30) ? "Expect: 100-continue\r\n" : "";

@@ -4,9 +4,9 @@ import { parseArgs } from "node:util";
 import { requestText } from "../support/raw-http.ts";
 
 /**
- * A client that takes what it can from the others, on so many connections and for so long, and connects anew where it is cut off, a process of
- * its own because its work must not be measured too: node hostile.ts --kind KIND --port PORT --from ADDRESS [--connections N] [--seconds N].
- * Says what came of it, and ends by itself.
+ * A client that tries to exhaust the proxy, and reconnects when it is cut off: node hostile.ts --kind KIND
+ * --port PORT --from ADDRESS [--addresses N] [--connections N] [--seconds N]. A process of its own, so that
+ * its work is not measured too. Prints its rates and ends.
  */
 export const kinds = {
   "bodies in chunks of one byte": { text: chunked("GET"), more: "1\r\nx\r\n".repeat(10_000) },
@@ -25,7 +25,7 @@ export const kinds = {
       Array.from({ length: 1_500 }, () => "a:"),
     ),
   },
-  // Both of these Node answers by itself, if it is let.
+  // Node answers both of these by itself, unless prevented.
   expectations: {
     text: "",
     more: requestText("GET", "/latest/meta-data/", ["Expect: something"]).repeat(300),
@@ -61,15 +61,15 @@ async function main(): Promise<void> {
     options: {
       kind: { type: "string" },
       port: { type: "string" },
-      /** With `--addresses N`, the last part counts up from it. */
+      /** The first of `addresses` addresses; the others count up from it. */
       from: { type: "string", default: "127.0.0.1" },
       addresses: { type: "string", default: "1" },
       connections: { type: "string", default: "64" },
       seconds: { type: "string", default: "5" },
     },
   });
-  const attack = kinds[values.kind as Kind]; // an unknown one is a mistake of the caller's, seen below
-  if (attack === undefined) throw new Error(`there is no kind ${values.kind}`);
+  const attack = kinds[values.kind as Kind]; // checked on the next line
+  if (attack === undefined) throw new Error(`unknown kind ${values.kind}`);
   const text = Buffer.from(attack.text, "latin1");
   const more = Buffer.from(attack.more, "latin1");
   const slow = values.kind === "slow reading";
@@ -94,7 +94,7 @@ async function main(): Promise<void> {
     });
     socket.on("drain", push);
     socket.on("error", () => undefined);
-    // A client that is not read from does not see that it was cut off; a slow reader wants just that.
+    // A paused client does not notice that it was cut off, which is what a slow reader needs.
     if (slow) socket.pause();
     else socket.resume();
     socket.on("close", () => over || setImmediate(open, nth));

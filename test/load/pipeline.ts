@@ -1,8 +1,8 @@
 import { connect } from "node:net";
 
 /**
- * A client that sends the same text again and again on so many connections, as fast as they take it, and connects anew where it is cut off:
- * node pipeline.ts PORT LOCAL_ADDRESS CONNECTIONS SECONDS TEXT. Says what came of it.
+ * A client that sends a text repeatedly on many connections, as fast as possible, and reconnects when it is
+ * cut off: node pipeline.ts PORT LOCAL_ADDRESS CONNECTIONS SECONDS TEXT. Prints its rates.
  */
 const [port, from, connections, seconds, text = ""] = process.argv.slice(2);
 const bytes = Buffer.from(text, "latin1");
@@ -13,7 +13,7 @@ function open(): void {
   const socket = connect({ host: "127.0.0.1", port: Number(port), localAddress: from ?? "127.0.0.1" });
   socket.on("data", (chunk: Buffer) => {
     answered += chunk.length;
-    // The next batch when some of the last has come back, as the connection's buffers would have it.
+    // Send the next batch when answers to the last one arrive and the send buffer is empty.
     if (socket.writable && socket.writableLength === 0) socket.write(bytes);
   });
   socket.on("error", () => undefined);

@@ -1,11 +1,11 @@
-/** The same sequence for the same seed (mulberry32), so that what a fuzzer found can be found again. */
+/** A sequence that the seed determines (mulberry32), so that a run of the fuzzer can be repeated. */
 export type Random = {
-  /** 0 to 1, without 1. */
+  /** From 0 up to, but not including, 1. */
   next(): number;
-  /** A whole number from 0, below `limit`. */
+  /** An integer from 0 up to, but not including, `limit`. */
   below(limit: number): number;
   pick<V>(from: readonly V[]): V;
-  /** True so often of a hundred times. */
+  /** True with a probability of `share` percent. */
   percent(share: number): boolean;
 };
 

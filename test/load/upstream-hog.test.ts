@@ -126,9 +126,9 @@ t.test("beyond its places a container is told at once to come again, and within 
   await until(() => replies.length === 20 + queueLimits.waitingPerContainer);
   const late = replies.slice(20);
   t.ok(late.every(({ status, retryAfter, ms }) => status === 503 && retryAfter === "1" && ms < 3500));
-  t.ok(results.every(({ code, problem }) => code === "upstream-busy" && problem !== undefined));
-  t.match(results[0], { problem: /^asking for \/latest\/meta-data\/spot\/hog-\d+: too many/ });
-  t.match(results.at(-1), { problem: /its turn did not come within 2000 ms/ });
+  t.ok(results.every(({ code, reason }) => code === "upstream-busy" && reason !== undefined));
+  t.match(results[0], { reason: /^asking for \/latest\/meta-data\/spot\/hog-\d+: too many/ });
+  t.match(results.at(-1), { reason: /its turn did not come within 2000 ms/ });
   t.equal(imds.asked.length, queueLimits.inFlightPerContainer);
 });
 
@@ -227,7 +227,7 @@ t.test("slow readers hold memory of their own share, and no connection to the se
   await until(() => ofHog().some(({ code }) => code === "upstream-busy"));
   t.match(
     ofHog().find(({ code }) => code === "upstream-busy"),
-    { status: 503, problem: /not read yet/ },
+    { status: 503, reason: /too many unread answers/ },
   );
   await until(() => imds.count.inFlight === 0);
   for (const path of ["/latest/user-data", uncached("neighbour")(0)]) {
@@ -237,8 +237,8 @@ t.test("slow readers hold memory of their own share, and no connection to the se
   }
   await until(() => ofHog().length === 96);
   t.match(
-    results.find(({ problem }) => /has not read/.test(problem ?? "")),
-    { problem: /the client has not read it after 2500 ms/ },
+    results.find(({ reason }) => /has not read the answer/.test(reason ?? "")),
+    { reason: /the client has not read the answer after 2500 ms/ },
   );
   t.equal((await ask("hog", "/latest/user-data")).status, 200, "and its share is free again");
 });

@@ -11,8 +11,8 @@ export type Reply = { readonly status: number; readonly retryAfter: string | und
 const packetLimit = 204;
 
 /**
- * A metadata service that closes each connection, as the real one does, and counts what it is asked. With `limited`, requests beyond the packet limit
- * have no answer.
+ * A metadata service that closes each connection, as the real one does, and counts what it is asked. With
+ * `limited`, requests beyond the packet limit have no answer.
  */
 export async function countingService(
   t: Test,
@@ -66,15 +66,20 @@ export async function fairProxy(t: Test, options: Partial<UpstreamOptions> & { e
     now: () => performance.now(),
     ...options,
   });
-  const results: (ForwardResult & { readonly container: string; readonly path: string })[] = [];
+  /** `code` and `reason` of a failure; `status` is what the client was sent. */
+  const results: {
+    readonly container: string;
+    readonly path: string;
+    readonly status: number;
+    readonly code: string | undefined;
+    readonly reason: string | undefined;
+  }[] = [];
   const server = createServer(async (request, response) => {
     const container = String(request.headers["x-container"]);
     const path = request.url ?? "";
-    results.push({
-      ...(await upstream.forward({ method: "GET", path, container }, response)),
-      container,
-      path,
-    });
+    const result: ForwardResult = await upstream.forward({ method: "GET", path, container }, response);
+    const { code, reason } = result.ok ? { code: undefined, reason: undefined } : result;
+    results.push({ container, path, status: response.statusCode, code, reason });
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -112,7 +117,10 @@ function ask(port: number, container: string, path: string, agent: Agent | false
   });
 }
 
-/** Asks for paths without end on so many connections, until stopped. Each waits a moment after an answer, so that the test itself is not what is slow. */
+/**
+ * Asks for paths without end on so many connections, until stopped. Each waits a moment after an answer, so
+ * that the test itself is not what is slow.
+ */
 export function hog(port: number, container: string, connections: number, path: (nth: number) => string) {
   const agent = new Agent({ keepAlive: true, maxSockets: connections });
   const statuses = new Map<number, number>();

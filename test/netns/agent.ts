@@ -1,4 +1,5 @@
-// Runs inside one network namespace, for test/netns/world.ts: listens and asks as it is told, one JSON object a line.
+// Runs inside one network namespace for test/netns/world.ts. Reads commands from standard input, one JSON
+// object per line.
 import { createSocket } from "node:dgram";
 import { connect, createServer, isIPv6, type Socket } from "node:net";
 import { createInterface } from "node:readline";
@@ -17,28 +18,28 @@ export type Order =
       readonly address: string;
       readonly port: number;
       readonly patient?: boolean;
-      /** Where it asks from, with TCP; otherwise the kernel chooses. */
+      /** The source address and port, with TCP. By default the kernel chooses. */
       readonly from?: From;
     }
-  /** Opens a connection and keeps it; later `talk` says something on it. */
+  /** Opens a connection and keeps it. `talk` then sends something on it. */
   | { readonly do: "open"; readonly address: string; readonly port: number }
   | { readonly do: "talk" }
-  /** Asks over and over until `stop`. */
+  /** Sends requests until `stop`. */
   | { readonly do: "load"; readonly address: string; readonly port: number }
   | { readonly do: "stop" };
 
 type Listen = Extract<Order, { readonly do: "listen" }>;
 
-/** What a listener says, or `nothing (why)`. */
+/** The banner of a listener, or `nothing (why)`. */
 export type Answer = string;
 
 const patienceMs = 700;
-/** A SYN is sent again after a second; IPv6 heeds the refusal of the second one. */
+/** A SYN is retransmitted after a second. IPv6 reacts to the rejection of the second one. */
 const longPatienceMs = 1_500;
-/** Long enough for a packet that must be sent again on a busy machine: what is counted is what gets no answer at all. */
+/** Long enough for a retransmission on a busy machine: only requests without any answer count as failures. */
 const loadPatienceMs = 5_000;
 
-// As another user, where one is named.
+// Run as another user, if one is named.
 if (process.argv[2] !== undefined) process.setuid?.(Number(process.argv[2]));
 let held: Socket | undefined;
 let stopped = false;
@@ -90,13 +91,13 @@ async function askTcp(address: string, port: number, withinMs: number, from?: Fr
   const local = from && { localAddress: from.address, localPort: from.port };
   const socket = connect({ host: address, port, ...local });
   const answer = await say(socket, true, withinMs);
-  // Who asks from the same port again must not wait for the former connection's end.
+  // A later request from the same port must not wait for this connection to close.
   if (from === undefined || socket.connecting) socket.destroy();
   else socket.resetAndDestroy();
   return answer;
 }
 
-/** Says something on the connection and waits for the banner. */
+/** Sends something on the connection and waits for the banner. */
 function say(socket: Socket, fresh: boolean, withinMs = patienceMs): Promise<Answer> {
   return new Promise((resolve) => {
     const timer = setTimeout(() => resolve("nothing (timeout)"), withinMs);
@@ -137,21 +138,22 @@ function talk(): Promise<Answer> {
   return held === undefined ? Promise.resolve("nothing (not open)") : say(held, false);
 }
 
-/** Each time on a new connection, in four lanes; the answer is how often which answer came, as JSON. */
+/** Each request on a new connection, four at a time. Returns the number of each answer, as JSON. */
 async function load(address: string, port: number): Promise<Answer> {
   const answers = new Map<Answer, number>();
-  const lane = async () => {
+  const worker = async () => {
     while (!stopped) {
       const began = performance.now();
       const answer = await askTcp(address, port, loadPatienceMs);
-      // A second is what TCP waits before it sends a lost packet again, or a busy machine before it runs a process.
+      // TCP waits a second before it retransmits a lost packet; so may a busy machine before it runs a
+      // process.
       const late = performance.now() - began > 900 ? " late" : "";
       answers.set(answer + late, (answers.get(answer + late) ?? 0) + 1);
-      // The machine is for the applies; what counts is that none is lost, not how many there are.
+      // Leave the CPU to the applies: the test is that no request is lost, not how many there are.
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
   };
   stopped = false;
-  await Promise.all([lane(), lane(), lane(), lane()]);
+  await Promise.all([worker(), worker(), worker(), worker()]);
   return JSON.stringify(Object.fromEntries(answers));
 }

@@ -8,7 +8,10 @@ import type { World } from "./world.ts";
 export type Filter = {
   readonly name: "nftables" | "iptables-nft" | "iptables-legacy";
   readonly backend: "nftables" | "iptables";
-  /** What the product's commands are called, so that the variant is the one meant, whatever the machine's default is. */
+  /**
+   * What the product's commands are called, so that the variant is the one meant, whatever the machine's
+   * default is.
+   */
   readonly rename: (command: string) => string;
   /** Takes every rule of this filter away, as an administrator would. */
   readonly flush: (world: World) => void;
@@ -41,7 +44,7 @@ export const filters: readonly Filter[] = [
   { name: "iptables-legacy", backend: "iptables", rename: variant("legacy"), flush: flushTables("legacy") },
 ];
 
-export const silent: Log = { debug() {}, info() {}, warn() {}, error() {} };
+const silent: Log = { debug() {}, info() {}, warn() {}, error() {} };
 
 export type Said = { readonly code: ExitCode; readonly text: string };
 

@@ -13,11 +13,11 @@ const skip = unable(process.env, ["python3", "ss", "ebtables-nft"]) ?? false;
 const docker = { name: "docker0", container: "victim", net: 1 } as const;
 const victim = { ipv4: "172.30.1.2", ipv6: "fd30:1::2" } as const;
 const attacker = { ipv4: "172.30.1.3", ipv6: "fd30:1::3" } as const;
-/** Nobody gave it to anybody: a virtual address that moves between containers. */
+/** An address that no container was given: a virtual address that moves between containers. */
 const shared = "172.30.1.77";
 const host = hostOn(1);
 
-/** What the sender claims, and how the victim shows that it believed it. */
+/** What the sender claims. Its kind decides how to see whether the victim accepted it. */
 type Frame = {
   readonly what: string;
   readonly kind: "arp" | "na" | "ns" | "syn" | "ra" | "redirect";
@@ -27,13 +27,13 @@ type Frame = {
   readonly more?: readonly string[];
 };
 
-/** Link-local addresses that nobody has: of a router beside the host, and of the one that a lie leads to. */
+/** Unused link-local addresses: of a router beside the host, and of the one that a forged frame points to. */
 const router = "fe80::77";
 const nextRouter = "fe80::66";
-/** What is behind that router. */
+/** Addresses behind that router. */
 const remote = (n: number) => `2001:db8:77::${n.toString(16)}`;
 
-/** Linux takes a tag with VLAN 0, and several of them, for none. */
+/** Linux treats frames with one or more tags for VLAN 0 as untagged. */
 const tagged = [
   { name: "VLAN 0", tags: "tags=8100:0" },
   { name: "802.1ad VLAN 0", tags: "tags=88a8:0" },
@@ -108,7 +108,9 @@ const honest: readonly Frame[] = [
   { what: "a SYN from a shared address", kind: "syn", source: shared },
 ];
 
-/** By a port of the bridge that is the end of a tunnel: whoever reaches the host sends frames out of it. */
+/**
+ * Through a bridge port that is the end of a tunnel: anyone who reaches the host can send frames out of it.
+ */
 function tunnelled(): readonly Frame[] {
   const more = [`vxlan=${host.ipv4}`];
   return [
@@ -121,7 +123,7 @@ function tunnelled(): readonly Frame[] {
 }
 
 for (const filter of filters) {
-  t.test(`${filter.name}: nobody on a bridge speaks as the host`, { timeout: 300_000, skip }, async (t) => {
+  t.test(`${filter.name}: no container can speak as the host`, { timeout: 300_000, skip }, async (t) => {
     await using world = await World.make();
     const run = world.hostRun(filter.rename);
     const settings = t.testdir({});
@@ -131,7 +133,7 @@ for (const filter of filters) {
     world.sysctl("victim", "net.ipv4.neigh.eth0.locktime=0");
     using forger = new Forger(world);
     const linkLocal = await bridgeLinkLocal(world);
-    const lies = [...forged(linkLocal), ...tunnelled()];
+    const forgeries = [...forged(linkLocal), ...tunnelled()];
     world.ip("host", "link", "add", "vx0", "type", "vxlan", "id", "42", "dstport", "4789", "dev", "eth0");
     world.ip("host", "link", "set", "vx0", "master", "docker0", "up");
     await world.tell("victim", {
@@ -144,20 +146,20 @@ for (const filter of filters) {
     const apply = () => command(run, "apply", settings, filter.backend);
     const status = () => command(run, "status", settings, filter.backend);
 
-    await believes(t, world, forger, `${filter.name}, without rules`, [...lies, ...honest], []);
+    await accepts(t, world, forger, `${filter.name}, without rules`, [...forgeries, ...honest], []);
     t.match((await apply()).text, "layer 2: table bridge ec2metaproxy");
-    t.equal((await status()).code, 0, "status says that all is in place");
-    await believes(t, world, forger, `${filter.name}, with the rules`, honest, lies);
+    t.equal((await status()).code, 0, "status says that everything is in place");
+    await accepts(t, world, forger, `${filter.name}, with the rules`, honest, forgeries);
     t.match((await apply()).text, "already in place", "a second apply changes nothing");
     await othersStillTalk(t, world);
 
     world.exec("host", "nft", "delete", "table", "bridge", "ec2metaproxy");
-    await believes(t, world, forger, `${filter.name}, with all but layer 2`, [...lies, ...honest], []);
+    await accepts(t, world, forger, `${filter.name}, with all but layer 2`, [...forgeries, ...honest], []);
     const lost = await status();
     t.equal(lost.code, 1);
     t.match(lost.text, "missing: table bridge ec2metaproxy");
     await apply();
-    await believes(t, world, forger, `${filter.name}, repaired`, honest, lies);
+    await accepts(t, world, forger, `${filter.name}, repaired`, honest, forgeries);
 
     const later: Frame = {
       what: "SYN from a new address",
@@ -165,25 +167,28 @@ for (const filter of filters) {
       source: "10.99.0.1",
     };
     world.ip("host", "addr", "add", "10.99.0.1/24", "dev", "docker0");
-    await believes(t, world, forger, `${filter.name}, a new address of the host`, [later], []);
+    await accepts(t, world, forger, `${filter.name}, a new address of the host`, [later], []);
     t.match(await status(), { code: 1, text: "missing: table bridge ec2metaproxy: the address 10.99.0.1" });
     await apply();
-    await believes(t, world, forger, `${filter.name}, a new address, followed`, honest, [later]);
+    await accepts(t, world, forger, `${filter.name}, a new address, followed`, honest, [later]);
     world.ip("host", "addr", "del", "10.99.0.1/24", "dev", "docker0");
-    t.match(await status(), { code: 1, text: "not ours: table bridge ec2metaproxy: the address 10.99.0.1" });
+    t.match(await status(), {
+      code: 1,
+      text: "not ours: table bridge ec2metaproxy: the address 10.99.0.1",
+    });
 
     writeFileSync(join(settings, "firewall.conf"), "LAYER2=off\n");
     t.match((await apply()).text, "LAYER 2 OPEN: a neighbour with NET_RAW can speak as the host");
     t.match(await status(), { code: 0, text: "LAYER 2 OPEN" });
-    await believes(t, world, forger, `${filter.name}, LAYER2=off`, [...lies, ...honest], []);
+    await accepts(t, world, forger, `${filter.name}, LAYER2=off`, [...forgeries, ...honest], []);
     writeFileSync(join(settings, "firewall.conf"), "");
     await apply();
     await command(run, "remove", settings);
-    t.notMatch(world.exec("host", "nft", "list", "tables"), "ec2metaproxy", "remove takes the table away");
+    t.notMatch(world.exec("host", "nft", "list", "tables"), "ec2metaproxy", "remove deletes the table");
   });
 }
 
-t.test("a kernel that knows no kinds of ports: by their names", { timeout: 300_000, skip }, async (t) => {
+t.test("a kernel without iifkind: ports are matched by name", { timeout: 300_000, skip }, async (t) => {
   await using world = await World.make();
   const modern = world.hostRun((name) => name);
   const stderr = "Error: Could not process rule: Operation not supported";
@@ -198,92 +203,90 @@ t.test("a kernel that knows no kinds of ports: by their names", { timeout: 300_0
   world.sysctl("victim", "net.ipv4.neigh.eth0.locktime=0");
   using forger = new Forger(world);
   // There is no other bridge here.
-  const lies = forged(await bridgeLinkLocal(world)).filter(({ source }) => source !== hostOn(2).ipv4);
+  const forgeries = forged(await bridgeLinkLocal(world)).filter(({ source }) => source !== hostOn(2).ipv4);
   const { text } = await command(run, "apply", settings);
   t.match(text, "layer 2: table bridge ec2metaproxy, BUT ports that are not called veth* pass");
   t.match(await command(run, "status", settings), { code: 0 });
-  await believes(t, world, forger, "by name", honest, lies);
+  await accepts(t, world, forger, "by name", honest, forgeries);
 });
 
-t.test(
-  "ebtables: where nft knows no bridge family, as far as it goes",
-  { timeout: 300_000, skip },
-  async (t) => {
-    await using world = await World.make();
-    const modern = world.hostRun((name) => name.replace(/^ebtables$/, "ebtables-nft"));
-    const refusal = "Error: Could not process rule: Operation not supported";
-    const run: Run = async (name, args, input = "") =>
-      name === "nft" && `${args.join(" ")}${input}`.includes("bridge ")
-        ? { kind: "ran", exitCode: 1, stdout: "", stderr: refusal }
-        : modern(name, args, input);
-    const settings = t.testdir({});
-    world.addBridge(docker);
-    world.addBridge({ name: "br-other", container: "other", net: 2 });
-    world.addContainer(docker, "attacker", 3);
-    await world.tell("victim", {
-      do: "listen",
-      protocol: "tcp",
-      address: "::",
-      port: 7000,
-      banner: "victim",
-    });
-    world.sysctl("victim", "net.ipv4.neigh.eth0.locktime=0");
-    using forger = new Forger(world);
-    const lies = forged(await bridgeLinkLocal(world));
-    const vlan0 = ({ more = [] }: Frame) =>
-      more.some((word) => word.startsWith("tags=8100:0") || word.startsWith("tags=88a8"));
-    const passes = (frame: Frame) => ["na", "ra", "redirect"].includes(frame.kind) && !vlan0(frame);
-    const apply = () => command(run, "apply", settings);
+t.test("ebtables filters what it can if nft has no bridge family", { timeout: 300_000, skip }, async (t) => {
+  await using world = await World.make();
+  const modern = world.hostRun((name) => name.replace(/^ebtables$/, "ebtables-nft"));
+  const refusal = "Error: Could not process rule: Operation not supported";
+  const run: Run = async (name, args, input = "") =>
+    name === "nft" && `${args.join(" ")}${input}`.includes("bridge ")
+      ? { kind: "ran", exitCode: 1, stdout: "", stderr: refusal }
+      : modern(name, args, input);
+  const settings = t.testdir({});
+  world.addBridge(docker);
+  world.addBridge({ name: "br-other", container: "other", net: 2 });
+  world.addContainer(docker, "attacker", 3);
+  await world.tell("victim", {
+    do: "listen",
+    protocol: "tcp",
+    address: "::",
+    port: 7000,
+    banner: "victim",
+  });
+  world.sysctl("victim", "net.ipv4.neigh.eth0.locktime=0");
+  using forger = new Forger(world);
+  const forgeries = forged(await bridgeLinkLocal(world));
+  const vlan0 = ({ more = [] }: Frame) =>
+    more.some((word) => word.startsWith("tags=8100:0") || word.startsWith("tags=88a8"));
+  const passes = (frame: Frame) => ["na", "ra", "redirect"].includes(frame.kind) && !vlan0(frame);
+  const apply = () => command(run, "apply", settings);
 
-    t.match(
-      (await apply()).text,
-      "layer 2: ebtables chain EC2METAPROXY, BUT forged neighbour advertisements, router advertisements and redirects pass",
-    );
-    t.match((await apply()).text, "already in place", "a second apply changes nothing");
-    const open = [...lies.filter(passes), ...honest.filter((frame) => !vlan0(frame))];
-    await believes(
-      t,
-      world,
-      forger,
-      "ebtables",
-      open,
-      [...lies, ...honest].filter((frame) => !open.includes(frame)),
-    );
-    world.ip("host", "addr", "add", "10.99.0.1/24", "dev", "docker0");
-    t.match(await command(run, "status", settings), { code: 1, text: "--arp-ip-src 10.99.0.1" });
-    await apply();
-    t.match(await command(run, "status", settings), { code: 0 });
-    const saved = world.exec("host", "ebtables-nft-save");
-    const failing: Run = async (name, args, input) =>
-      name.startsWith("iptables") || (name === "nft" && (input ?? "").includes("inet"))
-        ? { kind: "ran", exitCode: 1, stdout: "", stderr: "made to fail" }
-        : run(name, args, input);
-    writeFileSync(join(settings, "firewall.conf"), "METADATA_IPV4=169.254.169.253\n");
-    await t.rejects(command(failing, "apply", settings));
-    const rules = (text: string) =>
-      text
-        .replaceAll("EC2METAPROXY-2", "EC2METAPROXY")
-        .split("\n")
-        .filter((line) => /^-A/.test(line));
-    t.strictSame(
-      rules(world.exec("host", "ebtables-nft-save")),
-      rules(saved),
-      "a failed apply leaves the former rules",
-    );
-    await command(run, "remove", settings);
-    t.notMatch(world.exec("host", "ebtables-nft-save"), "EC2METAPROXY", "remove takes the chain away");
-  },
-);
+  t.match(
+    (await apply()).text,
+    "layer 2: ebtables chain EC2METAPROXY, BUT forged neighbour advertisements, router advertisements and redirects pass",
+  );
+  t.match((await apply()).text, "already in place", "a second apply changes nothing");
+  const open = [...forgeries.filter(passes), ...honest.filter((frame) => !vlan0(frame))];
+  await accepts(
+    t,
+    world,
+    forger,
+    "ebtables",
+    open,
+    [...forgeries, ...honest].filter((frame) => !open.includes(frame)),
+  );
+  world.ip("host", "addr", "add", "10.99.0.1/24", "dev", "docker0");
+  t.match(await command(run, "status", settings), { code: 1, text: "--arp-ip-src 10.99.0.1" });
+  await apply();
+  t.match(await command(run, "status", settings), { code: 0 });
+  const saved = world.exec("host", "ebtables-nft-save");
+  const failing: Run = async (name, args, input) =>
+    name.startsWith("iptables") || (name === "nft" && (input ?? "").includes("inet"))
+      ? { kind: "ran", exitCode: 1, stdout: "", stderr: "made to fail" }
+      : run(name, args, input);
+  writeFileSync(join(settings, "firewall.conf"), "METADATA_IPV4=169.254.169.253\n");
+  await t.rejects(command(failing, "apply", settings));
+  const rules = (text: string) =>
+    text
+      .replaceAll("EC2METAPROXY-2", "EC2METAPROXY")
+      .split("\n")
+      .filter((line) => /^-A/.test(line));
+  t.strictSame(
+    rules(world.exec("host", "ebtables-nft-save")),
+    rules(saved),
+    "a failed apply leaves the previous rules",
+  );
+  await command(run, "remove", settings);
+  t.notMatch(world.exec("host", "ebtables-nft-save"), "EC2METAPROXY", "remove deletes the chain");
+});
 
-/** What containers do all day: each other, a port that is published on the host, in both ways to look at bridged packets. */
+/**
+ * Ordinary traffic: between containers and to a port published on the host, with and without bridge-nf-call.
+ */
 async function othersStillTalk(t: Tap, world: World): Promise<void> {
-  // The cases before left nobody's address in it.
+  // The cases before left false addresses in the neighbour table.
   for (const family of ["-4", "-6"]) world.ip("victim", family, "neigh", "flush", "all", "nud", "all");
   const publish = `ip daddr { ${hostOnLan.ipv4}, ${host.ipv4} } tcp dport 8080 dnat ip to ${victim.ipv4}:7000;`;
   const chain = `chain pre { type nat hook prerouting priority -100; ${publish} }`;
   const hairpin = `chain post { type nat hook postrouting priority 100; ip saddr ${victim.ipv4} ip daddr ${victim.ipv4} masquerade; }`;
   world.exec("host", "nft", `table ip published { ${chain}; ${hairpin}; }`);
-  // Docker does the same for the container that asks for its own published port.
+  // Docker does the same for a container that connects to its own published port.
   world.exec("host", "ip", "link", "set", "veth-1-2", "type", "bridge_slave", "hairpin", "on");
   for (const bridged of ["0", "1"]) {
     for (const setting of ["iptables", "ip6tables"])
@@ -297,7 +300,7 @@ async function othersStillTalk(t: Tap, world: World): Promise<void> {
       ["lan", hostOnLan.ipv4, 8080],
       ["other", host.ipv4, 8080],
       ["victim", hostOnLan.ipv4, 8080],
-      // Without bridged packets the answer comes from an address that was not asked, with or without rules of ours.
+      // Without bridge-nf-call the answer comes from another address, with or without our rules.
       ...(bridged === "1" ? [["attacker", hostOnLan.ipv4, 8080] as const] : []),
     ] as const) {
       const answer = await world.tell(from, { do: "ask", protocol: "tcp", address, port });
@@ -313,44 +316,45 @@ async function othersStillTalk(t: Tap, world: World): Promise<void> {
   world.exec("host", "nft", "delete", "table", "ip", "published");
 }
 
-/** Sends each frame from the attacker, and asserts which of them the victim took for true. */
-async function believes(
+/** Sends each frame from the attacker, and asserts which of them the victim accepts. */
+async function accepts(
   t: Tap,
   world: World,
   forger: Forger,
   when: string,
-  believed: readonly Frame[],
+  accepted: readonly Frame[],
   refused: readonly Frame[],
 ): Promise<void> {
   const wrong: string[] = [];
   for (const [frames, expected] of [
-    [believed, true],
+    [accepted, true],
     [refused, false],
   ] as const) {
     for (const frame of frames) {
-      let seen = await victimBelieves(world, forger, frame);
-      // The kernel ignores an ARP reply that comes too soon after another one (locktime), and a busy machine is late to look. What a
-      // victim refuses once is refused by the rules; what it is to believe may be said again.
+      let seen = await victimAccepts(world, forger, frame);
+      // The kernel ignores an ARP reply that comes too soon after another one (locktime), and a busy machine
+      // may check late. So a frame that should be accepted is sent again; one that should be dropped is not.
       for (let again = 0; expected && !seen && again < 3; again++)
-        seen = await victimBelieves(world, forger, frame);
-      if (seen !== expected) wrong.push(`${frame.what}: ${seen ? "believed" : "not believed"}`);
+        seen = await victimAccepts(world, forger, frame);
+      if (seen !== expected) wrong.push(`${frame.what}: ${seen ? "accepted" : "not accepted"}`);
     }
   }
-  const count = believed.length + refused.length;
+  const count = accepted.length + refused.length;
   t.comment(
-    `table: ${when}: ${believed.length} frames believed, ${refused.length} refused, ${wrong.length} not as expected`,
+    `table: ${when}: ${accepted.length} frames accepted, ${refused.length} dropped, ${wrong.length} not as expected`,
   );
   t.strictSame(wrong, [], `${when}: all ${count} frames are as expected`);
 }
 
-async function victimBelieves(world: World, forger: Forger, frame: Frame): Promise<boolean> {
+async function victimAccepts(world: World, forger: Forger, frame: Frame): Promise<boolean> {
   const target = frame.source.includes(":") ? victim.ipv6 : victim.ipv4;
   const about = frame.about ?? target;
   const words = [`source=${frame.source}`, `target=${target}`, `about=${about}`, ...(frame.more ?? [])];
   const neighbour = (address: string, state: string) =>
-    world.ip("victim", "neigh", "replace", address, "lladdr", nobody, "dev", "eth0", "nud", state);
+    world.ip("victim", "neigh", "replace", address, "lladdr", unusedMac, "dev", "eth0", "nud", state);
   if (frame.kind === "syn") {
-    // As after a poisoned ARP: the victim's answers do not come to the one in whose name it was asked, who would reset.
+    // As after ARP poisoning: the victim's answers do not reach the owner of the source address, which would
+    // reset.
     for (const address of new Set([host.ipv4, host.ipv6, ...(isOnLink(frame.source) ? [frame.source] : [])]))
       neighbour(address, "permanent");
     const port = forger.nextPort();
@@ -360,31 +364,31 @@ async function victimBelieves(world: World, forger: Forger, frame: Frame): Promi
   if (frame.kind === "ra") {
     world.ip("victim", "-6", "route", "flush", "proto", "ra");
     forger.send(frame.kind, ...words);
-    const believed = await soon(() =>
+    const accepted = await soon(() =>
       world.ip("victim", "-6", "route", "show", "proto", "ra").includes(frame.source),
     );
     world.ip("victim", "-6", "route", "flush", "proto", "ra");
-    return believed;
+    return accepted;
   }
   if (frame.kind === "redirect") {
     world.ip("victim", "-6", "route", "replace", `${remote(0)}/64`, "via", router, "dev", "eth0");
-    // A redirect is about one address, and is remembered.
+    // A redirect is for one address, and the kernel remembers it.
     const far = remote(forger.nextPort());
     forger.send(frame.kind, ...words, `about=${far}`);
     return soon(() => world.ip("victim", "-6", "route", "get", far).includes(nextRouter));
   }
   const address = frame.kind === "na" ? about : frame.source;
   neighbour(address, "stale");
-  // What ARP says within the same tick of the kernel's clock counts as a duplicate, whatever locktime is.
+  // The kernel treats ARP replies within one tick of its clock as duplicates, whatever locktime is.
   await delay(12);
   forger.send(frame.kind, ...words);
   return soon(() => world.ip("victim", "neigh", "show", address, "dev", "eth0").includes(forger.mac));
 }
 
-/** Nobody's hardware address. */
-const nobody = "02:00:00:00:00:99";
+/** An unused hardware address. */
+const unusedMac = "02:00:00:00:00:99";
 
-/** The attacker: a process in its namespace that sends the frames which it is told to. */
+/** The attacker: a process in its namespace that sends frames on command. */
 class Forger implements Disposable {
   readonly mac: string;
   readonly #child: ChildProcess;
@@ -397,7 +401,7 @@ class Forger implements Disposable {
     this.#child = world.spawn("attacker", "python3", new URL("forge.py", import.meta.url).pathname, "eth0");
   }
 
-  /** Each SYN has a source port of its own, so that it is told from an earlier one. */
+  /** Each SYN has its own source port, so that it can be told from earlier ones. */
   nextPort(): number {
     return ++this.#port;
   }
@@ -415,7 +419,7 @@ function isOnLink(address: string): boolean {
   return /^(172\.30\.1\.|fd30:1:|fe80:)/.test(address);
 }
 
-/** A frame takes microseconds; the machine may be busy. */
+/** A frame takes microseconds, but the machine may be busy. */
 async function soon(holds: () => boolean): Promise<boolean> {
   for (const waitMs of [2, 5, 20, 40]) {
     await delay(waitMs);

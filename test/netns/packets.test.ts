@@ -17,16 +17,16 @@ const bridges = [
   { name: "docker0", container: "docker", net: 1 },
   { name: "br-0123456789ab", container: "network", net: 2 },
   { name: "podman0", container: "podman", net: 3 },
-  // This one is made only after the rules are in force.
+  // Created only after the rules are in force.
   { name: "br-later", container: "later", net: 4 },
-  // Its operator gave it a name that is not in INTERFACES.
+  // Its name is not in INTERFACES.
   { name: "backend", container: "unlisted", net: 5 },
 ] as const;
 
 const skip = unable(process.env, ["ss"]) ?? false;
 
 for (const filter of filters) {
-  t.test(`${filter.name}: no packet gets round the rules`, { timeout: 300_000, skip }, async (t) => {
+  t.test(`${filter.name}: no packet bypasses the rules`, { timeout: 300_000, skip }, async (t) => {
     await using world = await World.make();
     const run = world.hostRun(filter.rename);
     const settings = t.testdir({});
@@ -36,7 +36,7 @@ for (const filter of filters) {
 
     await compare("without rules", leaks(world));
     othersRedirects(world);
-    await compare("without rules, by somebody else's redirects", translatedCases(world, "docker", open));
+    await compare("without rules, through redirects of another tool", translatedCases(world, "docker", open));
     const old = { do: "open", address: metadata.ipv4, port: 80 } as const;
     t.equal(await world.tell("docker", old), "imds", "a connection from before the rules is open");
 
@@ -57,18 +57,21 @@ for (const filter of filters) {
         bridged === "1",
       );
     }
-    await compare("with the rules, by somebody else's redirects", translatedCases(world, "docker", shut));
+    await compare(
+      "with the rules, through redirects of another tool",
+      translatedCases(world, "docker", shut),
+    );
     world.exec("host", "nft", "delete", "table", "inet", "others");
     t.match(
       await command(run, "status", settings, filter.backend),
       { code: 1, text: `the address ${hostOn(4).ipv4}` },
-      "status says that the rules for frames do not know the later bridge's address yet",
+      "status reports that the frame filter lacks the address of the later bridge",
     );
     await command(run, "apply", settings, filter.backend);
     t.equal(
       (await command(run, "status", settings, filter.backend)).code,
       0,
-      "status says that all is in place",
+      "status says that everything is in place",
     );
 
     filter.flush(world);
@@ -88,7 +91,7 @@ for (const filter of filters) {
     );
 
     filter.flush(world);
-    await compare("with both taken away (so that the cases are known to bite)", leaks(world));
+    await compare("with both removed (so that the cases are known to detect it)", leaks(world));
 
     writeFileSync(join(settings, "firewall.conf"), "REJECT_INSTEAD_OF_DROP=yes\n");
     await command(run, "apply", settings, filter.backend);
@@ -126,7 +129,7 @@ for (const filter of filters) {
 
 for (const filter of filters) {
   t.test(
-    `${filter.name}: no packet comes to a container in the name of the service, or of the host's port`,
+    `${filter.name}: no packet reaches a container with the source of the service or of a port of the host`,
     { timeout: 120_000, skip },
     async (t) => {
       await using world = await World.make();
@@ -164,14 +167,14 @@ const addressOf = {
   neighbour: { ipv4: "172.30.1.3", ipv6: "fd30:1::3" },
 } as const;
 
-/** A published port, whose users the host masquerades, as Podman does for users on its own networks. */
+/** A published port with masqueraded clients, as Podman does for clients on its own networks. */
 function publish(world: World): void {
   const to = `tcp dport 8080 dnat ip to ${inDocker.ipv4}:7000`;
   const to6 = `tcp dport 8080 dnat ip6 to [${inDocker.ipv6}]:7000`;
   const pre = `ip daddr ${hostOn(1).ipv4} ${to}; ip6 daddr ${hostOn(1).ipv6} ${to6};`;
   const chains = [
     `chain pre { type nat hook prerouting priority -100; ${pre} }`,
-    // Not the metadata service's packets: those must be seen as they are.
+    // Not the packets of the metadata service: their source must not change.
     `chain post { type nat hook postrouting priority 100; ${["ip saddr 172.30.0.0/16", "ip6 saddr fd30::/16"].map((from) => `oifname "docker0" ${from} tcp dport { 7000, 7001 } masquerade;`).join(" ")} }`,
   ];
   world.exec(
@@ -181,7 +184,7 @@ function publish(world: World): void {
   );
 }
 
-/** An answered packet, even one whose answer does not come back, would stand in the container's socket table. */
+/** A packet that the container answers appears in its socket table, even if the answer is lost. */
 function namesakeCases(world: World, service: string, host: string): readonly Case[] {
   return families.flatMap((family): Case[] => {
     const port = nextPort++;
@@ -196,7 +199,7 @@ function namesakeCases(world: World, service: string, host: string): readonly Ca
       const from = { address: addressOf[who][family], port: local };
       return world.tell(who, { do: "ask", protocol: "tcp", address: to, port: toPort, from });
     };
-    // Each to a port of its own: of two that want the same name, one would be given another.
+    // Each to a different port: of two connections that want the same source, one would get another.
     const ways = [
       ["network", "by way of the host", hostOn(1)[family], 8080],
       ["neighbour", "over the bridge", inDocker[family], 7001],
@@ -221,10 +224,13 @@ function namesakeCases(world: World, service: string, host: string): readonly Ca
   });
 }
 
-/** Each time another, so that a connection is told from an earlier one. */
+/** A new one each time, so that a connection can be told from earlier ones. */
 let nextPort = 20_000;
 
-/** Prints each case, what was expected beside what was seen, and asserts. Lines that begin with `table` get into the summary of all tests. */
+/**
+ * Asserts all cases, and prints each with the expected and the actual answer. Lines that start with `table`
+ * go to the summary.
+ */
 async function judge(
   t: Tap,
   filter: Filter,
@@ -259,7 +265,7 @@ function ask(
 
 type Expected = { readonly proxy: string; readonly credentials: string; readonly metrics: string };
 
-/** Direct connections to the services' ports, at each kind of address that the host has. */
+/** Direct connections to the services' ports, at each kind of address of the host. */
 function portCases(
   world: World,
   from: string,
@@ -279,7 +285,7 @@ function portCases(
   );
 }
 
-/** What a container may reach when all is in place, or without the redirect: `proxy` says what port 80 gets. */
+/** What a container may reach. `port80` is the expected answer at the metadata port. */
 function containerCases(world: World, from: string, net: number, port80: string): readonly Case[] {
   return [
     ...metadataCases(world, from, port80),
@@ -351,7 +357,7 @@ function protectedCases(world: World): readonly Case[] {
   ];
 }
 
-/** The rules are flushed: nobody is served, and nobody reaches the metadata service but the host. */
+/** After a flush: no container is served, and only the host reaches the metadata service. */
 function closedCases(world: World): readonly Case[] {
   return [
     ...bridges.flatMap(({ container }) => metadataCases(world, container, "nothing")),
@@ -391,7 +397,7 @@ function leaks(world: World): readonly Case[] {
   ];
 }
 
-/** The client is told at once instead of waiting. */
+/** The client fails at once instead of timing out. */
 function rejectedCases(world: World, by: string): readonly Case[] {
   const refused = { ipv4: "nothing (EHOSTUNREACH)", ipv6: "nothing (EACCES)" };
   return families.map((family) => ({
@@ -409,14 +415,17 @@ function rejectedCases(world: World, by: string): readonly Case[] {
   }));
 }
 
-/** The kernel's routing answers one caller five times, then once a second. */
+/** Waits for the rate limit of the routing code: five errors per client, then one per second. */
 function refill(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 2_000));
 }
 
 const byRedirect = { proxy: 7000, credentials: 7001, metrics: 7002 } as const;
 
-/** Somebody's rules that lead other ports to those of the proxy: what is translated is not yet what was asked for. */
+/**
+ * Rules of another tool that redirect other ports to ours: not every redirected connection was for the
+ * metadata service.
+ */
 function othersRedirects(world: World): void {
   const rules = (["proxy", "credentials", "metrics"] as const).map(
     (service) => `tcp dport ${byRedirect[service]} redirect to :${ports[service]};`,

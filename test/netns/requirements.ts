@@ -1,9 +1,9 @@
 import { execFileSync } from "node:child_process";
 
 /**
- * Why the tests with real packets cannot run here; undefined where they can. On CI they must.
+ * Why the tests with real packets cannot run here; undefined if they can.
  * @param more commands that they need beside the usual ones
- * @throws on CI, instead
+ * @throws on CI, where they must run
  */
 export function unable(
   environment: { readonly CI?: string | undefined },

@@ -18,7 +18,7 @@ for (const filter of filters) {
     othersRules(world, filter);
     const run = world.hostRun(filter.rename);
     const settings = settingsIn(t);
-    const virgin = state(world, filter);
+    const initial = state(world, filter);
 
     settings("");
     const apply = (by: Run = run) => command(by, "apply", settings.directory, filter.backend);
@@ -27,7 +27,7 @@ for (const filter of filters) {
     t.equal(await world.tell("docker", ask), "proxy");
     const counted = counters(world, filter);
     t.match((await apply()).text, "already in place", "a second apply finds nothing to do");
-    t.equal(counters(world, filter), counted, "and leaves the counters as they are");
+    t.equal(counters(world, filter), counted, "and does not change the counters");
 
     const answering = world.tell("docker", load);
     const started = performance.now();
@@ -54,15 +54,17 @@ for (const filter of filters) {
       { exitCode: 78, problems: [{ where: /:1$/ }, { where: /:2$/ }] },
       "bad settings are refused",
     );
-    t.equal(state(world, filter), kept, "and the rules in force stay as they are");
+    t.equal(state(world, filter), kept, "and the rules in force are unchanged");
 
     await command(run, "remove", settings.directory);
-    t.equal(state(world, filter), virgin, "remove leaves everybody else's rules as they were, byte for byte");
+    t.equal(state(world, filter), initial, "remove leaves all other rules unchanged, byte for byte");
     t.match((await command(run, "remove", settings.directory)).text, "nothing to remove");
   });
 }
 
-/** Makes each command that changes something fail, in turn and in every way, on the way from one set of rules to another. */
+/**
+ * Changes from one set of rules to another, and makes each modifying command fail in turn and in every way.
+ */
 async function failures(t: Tap, world: World, filter: Filter, run: Run, settings: SettingsIn): Promise<void> {
   const from = "INTERFACES='docker0'\n";
   const to =
@@ -84,13 +86,13 @@ async function failures(t: Tap, world: World, filter: Filter, run: Run, settings
       t.equal(
         rules(world, filter),
         former,
-        `step ${step} (${faulty.what()}) ${way}: the former rules are whole`,
+        `step ${step} (${faulty.what()}) ${way}: the previous rules are complete`,
       );
     }
   }
 }
 
-/** Conntrack entries, and nft's clearing away of chains that iptables left empty, are no rules; losing that loses nothing. */
+/** Whether a command modifies rules. Deleting conntrack entries or empty base chains does not. */
 function changes(name: string, args: readonly string[], input: string): boolean {
   if (name === "nft") return !args.includes("-c") && input.includes("ec2metaproxy");
   if (name === "ip") return args.includes("add") || args.includes("del");
@@ -105,7 +107,7 @@ function failing(run: Run, step: number, way: "refused" | "done by half" | "kill
     if (!changes(name, args, input ?? "") || ++steps !== step) return run(name, args, input);
     what = `${name} ${args.join(" ")}`;
     if (way === "killed afterwards") await run(name, args, input);
-    // Its last transaction is refused by the real command, those before it are done.
+    // The real command rejects its last transaction and commits those before it.
     if (way === "done by half" && input)
       return run(name, args, input.replace(/(COMMIT|\})\s*$/, "garbage\n$1\n"));
     return refusal;
@@ -131,14 +133,14 @@ function othersRules(world: World, filter: Filter): void {
   );
 }
 
-/** All rules of the host, of whatever owner, without counters. */
+/** All rules of the host, ours and others, without counters. */
 function state(world: World, filter: Filter): string {
   const save = (command: string) =>
     world
       .exec("host", filter.rename(command))
       .replace(/^#.*\n/gm, "")
       .replace(/\[\d+:\d+\]/g, "");
-  // A table of iptables-legacy is a part of the kernel: once used it stays, empty.
+  // A table of iptables-legacy is part of the kernel. Once used it stays, empty.
   const used = (text: string) => text.replace(/^\*\w+\n(:[A-Z]+ ACCEPT \n)*COMMIT\n/gm, "");
   const saved = [save("iptables-save"), save("ip6tables-save")].map(
     filter.name === "iptables-legacy" ? used : String,
@@ -147,7 +149,7 @@ function state(world: World, filter: Filter): string {
   return [world.exec("host", "nft", "-s", "list", "ruleset"), ...saved, ...rules].join("\n");
 }
 
-/** The rules alone: an empty chain of the kernel, and the order in which tables and chains are printed, decide over no packet. */
+/** Only the rules: empty built-in chains and the order of tables and chains in the output do not matter. */
 function rules(world: World, filter: Filter): string {
   const tables = state(world, filter).split(/^(?=\*|table )/m);
   if (filter.name === "nftables")

@@ -16,8 +16,9 @@ export const hostOn = (net: number) => ({ ipv4: `172.30.${net}.1`, ipv6: `fd30:$
 export const hostOnLan = { ipv4: "192.0.2.1", ipv6: "2001:db8::1" } as const;
 
 /**
- * A host with bridges, containers, a LAN and the metadata service, each in a network namespace of its own; the host
- * forwards, and the metadata service knows the way back, so that a missing rule is seen as what it is: an answer of "imds".
+ * A host with bridges, containers, a LAN and the metadata service, each in its own network namespace. The
+ * host forwards, and the metadata service has a route back, so that a missing rule shows as an answer of
+ * "imds".
  */
 export class World {
   readonly #prefix: string;
@@ -101,7 +102,7 @@ export class World {
     });
   }
 
-  /** A process in a namespace that goes on; whoever starts it ends it, by closing its standard input. */
+  /** Starts a process in a namespace. The caller ends it by closing its standard input. */
   spawn(where: string, command: string, ...args: readonly string[]): ChildProcess {
     return spawn("ip", ["netns", "exec", this.#name(where), command, ...args], {
       stdio: ["pipe", "ignore", "inherit"],
@@ -119,7 +120,7 @@ export class World {
     this.exec(where, "sysctl", "-q", "-w", ...settings);
   }
 
-  /** The product's own way to run commands, in the host's namespace. `rename` chooses a variant of iptables. */
+  /** Runs commands like the product does, in the host's namespace. `rename` selects a variant of iptables. */
   hostRun(rename: (command: string) => string): Run {
     return async (command, args, input): Promise<Outcome> => {
       const outcome = await run("ip", ["netns", "exec", this.#name("host"), rename(command), ...args], input);
@@ -129,7 +130,7 @@ export class World {
     };
   }
 
-  /** @param uid as this user, instead of root */
+  /** @param uid the user to run as instead of root */
   tell(where: string, order: Order, uid?: number): Promise<Answer> {
     const key = `${where} ${uid ?? 0}`;
     let agent = this.#agents.get(key);
@@ -140,7 +141,7 @@ export class World {
     return agent.tell(order);
   }
 
-  /** `imds` if the echo comes back. */
+  /** `imds` if there is an echo reply. */
   async ping(where: string, address: string): Promise<Answer> {
     const child = spawn("ip", ["netns", "exec", this.#name(where), "ping", "-c1", "-W1", address], {
       stdio: "ignore",
@@ -165,7 +166,7 @@ export class World {
   #namespace(where: string): void {
     execFileSync("ip", ["netns", "add", this.#name(where)]);
     this.ip(where, "link", "set", "lo", "up");
-    // Addresses are usable at once, and refusals are answered as often as they are asked for.
+    // Addresses are usable at once, and ICMP errors are not rate-limited.
     this.sysctl(where, "net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.all.accept_dad=0");
     this.sysctl(where, "net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0");
   }
@@ -201,7 +202,7 @@ class Agent {
       ["netns", "exec", namespace, process.execPath, agent, ...(uid === undefined ? [] : [String(uid)])],
       {
         stdio: ["pipe", "pipe", "inherit"],
-        // Not what the test runner adds: another user cannot write where it wants its notes.
+        // Without the variables of the test runner: another user cannot write to its directory.
         env: { PATH: process.env.PATH },
       },
     );

@@ -2,6 +2,6 @@ import { writeFile } from "node:fs/promises";
 import { badDay } from "./day.ts";
 import { drawDay } from "./plot.ts";
 
-// node test/simulation/draw.ts: draws docs/credentials-day.svg anew. To be done when the way of renewing has been changed.
+// Redraws docs/credentials-day.svg: run `node test/simulation/draw.ts` after a change to the renewal.
 const { svg } = await drawDay(badDay);
 await writeFile(new URL("../../docs/credentials-day.svg", import.meta.url), svg);

@@ -8,7 +8,7 @@ const top = 44;
 const bottom = 34;
 
 /** Calls to STS in each minute of the day as an SVG picture; the same bytes for the same day. */
-export function dayPlot(options: DayOptions, day: DayResult): string {
+function dayPlot(options: DayOptions, day: DayResult): string {
   const minutes = day.callsByMinute.length;
   const highest = Math.ceil((day.mean * 3 + 10) / 10) * 10;
   const x = (minute: number) => left + (minute / minutes) * (width - left - right);

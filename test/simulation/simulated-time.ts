@@ -3,11 +3,11 @@ import type { Schedule } from "../../src/credentials/scheduler.ts";
 /** `run` returns false if it set off nothing that goes on in promises, which saves waiting for them. */
 type Alarm = { readonly at: number; readonly order: number; run: (() => unknown) | undefined };
 
-/** A clock that is moved by its own alarms: hours pass in the time that it takes to do what happens in them. */
+/** A clock that its own alarms move: it skips the time in which nothing happens. */
 export class SimulatedTime {
   #now: number;
   #order = 0;
-  /** A binary heap, the earliest first; of two at one time the one that was set first. */
+  /** A binary heap: the earliest first, and at the same time the one that was set first. */
   readonly #heap: Alarm[] = [];
 
   constructor(startMs: number) {
@@ -80,7 +80,7 @@ function earlier(a: Alarm, b: Alarm | undefined): boolean {
   return b === undefined || a.at < b.at || (a.at === b.at && a.order < b.order);
 }
 
-/** What an alarm set off with promises has no alarm of its own: the longest chain in the cache has fewer links than this. */
+/** Runs the promise callbacks of an alarm: the longest chain in the cache has fewer links than this. */
 async function settle(): Promise<void> {
   for (let link = 0; link < 6; link++) await null;
 }

@@ -1,4 +1,4 @@
-/** Texts that a container, an engine or an AWS service could give as a name, a label or an error message. */
+/** Texts that a container, an engine or an AWS service could use as a name, a label or an error message. */
 export const hostileTexts: readonly string[] = [
   "web\u001b[2J\u001b[1;1Hok    configuration",
   "web\u001b]0;title\u0007",
@@ -15,5 +15,8 @@ export const hostileTexts: readonly string[] = [
   "tab\tbed",
 ];
 
-/** What must not reach a terminal or a reader of lines; a line feed and a tab of our own may. */
+/**
+ * Characters that must not reach a terminal or a line-based reader. Line feeds and tabs of our own are
+ * allowed.
+ */
 export const unsafe = /[^\n\t\P{Cc}]|[\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u;

@@ -1,7 +1,10 @@
 import { GetCallerIdentityCommand, STSClient } from "@aws-sdk/client-sts";
 import { fromInstanceMetadata } from "@aws-sdk/credential-providers";
 
-/** Prints {"Arn": …} of whoever the AWS SDK for JavaScript becomes by the instance metadata service. Usage: js-sdk-identity.ts STS-URL */
+/**
+ * Prints {"Arn": …}: the identity of the AWS SDK for JavaScript with credentials from IMDS. Usage:
+ * js-sdk-identity.ts STS-URL
+ */
 const client = new STSClient({
   endpoint: process.argv[2] ?? "",
   region: "eu-west-1",

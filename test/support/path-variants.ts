@@ -1,8 +1,14 @@
-/** One odd way to ask for something that must not come back. `target` is one character a byte, as it would stand on the wire. */
+/**
+ * An odd request for a resource that must not be returned. `target` has one character per byte, as on the
+ * wire.
+ */
 export type PathVariant = { readonly method: string; readonly target: string; readonly mutation: string };
 
-/** What no container may get from the real service: credentials, the host's profile, other tasks' credentials, secrets, proofs of identity. */
-export const secretPaths: readonly string[] = [
+/**
+ * What no container may get from the real service: credentials, the host's profile, other tasks' credentials,
+ * secrets, proofs of identity.
+ */
+const secretPaths: readonly string[] = [
   "/latest/meta-data/iam/security-credentials",
   "/latest/meta-data/iam/security-credentials/host-role",
   "/latest/meta-data/iam/security-credentials-extended",
@@ -24,11 +30,11 @@ const versions = [
   "1.0", "2007-01-19", "2007-03-01", "2007-08-29", "2007-10-10", "2007-12-15", "2008-02-01", "2008-09-01", "2009-04-04", "2011-01-01", "2011-05-01",
   "2012-01-12", "2014-02-25", "2014-11-05", "2015-10-20", "2016-04-19", "2016-06-30", "2016-09-02", "2018-03-28", "2018-08-17", "2018-09-24", "2019-10-01",
   "2020-10-27", "2021-01-03", "2021-03-23", "2021-07-15", "2022-09-24", "2024-04-11", "2099-12-31", "0000-00-00",
-  // and what is none, but might be taken for one
+  // not versions, but might be taken for one
   "LATEST", "Latest", "latest.", "latest;v=1", "late%73t", "1.0.", "1.00", "01.0", "1%2e0", "2021-3-23", "2021-03-23T00:00:00Z", "v1", "current", "", ".", "latest%20",
 ];
 
-/** What a lenient server might take for a slash, or throw away between two segments. */
+/** What a lenient server might read as a slash, or drop between two segments. */
 // biome-ignore format: a list
 const slashes = [
   "//", "///", "/./", "/.//", "/x/../", "/x/%2e%2e/", "/x/%2E./", "/x/.%2e/", "/%2e/", "/x/..;/", "/;/", ";/", "/;a=b/", ";jsessionid=1/", "%2f", "%2F", "%252f", "%25252F", "/%2f", "%2f/",
@@ -124,7 +130,7 @@ const letters: readonly [string, (letter: string) => string][] = [
   ["twice", (letter) => letter + letter],
 ];
 
-/** Letters of other scripts that become ASCII when case is folded. */
+/** Non-ASCII letters that case folding turns into ASCII. */
 const folding: readonly [RegExp, string][] = [
   [/s/, "\u017f"],
   [/i/, "\u0131"],
@@ -132,7 +138,7 @@ const folding: readonly [RegExp, string][] = [
   [/k/, "\u212a"],
 ];
 
-/** The secret paths in every odd form that came to mind: some tens of thousands, all different, always the same ones. */
+/** The secret paths in tens of thousands of odd forms, all different, in the same order on each run. */
 export function* pathVariants(): Generator<PathVariant> {
   const seen = new Set<string>();
   for (const variant of everyVariant()) {
@@ -160,7 +166,7 @@ function* everyVariant(): Generator<PathVariant> {
       yield { method, target: path, mutation: "another method" };
     for (const target of [...written(path)]) {
       yield { method: "GET", ...target };
-      // Two at once: a mutation that hides the first from a naive filter, at the path's end.
+      // Two mutations at once: an ending that hides the first from a naive filter.
       for (const ending of ["/", "?x", "%00", ";x", "/.", "%2f"])
         yield {
           method: "GET",
@@ -248,7 +254,7 @@ function hex(letter: string): string {
   return letter.charCodeAt(0).toString(16).padStart(2, "0");
 }
 
-/** An ASCII character in two bytes, as UTF-8 forbids and lenient decoders take. */
+/** An ASCII character as two bytes, which UTF-8 forbids and lenient decoders accept. */
 function overlong(letter: string): string {
   const code = letter.charCodeAt(0);
   return `%${(0xc0 | (code >> 6)).toString(16)}%${(0x80 | (code & 0x3f)).toString(16)}`;

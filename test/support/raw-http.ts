@@ -1,30 +1,33 @@
 import { connect, type Socket } from "node:net";
 
-/** One answer as it stood on the wire, one character a byte. */
+/** An answer as received, with one character per byte. */
 export type RawAnswer = {
   readonly status: number;
   readonly statusLine: string;
-  /** As they were spelt, in their order. */
+  /** With their case and order kept. */
   readonly headers: readonly (readonly [string, string])[];
   readonly body: string;
-  /** All of it. */
+  /** The complete answer. */
   readonly text: string;
   header(name: string): string | undefined;
 };
 
-/** A connection on which anything can be written, and from which answers are read one by one. */
+/** A connection that accepts any bytes, and from which answers are read one by one. */
 export type Wire = Disposable & {
   readonly socket: Socket;
   write(bytes: string): void;
-  /** The next answer; `method` tells whether it has a body. Undefined when the connection ended before a whole one. */
+  /**
+   * The next answer. `method` determines whether it has a body. Undefined if the connection ended before a
+   * complete answer.
+   */
   answer(method?: string): Promise<RawAnswer | undefined>;
-  /** Settles when the other side has closed, with what it said that was not read yet. */
+  /** Resolves when the other side has closed, with the text that was not read yet. */
   closed(withinMs?: number): Promise<string>;
 };
 
 const answerMs = 10_000;
 
-/** @param from the local address, which is what the proxy knows a container by */
+/** @param from the local address, by which the proxy identifies a container */
 export function wire(port: number, from = "127.0.0.1", to = "127.0.0.1"): Wire {
   const socket = connect({ host: to, port, localAddress: from });
   let text = "";
@@ -81,8 +84,11 @@ export function wire(port: number, from = "127.0.0.1", to = "127.0.0.1"): Wire {
   };
 }
 
-/** The first whole answer of a text; undefined where it is not whole yet. Needs Content-Length, which the metadata service always sends. */
-export function parseAnswer(text: string, method: string): RawAnswer | undefined {
+/**
+ * The first complete answer in a text, or undefined. Needs Content-Length, which the metadata service always
+ * sends.
+ */
+function parseAnswer(text: string, method: string): RawAnswer | undefined {
   const end = text.indexOf("\r\n\r\n");
   if (end === -1) return undefined;
   const [statusLine = "", ...lines] = text.slice(0, end).split("\r\n");
@@ -98,7 +104,9 @@ export function parseAnswer(text: string, method: string): RawAnswer | undefined
   return { status, statusLine, headers, body, text: text.slice(0, end + 4 + length), header };
 }
 
-/** One request on a connection of its own. `lines` are the header lines; `Host` is added unless one of them is. */
+/**
+ * One request on a connection of its own. `lines` are header lines; `Host` is added if it is not among them.
+ */
 export async function ask(
   at: { readonly port: number; readonly from?: string; readonly to?: string },
   method: string,

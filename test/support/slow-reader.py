@@ -1,6 +1,6 @@
-"""Runs a command whose output goes into a small pipe that is full already, and is read late and slowly.
+"""Runs a command whose output goes to a small pipe that is already full, and that is read late and slowly.
 
-slow-reader.py stdout|stderr COMMAND...: prints what arrived; ends with the command's exit code.
+slow-reader.py stdout|stderr COMMAND...: prints the output; exits with the command's exit code.
 """
 import fcntl
 import os

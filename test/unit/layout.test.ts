@@ -1,17 +1,18 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import t from "tap";
 
 /**
- * The house as ARCHITECTURE lays it out: imports run one way, and each outside system has one importer.
- * Read off the import lines, so a new file is judged without being listed here.
+ * The layout of src: imports run one way, each outside system has one importer, each file has a test. It is
+ * read from the import lines and the file names, so a new file is checked without being listed here.
  */
 const root = join(import.meta.dirname, "../../src");
+const tests = join(import.meta.dirname, "..");
 
-/** From the bottom up; a folder may import itself and what stands before it. */
+/** From the bottom up: a folder may import itself and the layers before it. */
 const floors = [
   ["text.ts"],
-  ["errors.ts", "log.ts", "output.ts", "single-flight.ts", "version.ts"],
+  ["errors.ts", "log.ts", "output.ts", "single-flight.ts", "token-bucket.ts", "version.ts"],
   ["config"],
   ["containers"],
   ["engine"],
@@ -23,6 +24,46 @@ const floors = [
   ["commands"],
   ["main.ts"],
 ];
+
+/**
+ * Source files without a test file of their name: the test that covers them, or "types only". A file that no
+ * unit test reaches names a test of the whole program.
+ */
+const testedElsewhere: Readonly<Record<string, string>> = {
+  "commands/clocks.ts": "unit/credentials/clock.test.ts",
+  "commands/configuration.ts": "unit/config/relations.test.ts",
+  "commands/engines.ts": "unit/commands/explain.test.ts",
+  "commands/explanation.ts": "unit/commands/explain.test.ts",
+  "commands/firewall-filters.ts": "unit/commands/firewall.test.ts",
+  "commands/firewall-plan.ts": "unit/commands/firewall.test.ts",
+  "commands/firewall-status.ts": "unit/commands/firewall.test.ts",
+  "commands/inventory.ts": "unit/commands/explain.test.ts",
+  "commands/proxy.ts": "unit/imds/handler.test.ts",
+  "commands/serve-status.ts": "unit/commands/serve-metrics.test.ts",
+  "commands/serve.ts": "unit/main.test.ts",
+  "commands/sts-settings.ts": "unit/imds/role-credentials.test.ts",
+  "firewall/backend.ts": "unit/commands/firewall.test.ts",
+  "firewall/conntrack.ts": "unit/commands/firewall.test.ts",
+  "firewall/ebtables.ts": "netns/frames.test.ts",
+  "firewall/host-users.ts": "unit/commands/firewall.test.ts",
+  "firewall/iptables.ts": "unit/firewall/ruleset.test.ts",
+  "firewall/layer2.ts": "unit/commands/firewall.test.ts",
+  "firewall/nft-table.ts": "unit/firewall/nftables.test.ts",
+  "firewall/notes.ts": "unit/commands/firewall.test.ts",
+  "firewall/route-guard.ts": "unit/commands/firewall-apply.test.ts",
+  "imds/admission.ts": "unit/imds/server.test.ts",
+  "imds/connection.ts": "unit/imds/identity.test.ts",
+  "imds/exchange.ts": "unit/imds/handler.test.ts",
+  "imds/rejections.ts": "unit/imds/server.test.ts",
+  "imds/upstream-answer.ts": "unit/imds/upstream.test.ts",
+  "imds/upstream-flights.ts": "unit/imds/upstream-cache.test.ts",
+  "imds/upstream-kept.ts": "unit/imds/upstream-cache.test.ts",
+  "imds/upstream-stream.ts": "unit/imds/upstream.test.ts",
+  "imds/upstream-unread.ts": "load/upstream-hog.test.ts",
+  "log.ts": "types only",
+  "roles/denial.ts": "unit/roles/grant.test.ts",
+  "version.ts": "unit/main.test.ts",
+};
 
 const soleImporters: Readonly<Record<string, readonly string[]>> = {
   dockerode: ["engine/client.ts"],
@@ -50,7 +91,10 @@ function floorOf(file: string): number {
   return floors.findIndex((names) => names.includes(top));
 }
 
-t.test("every file stands on a floor of the house", (t) => {
+const testOf = (file: string) => `unit/${file.replace(/\.ts$/, ".test.ts")}`;
+const hasTest = (test: string) => existsSync(join(tests, test));
+
+t.test("every file belongs to a layer", (t) => {
   t.ok(files.length > 30, "the source was found");
   t.same(
     files.filter((file) => floorOf(file) === -1),
@@ -71,24 +115,59 @@ t.test("no import runs upward", (t) => {
   t.end();
 });
 
-t.test("each outside system has one importer", (t) => {
-  for (const [module, allowed] of Object.entries(soleImporters)) {
-    const importers = [
-      ...new Set(
-        imports
-          .filter((line) => line.module === module || line.module.startsWith(`${module}/`))
-          .map(({ file }) => file),
-      ),
-    ];
-    t.same(
-      importers.filter((file) => !allowed.includes(file)),
-      [],
-      `${module} is imported by ${allowed.join(", ")} only`,
-    );
-    t.ok(importers.length > 0, `${module} is used`);
-  }
+t.test("no imports form a circle, types included", (t) => {
+  const targets = (file: string) =>
+    imports
+      .filter((line) => line.file === file && line.module.startsWith("."))
+      .map(({ module }) => relative(root, join(root, file, "..", module)));
+  const done = new Set<string>();
+  const visit = (file: string, path: readonly string[]): readonly string[] => {
+    if (path.includes(file)) return [[...path.slice(path.indexOf(file)), file].join(" -> ")];
+    if (done.has(file)) return [];
+    const circles = targets(file).flatMap((target) => visit(target, [...path, file]));
+    done.add(file);
+    return circles;
+  };
+  t.same(
+    files.flatMap((file) => visit(file, [])),
+    [],
+  );
   t.end();
 });
+
+for (const [module, allowed] of Object.entries(soleImporters))
+  t.test(`${module} is imported by ${allowed.join(", ")} only`, (t) => {
+    const importers = new Set(
+      imports
+        .filter((line) => line.module === module || line.module.startsWith(`${module}/`))
+        .map(({ file }) => file),
+    );
+    t.same(
+      [...importers].filter((file) => !allowed.includes(file)),
+      [],
+    );
+    t.ok(importers.size > 0, "it is used");
+    t.end();
+  });
+
+t.test("every file is tested by a test of its name, or listed with the test that covers it", (t) => {
+  t.same(files.filter((file) => !hasTest(testOf(file)) && testedElsewhere[file] === undefined).sort(), []);
+  t.end();
+});
+
+for (const [file, reason] of Object.entries(testedElsewhere))
+  t.test(`${file}, which has no test of its name, is listed with a reason that holds`, (t) => {
+    t.ok(files.includes(file), "the file exists");
+    t.notOk(hasTest(testOf(file)), "it has no test of its name");
+    if (reason !== "types only") t.ok(hasTest(reason), `${reason} exists`);
+    else if (files.includes(file))
+      t.notMatch(
+        readFileSync(join(root, file), "utf8"),
+        /^export (?!type\b|interface\b)/m,
+        "it holds types only",
+      );
+    t.end();
+  });
 
 t.test(
   "the environment is read in one place, and only main writes to the terminal and ends the process",
@@ -102,10 +181,27 @@ t.test(
   },
 );
 
-t.test("no folder is called after nothing", (t) => {
+t.test("no file or folder has a name that says nothing", (t) => {
   t.same(
     files.filter((file) => /(^|\/)(utils?|lib|helpers?|common|misc)(\/|\.ts$)/.test(file)),
     [],
   );
+  t.end();
+});
+
+t.test("a comment line has at most 110 columns", (t) => {
+  const project = join(tests, "..");
+  const wide = ["src", "scripts", "test"].flatMap((folder) =>
+    readdirSync(join(project, folder), { recursive: true, encoding: "utf8" })
+      .filter((file) => file.endsWith(".ts"))
+      .flatMap((file) =>
+        readFileSync(join(project, folder, file), "utf8")
+          .split("\n")
+          .flatMap((line, at) =>
+            /^\s*(\/\/|\/?\*+ )/.test(line) && line.length > 110 ? [`${folder}/${file}:${at + 1}`] : [],
+          ),
+      ),
+  );
+  t.same(wide, []);
   t.end();
 });

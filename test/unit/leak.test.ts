@@ -1,20 +1,25 @@
 import t from "tap";
-import { startProxy } from "../../scripts/demo/proxy.ts";
 import { account, identityProofMarker, leaksHostSecret } from "../support/aws/account.ts";
 import { startAws } from "../support/aws/aws.ts";
+import { localProxy } from "../support/local-proxy.ts";
 import { type PathVariant, pathVariants } from "../support/path-variants.ts";
+import { startProxy } from "../support/proxy.ts";
 import { ask, type RawAnswer, type Wire, wire } from "../support/raw-http.ts";
 
 /**
- * The whole proxy, as a process of its own, before a metadata service that takes every spelling that some server takes: nothing of the host
- * comes back, whoever asks and however. IMDSv1 is on, which is the weaker setting, and as much as possible is allowed.
+ * The whole proxy, as a process of its own, before a metadata service that takes every spelling that some
+ * server takes: nothing of the host comes back, whoever asks and however. IMDSv1 is on, which is the weaker
+ * setting, and as much as possible is allowed.
  */
 const web = { address: "127.0.0.1", name: "web", alias: "web" };
 const none = { address: "127.0.0.4", name: "none" };
 const role = `arn:aws:iam::${account.id}:role/containers/web`;
 
 const all = [...pathVariants()];
-/** A part of them, for a test of seconds: other ones than upstream-leak.test.ts takes; paths.test.ts judges them all. */
+/**
+ * A sample, so that the test takes seconds, and other ones than in handler-leak.test.ts. paths.test.ts
+ * classifies all of them.
+ */
 const sample = all.filter((_, nth) => nth % 16 === 9);
 
 const leaks = (text: string) =>
@@ -78,23 +83,20 @@ t.test(
   async (t) => {
     t.ok(sample.length >= 5_000);
     await using aws = await startAws({ imds: { generous: true, record: 0 } });
-    await using proxy = await startProxy(
-      {
-        metadataEndpoint: aws.imds.url,
-        sts: { endpoint: aws.sts.url, region: account.region },
-        httpTokens: "optional",
-        aliasToARN: { web: role },
-        staticContainers: {
-          [web.address]: { name: web.name, alias: web.alias },
-          [none.address]: { name: none.name },
-        },
-        dockerHost: "/nonexistent/docker.sock",
-        passthrough: {
-          allow: ["placement", "tags", "public-keys", "network", "instance-id", "ami-id", "dynamic/fws", "x"],
-        },
+    await using proxy = await startProxy(await localProxy(), {
+      metadataEndpoint: aws.imds.url,
+      sts: { endpoint: aws.sts.url, region: account.region },
+      httpTokens: "optional",
+      aliasToARN: { web: role },
+      staticContainers: {
+        [web.address]: { name: web.name, alias: web.alias },
+        [none.address]: { name: none.name },
       },
-      {},
-    );
+      dockerHost: "/nonexistent/docker.sock",
+      passthrough: {
+        allow: ["placement", "tags", "public-keys", "network", "instance-id", "ami-id", "dynamic/fws", "x"],
+      },
+    });
     const { port } = proxy;
     const tokenOf = async ({ address }: { address: string }) =>
       (

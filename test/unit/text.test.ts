@@ -1,6 +1,5 @@
 import t from "tap";
-import { OperatorError, report } from "../../src/errors.ts";
-import { jsonText, printable, printableLines, shown } from "../../src/text.ts";
+import { jsonText, printable, printableLines, quote, shown } from "../../src/text.ts";
 import { hostileTexts, unsafe } from "../support/hostile-texts.ts";
 
 for (const text of hostileTexts) {
@@ -16,24 +15,32 @@ for (const text of hostileTexts) {
   });
 }
 
-t.test("a report of a failure has our own lines at the margin, and nothing else there", (t) => {
-  const text = report(
-    new OperatorError("asking web\naliasToARN.db: gone\u001b[2J", {
-      exitCode: 69,
-      hint: "Ask\u0085again\nMAINPID=1",
-      problems: [{ where: "web\n  listen", message: "is\u202e wrong", hint: "" }],
-      cause: new Error("the engine says\r\nhello\u2028there"),
-    }),
-  );
-  t.notMatch(text, unsafe);
-  t.same(
-    text.split("\n").map((line) => line.slice(0, 6)),
-    ["asking", "      ", "      ", "  web", "      ", "Ask\\u{", "      "],
-  );
+t.test("several lines keep their breaks and are indented", (t) => {
+  t.equal(printableLines("a\n\tb\u001b\n", "  "), "a\n      b\\u{1b}");
   t.end();
 });
 
-t.test("several lines keep their breaks and are set in", (t) => {
-  t.equal(printableLines("a\n\tb\u001b\n", "  "), "a\n      b\\u{1b}");
+for (const [text, expected] of [
+  ["web", '"web"'],
+  ['say "web"', '"say \\"web\\""'],
+  ["a\nb", '"a\\nb"'],
+  ["\u001b[2J", '"\\u001b[2J"'],
+  ["\u009b1m", '"\\u{9b}1m"'],
+  ["\u202eweb", '"\\u{202e}web"'],
+  ["a\u2028b", '"a\\u{2028}b"'],
+  ["\udb40\udc41", '"\\u{e0041}"'],
+  ["\ud800", '"\\ud800"'],
+  ["東京 é 😀", '"東京 é 😀"'],
+  ["x".repeat(100), `"${"x".repeat(100)}"`],
+  ["x".repeat(1_000_000), `"${"x".repeat(99)}…"`],
+] as const) {
+  t.test(`a text is quoted as ${expected.slice(0, 40).replace(/[^ -~]/g, "?")}`, (t) => {
+    t.equal(quote(text), expected);
+    t.end();
+  });
+}
+
+t.test("control characters in a line are escaped", (t) => {
+  t.equal(printable("a\u0000\r\tb"), "a\\u{0}\\u{d}\\u{9}b");
   t.end();
 });

@@ -1,27 +1,27 @@
 /**
- * The invented instance and account that the stand-in plays, and the marks that make a leak visible.
+ * The invented instance and account of the stand-in, and the markers that make a leak visible.
  *
- * Every body that holds something which no container may see (credentials of the host's role, of the instance identity
- * role, of other ECS tasks; user-data) contains `leakMarker`, whatever else it contains. So
- * `body.includes(leakMarker)` on everything that a client received is the whole leak test.
+ * Every body that no container may see (credentials of the host's role, of the instance identity role, of
+ * other ECS tasks; user-data) contains `leakMarker`. So `body.includes(leakMarker)` on everything that a
+ * client received is a complete leak test.
  */
 
-/** In the secret key and the session token of every credential that belongs to the host, and in user-data. */
+/** In the secret key and session token of all credentials of the host, and in user-data. */
 export const leakMarker = "HOST-SECRET-LEAK";
 
-/** The same mark in their access key ids, which have letters and digits only. */
+/** The same marker in access key ids, which consist of letters and digits only. */
 export const leakKeyMarker = "HOSTSECRETLEAK";
 
-/** In the signatures under the identity document: they prove to others that the holder is this instance. */
+/** In the signatures of the identity document, which prove that the holder is this instance. */
 export const identityProofMarker = "HOST-IDENTITY-PROOF";
 
-/** In the secret keys that AssumeRole issued: clients get these, logs must not. */
+/** In the secret keys that AssumeRole issued: clients may see them, logs must not. */
 export const issuedSecretMarker = "ISSUED-SECRET";
 
 /** In the session tokens that AssumeRole issued. */
 export const issuedTokenMarker = "ISSUEDTOKEN";
 
-/** True if the text holds a secret of the host in any form that the stand-in gives out. */
+/** True if the text contains a secret of the host in any form that the stand-in issues. */
 export function leaksHostSecret(text: string): boolean {
   return text.includes(leakMarker) || text.includes(leakKeyMarker);
 }
@@ -30,7 +30,10 @@ export const account = {
   id: "123456789012",
   partition: "aws",
   region: "eu-west-1",
-  /** The role and instance profile of the host; their names appear in `iam/info` and in the host's own identity only. */
+  /**
+   * The host's role and instance profile. Their names appear only in `iam/info` and in the host's own
+   * identity.
+   */
   hostRole: "ec2-host-role",
   hostProfile: "ec2-host-profile",
 } as const;
@@ -51,6 +54,6 @@ export const instance = {
   securityGroup: "docker-host",
   securityGroupId: "sg-0123456789abcdef0",
   reservationId: "r-0123456789abcdef0",
-  /** When it was launched; a fixed date, so that answers can be compared. */
+  /** The launch time; a fixed date, so that answers can be compared. */
   launchedAt: Date.UTC(2026, 0, 15, 8, 30, 0),
 } as const;

@@ -2,7 +2,7 @@ import { deflateRawSync } from "node:zlib";
 import { policyProblem } from "./session-policy.ts";
 import { packedPolicyTooLarge, type StsError, validation } from "./sts-errors.ts";
 
-/** The parameters of one AssumeRole call, within every limit of the API. */
+/** The parameters of an AssumeRole call, checked against the limits of the API. */
 export type AssumeRoleInput = {
   readonly roleArn: string;
   readonly roleSessionName: string;
@@ -12,7 +12,7 @@ export type AssumeRoleInput = {
   readonly tags: Readonly<Record<string, string>>;
   readonly externalId: string | undefined;
   readonly sourceIdentity: string | undefined;
-  /** In percent of the space that there is. */
+  /** In percent of the available space. */
   readonly packedPolicyPercent: number | undefined;
 };
 
@@ -20,7 +20,7 @@ export type AssumeRoleParsed = { readonly input: AssumeRoleInput } | { readonly 
 
 type Limit = { readonly min: number; readonly max: number; readonly pattern?: RegExp };
 
-/** AWS names the pattern in its message, so the source text of these is part of the answer. */
+/** AWS includes the pattern in its message, so the source text of these is part of the answer. */
 const limits: Readonly<Record<string, Limit>> = {
   RoleArn: {
     min: 20,
@@ -36,7 +36,7 @@ const tagKey: Limit = { min: 1, max: 128, pattern: /[\p{L}\p{Z}\p{N}_.:/=+\-@]+/
 const tagValue: Limit = { min: 0, max: 256, pattern: /[\p{L}\p{Z}\p{N}_.:/=+\-@]*/u };
 const roleArnShape = /^arn:aws[a-z-]*:iam::(\d{12}):role\/(?:[\x21-\x7e]{1,510}\/)?[\w+=,.@-]{1,64}$/;
 const policyArnShape = /^arn:aws[a-z-]*:iam::(\d{12}|aws):policy\/(?:[\x21-\x7e]+\/)?[\w+=,.@-]{1,128}$/;
-/** The real packing is not published. This one is deflate, and room for so many bytes of it. */
+/** The real packing is not published. This one allows so many bytes after deflate. */
 const packedBytes = 1024;
 
 export function parseAssumeRole(form: URLSearchParams): AssumeRoleParsed {
@@ -100,7 +100,7 @@ type Unchecked = Omit<AssumeRoleInput, "tags" | "packedPolicyPercent"> & {
   readonly tags: readonly (readonly [string, string])[];
 };
 
-/** What is wrong with parameters whose lengths and characters are right. */
+/** Checks parameters whose lengths and characters are valid. */
 function checkMeaning(given: Unchecked): AssumeRoleParsed {
   const account = roleArnShape.exec(given.roleArn)?.[1];
   if (account === undefined) return invalid(`${given.roleArn} is invalid`);
@@ -157,7 +157,7 @@ function wireName(name: string): string {
   return name.charAt(0).toLowerCase() + name.slice(1);
 }
 
-/** The values of `Tags.member.1.Key`, `Tags.member.2.Key` …, up to the first number that is missing. */
+/** The values of `Tags.member.1.Key`, `Tags.member.2.Key` …, up to the first missing number. */
 function members(form: URLSearchParams, list: string, suffix: string): readonly string[] {
   const found: string[] = [];
   for (let value = form.get(`${list}.member.1${suffix}`); value !== null; ) {

@@ -5,25 +5,28 @@ import { type Sts, type StsOptions, startSts } from "./sts.ts";
 export type AwsOptions = {
   readonly imds?: Omit<ImdsOptions, "principals" | "now">;
   readonly sts?: Omit<StsOptions, "principals" | "now">;
-  /** Milliseconds since the epoch; both services live by it. */
+  /** Milliseconds since the epoch; the clock of both services. */
   readonly now?: () => number;
 };
 
-/** The AWS side of a test or a demo: an instance's metadata service and the STS that knows its role. */
+/** The AWS side of a test or a demo: an instance's metadata service, and an STS that knows its role. */
 export type Aws = AsyncDisposable & {
   readonly imds: Imds;
   readonly sts: Sts;
-  /** Every secret that either of them gave out, to look for in logs. */
+  /** Every secret that either of them issued, to search for in logs. */
   secrets(): readonly Secret[];
-  /** Permanent keys of an IAM user, as a proxy outside EC2 has them in its environment. */
+  /** Permanent keys of an IAM user, for the environment of a proxy outside EC2. */
   addUser(name: string): Secret;
-  /** Faults off, records empty. Tokens and credentials stay valid. */
+  /** Turns faults off and clears the records. Tokens and credentials stay valid. */
   reset(): void;
-  /** Cuts all connections and frees the ports. */
+  /** Closes all connections and frees the ports. */
   stop(): Promise<void>;
 };
 
-/** Starts both on loopback, or where the options say. `await using aws = await startAws()` stops them at the block's end. */
+/**
+ * Starts both on loopback or at the given addresses. `await using aws = await startAws()` stops them at the
+ * end of the block.
+ */
 export async function startAws(options: AwsOptions = {}): Promise<Aws> {
   const shared = { principals: new Principals(), now: options.now ?? Date.now };
   const imds = await startImds({ ...options.imds, ...shared });

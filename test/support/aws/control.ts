@@ -4,16 +4,16 @@ import { noImdsFaults, noStsFaults, readFaults } from "./faults.ts";
 import { type Address, type Listening, listenOn } from "./listen.ts";
 
 /**
- * The stand-in's switches over HTTP, for tests that run it as a program in another network namespace.
+ * The stand-in's controls over HTTP, for tests that run it as a program in another network namespace.
  *
- *     GET  /requests        what IMDS was asked              GET  /calls    what STS was asked
- *     GET  /counts          in flight, most at once, totals  GET  /secrets  every secret given out
- *     GET  /faults          what is switched wrong
- *     PUT  /faults          { "imds": {...}, "sts": {...}, "roles": { ARN: {...} } }; what is left out stays
+ *     GET  /requests        requests to IMDS                 GET  /calls    calls to STS
+ *     GET  /counts          in flight, most at once, totals  GET  /secrets  every secret issued
+ *     GET  /faults          the faults that are set
+ *     PUT  /faults          { "imds": {...}, "sts": {...}, "roles": { ARN: {...} } }, omitted parts are kept
  *     POST /rotate          { "expiresInSeconds"?: n } new host credentials
  *     POST /user            { "name"?: "..." } permanent keys of an IAM user
  *     POST /invalidate-tokens
- *     POST /reset           faults off, records empty
+ *     POST /reset           turns faults off and clears the records
  */
 export async function startControl(aws: Aws, address: Address): Promise<Listening> {
   return listenOn([address], {}, (req, res) => {
@@ -55,11 +55,11 @@ async function answer(aws: Aws, req: IncomingMessage): Promise<unknown> {
       aws.reset();
       return {};
     default:
-      throw new Error(`no such control: ${req.method} ${req.url}`);
+      throw new Error(`unknown control: ${req.method} ${req.url}`);
   }
 }
 
-/** All is read before anything is set: a mistake in one part leaves every fault as it was. */
+/** Everything is checked before anything is set: an error in one part leaves all faults unchanged. */
 function setFaults(aws: Aws, input: Readonly<Record<string, unknown>>): unknown {
   const changes: (() => void)[] = [];
   for (const [part, value] of Object.entries(input)) {

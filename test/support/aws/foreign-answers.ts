@@ -1,9 +1,9 @@
-/** An answer that comes back from a call to STS and is not STS's, as proxies, WAFs, captive portals and load balancers give them. */
+/** An answer to a call to STS that is not from STS but from a proxy, WAF, captive portal or load balancer. */
 export type ForeignAnswer = {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string;
-  /** Says that there is more than there is, and closes. */
+  /** Announces a longer body than it sends, and closes. */
   readonly cut?: true;
 };
 

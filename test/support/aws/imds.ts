@@ -13,9 +13,9 @@ export type ImdsOptions = {
   /** Default: any port of 127.0.0.1. */
   readonly listen?: readonly Address[];
   readonly httpTokens?: "required" | "optional";
-  /** Understand every odd spelling of a path, as the worst server would. Default true. */
+  /** Accept every odd spelling of a path, as the worst server would. Default true. */
   readonly generous?: boolean;
-  /** The real one closes after every answer; true is for benchmarks. Default false. */
+  /** For benchmarks: the real service closes the connection after every answer. Default false. */
   readonly keepAlive?: boolean;
   /** How many requests to keep for `requests`. Default 1000; 0 keeps none. */
   readonly record?: number;
@@ -28,7 +28,7 @@ export type ImdsOptions = {
 export type ImdsRequest = {
   readonly at: number;
   readonly method: string;
-  /** The request target as it came. */
+  /** The request target as received. */
   readonly url: string;
   readonly headers: IncomingHttpHeaders;
 };
@@ -40,12 +40,12 @@ export type Imds = {
   readonly credentials: HostCredentials;
   setFaults(faults: Partial<ImdsFaults>): void;
   faults(): ImdsFaults;
-  /** Every token issued so far is refused with 401. */
+  /** Invalidates every token issued so far: 401. */
   invalidateTokens(): void;
   stop(): Promise<void>;
 };
 
-/** The instance metadata service of the invented host. */
+/** The instance metadata service of the invented instance. */
 export async function startImds(options: ImdsOptions = {}): Promise<Imds> {
   const { httpTokens = "required", generous = true, keepAlive = false, now = Date.now } = options;
   const tokens = new SessionTokens(now);
@@ -120,7 +120,7 @@ export async function startImds(options: ImdsOptions = {}): Promise<Imds> {
     else act();
   };
 
-  // A strict parser would refuse some of the odd requests before anyone could see what they lead to.
+  // A strict parser would reject some of the odd requests, and hide what they lead to.
   const lenient = { insecureHTTPParser: generous, requireHostHeader: false, keepAliveTimeout: 75_000 };
   const listening = await listenOn(options.listen ?? [anyLoopbackPort], lenient, handle);
   return {

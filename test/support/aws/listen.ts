@@ -1,19 +1,19 @@
 import { once } from "node:events";
 import { createServer, type RequestListener, type ServerOptions } from "node:http";
 
-/** Where to listen: an IP address without brackets, and a port, 0 for any free one. */
+/** An address to listen on: an IP address without brackets, and a port, 0 for any free port. */
 export type Address = { readonly host: string; readonly port: number };
 
 export const anyLoopbackPort: Address = { host: "127.0.0.1", port: 0 };
 
 export type Listening = {
-  /** `http://127.0.0.1:4567`, one for each address, in their order. */
+  /** `http://127.0.0.1:4567`, one for each address, in the same order. */
   readonly urls: readonly string[];
-  /** Stops listening and cuts every connection, so that hanging requests end too. */
+  /** Stops listening and closes every connection, so that hanging requests end too. */
   close(): Promise<void>;
 };
 
-/** One handler on one or more addresses. If one of them cannot be had, none is kept. */
+/** Serves one handler on one or more addresses. If one of them is not available, none is kept. */
 export async function listenOn(
   addresses: readonly Address[],
   options: ServerOptions,

@@ -5,13 +5,14 @@ import { startControl } from "./control.ts";
 import { parseAddress } from "./listen.ts";
 
 /**
- * The AWS stand-in as a program. Prints one line of JSON when everything listens, `{"imds":[url],"sts":url,"control":url}`,
- * and runs until SIGTERM or SIGINT.
+ * The AWS stand-in as a program. When everything listens, it prints one line of JSON,
+ * `{"imds":[url],"sts":url,"control":url}`. It runs until SIGTERM or SIGINT.
  *
- *     node test/support/aws/main.ts --imds 169.254.169.254:80 --imds6 [fd00:ec2::254]:80 --sts 10.200.0.2:80 --control 10.200.0.2:81
+ *     node test/support/aws/main.ts --imds 169.254.169.254:80 --imds6 [fd00:ec2::254]:80 \
+ *       --sts 10.200.0.2:80 --control 10.200.0.2:81
  *
- * `--http-tokens optional` allows IMDSv1, `--keep-alive` lets IMDS keep connections (for benchmarks), `--strict` reads paths as
- * they are. An address that is not given is a free port of loopback.
+ * `--http-tokens optional` allows IMDSv1, `--keep-alive` keeps connections to IMDS open (for benchmarks),
+ * `--strict` does not normalise paths. The default for an address is a free port on loopback.
  */
 const { values } = parseArgs({
   options: {

@@ -1,7 +1,7 @@
 import { account, identityProofMarker, instance, leakMarker } from "./account.ts";
 import { imdsJson, isoSeconds } from "./pages.ts";
 
-/** The categories that are the same in every run: path below the version, and body. No credentials here. */
+/** The categories that are the same in every run, by path below the version. No credentials. */
 export function instanceMetadata(): Readonly<Record<string, string>> {
   const hostname = `ip-${instance.privateIp.replaceAll(".", "-")}.${account.region}.compute.internal`;
   const publicHostname = `ec2-${instance.publicIp.replaceAll(".", "-")}.${account.region}.compute.amazonaws.com`;
@@ -61,7 +61,7 @@ export function instanceMetadata(): Readonly<Record<string, string>> {
   return Object.fromEntries(Object.entries(metadata).map(([path, body]) => [`meta-data/${path}`, body]));
 }
 
-/** `dynamic/…`: the identity document and what signs it. The signatures carry `identityProofMarker`. */
+/** `dynamic/…`: the identity document and its signatures. The signatures contain `identityProofMarker`. */
 export function instanceIdentity(): Readonly<Record<string, string>> {
   const proof = (name: string) => `${identityProofMarker}/${name}\n${"MIIB".repeat(24)}`;
   return {
@@ -88,10 +88,10 @@ export function instanceIdentity(): Readonly<Record<string, string>> {
   };
 }
 
-/** What an operator should not have put there, and many do. */
+/** Secrets that operators should not put into user-data, and often do. */
 export const userData = `#!/bin/sh\nexport DATABASE_PASSWORD=${leakMarker}\n`;
 
-/** What `GET /` lists. The real list goes on after these; a generous reading accepts any date. */
+/** The list at `/`. The real one is longer; the generous reading accepts any date. */
 export const versions: readonly string[] = [
   ...[
     "1.0",

@@ -1,8 +1,8 @@
 import { STATUS_CODES } from "node:http";
 
 /**
- * The page that IMDS sends with an error. For 404 it is the genuine one, 339 bytes (a recording in smithy-rs,
- * `imds_no_iam_role`); no genuine body of 400, 401 or 403 is published, so these use the same page.
+ * The error page of IMDS. For 404 it is the genuine page, 339 bytes (a recording in smithy-rs,
+ * `imds_no_iam_role`). No genuine body of 400, 401 or 403 is published, so these use the same page.
  */
 export function errorPage(status: number): string {
   const title = `${status} - ${STATUS_CODES[status] ?? "Error"}`;
@@ -20,7 +20,10 @@ export function errorPage(status: number): string {
 `;
 }
 
-/** JSON as IMDS prints it: two spaces, a space on both sides of the colon, LF, and none at the end. */
+/**
+ * JSON as IMDS formats it: indented by two spaces, a space on both sides of the colon, LF, and no newline at
+ * the end.
+ */
 export function imdsJson(fields: Readonly<Record<string, string | null>>): string {
   const lines = Object.entries(fields).map(
     ([key, value]) => `  ${JSON.stringify(key)} : ${JSON.stringify(value)}`,
@@ -28,7 +31,7 @@ export function imdsJson(fields: Readonly<Record<string, string | null>>): strin
   return `{\n${lines.join(",\n")}\n}`;
 }
 
-/** `2026-01-15T08:30:00Z`: UTC, whole seconds, rounded down, as IMDS and STS write every date. */
+/** `2026-01-15T08:30:00Z`: UTC, in whole seconds, rounded down, as IMDS and STS format every date. */
 export function isoSeconds(epochMs: number): string {
   return `${new Date(epochMs).toISOString().slice(0, 19)}Z`;
 }

@@ -8,14 +8,17 @@ import {
   leakMarker,
 } from "./account.ts";
 
-/** Who holds a set of keys. `host`, `instance` and `task` are read from IMDS, `assumed-role` from AssumeRole, `user` is an IAM user. */
+/**
+ * The holder of a set of keys. `host`, `instance` and `task` are from IMDS, `assumed-role` is from
+ * AssumeRole, `user` is an IAM user.
+ */
 export type PrincipalKind = "host" | "instance" | "task" | "user" | "assumed-role";
 
-/** A set of keys and the identity that they prove. Times are milliseconds since the epoch. */
+/** A set of keys and its identity. Times are milliseconds since the epoch. */
 export type Principal = {
   readonly kind: PrincipalKind;
   readonly arn: string;
-  /** As GetCallerIdentity says it: `AROA…:session`, `AIDA…`. */
+  /** As in GetCallerIdentity: `AROA…:session`, `AIDA…`. */
   readonly userId: string;
   readonly accountId: string;
   /** The role behind an assumed-role session; empty for a user. */
@@ -28,14 +31,14 @@ export type Principal = {
   readonly expiresAt: number;
 };
 
-/** What `readSessionToken` finds in a token that AssumeRole issued. */
+/** The contents of a token that AssumeRole issued. */
 export type SessionClaims = {
   readonly roleArn: string;
   readonly sessionName: string;
   readonly serial: number;
 };
 
-/** One set of secret values, for tests that look for them in logs. */
+/** A set of secret values, for tests that search logs for them. */
 export type Secret = {
   readonly kind: PrincipalKind;
   readonly arn: string;
@@ -47,16 +50,16 @@ export type Secret = {
 type RoleSession = { readonly roleArn: string; readonly sessionName: string };
 type Lifetime = { readonly now: number; readonly expiresAt: number };
 
-/** Real session tokens begin so ("origin_ec" in a protobuf), which some log scrubbers look for. */
+/** Real session tokens begin like this ("origin_ec" in a protobuf). Some log scrubbers search for it. */
 const tokenPrefix = "IQoJb3JpZ2luX2Vj";
 const maxRemembered = 200_000;
 
-/** Every key that the stand-in gave out, so that STS can check a signature and say who signed. */
+/** Every key that the stand-in issued, so that STS can verify a signature and identify the signer. */
 export class Principals {
   readonly #byAccessKey = new Map<string, Principal>();
   #serial = 0;
 
-  /** New temporary keys for what IMDS serves. All of them carry the leak marks. */
+  /** New temporary keys for IMDS. All of them contain the leak markers. */
   addHost(kind: "host" | "instance" | "task", session: RoleSession, lifetime: Lifetime): Principal {
     const serial = this.#serial++;
     const suffix = (serial % 1296).toString(36).toUpperCase().padStart(2, "0");
@@ -67,7 +70,7 @@ export class Principals {
     });
   }
 
-  /** New temporary keys of one AssumeRole call; the token says which role and session. */
+  /** New temporary keys for an AssumeRole call. The token contains the role and session. */
   addAssumedRole(session: RoleSession, lifetime: Lifetime): Principal {
     const serial = this.#serial++;
     const claims: SessionClaims = { ...session, serial };
@@ -79,7 +82,10 @@ export class Principals {
     });
   }
 
-  /** Permanent keys of an IAM user, for a proxy outside EC2. They are the host's own, so they carry its marks. */
+  /**
+   * Permanent keys of an IAM user, for a proxy outside EC2. They are the host's own, so they contain its
+   * markers.
+   */
   addUser(name: string, now: number): Principal {
     const accessKeyId = `AKIA${leakKeyMarker}${(this.#serial++ % 1296).toString(36).toUpperCase().padStart(2, "0")}`;
     const principal: Principal = {
@@ -102,7 +108,7 @@ export class Principals {
     return this.#byAccessKey.get(accessKeyId);
   }
 
-  /** Every secret given out so far (the last 200,000), the host's included. */
+  /** Every secret issued so far (the last 200,000), the host's included. */
   secrets(): readonly Secret[] {
     return Array.from(
       this.#byAccessKey.values(),
@@ -137,21 +143,21 @@ export class Principals {
   }
 }
 
-/** The role and session that a token issued by `addAssumedRole` names; undefined for any other text. */
+/** The role and session in a token from `addAssumedRole`; undefined for any other text. */
 export function readSessionToken(token: string): SessionClaims | undefined {
   const [head, named] = token.split(".");
   if (head !== `${tokenPrefix}${issuedTokenMarker}` || named === undefined) return undefined;
-  // The prefix is ours, so the content has the shape that addAssumedRole wrote.
+  // The prefix is ours, so addAssumedRole wrote the content.
   return JSON.parse(Buffer.from(named, "base64url").toString()) as SessionClaims;
 }
 
-/** The session that EC2 opens for the instance's own role: it is named after the instance. */
+/** The session of the instance's own role, which EC2 names after the instance. */
 export const hostSession: RoleSession = {
   roleArn: `arn:${account.partition}:iam::${account.id}:role/${account.hostRole}`,
   sessionName: instance.id,
 };
 
-/** An IAM unique id: the prefix and 17 letters or digits, always the same for the same name. */
+/** An IAM unique id: the prefix and 17 letters or digits, derived from the name. */
 export function uniqueId(prefix: string, name: string): string {
   return `${prefix}${base32(createHash("sha256").update(name).digest()).slice(0, 17)}`;
 }

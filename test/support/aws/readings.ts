@@ -1,21 +1,23 @@
 /**
- * How a request path may be understood. The real IMDS is a black box, so the stand-in plays the worst one: every
- * spelling that some server in the world would accept counts, and `imds.ts` answers with the most secret of them.
- * A proxy that lets an odd spelling through is caught then, whichever way the real service reads it.
+ * The ways to interpret a request path. The real IMDS is a black box, so the stand-in plays the worst one: it
+ * accepts every spelling that any server might accept, and `imds.ts` answers with the most secret of the
+ * results. So a proxy that forwards an odd spelling is caught, however the real service interprets it.
  */
 
-/** Paths as SDKs send them have one reading; checked first because the bench asks for nothing else. */
+/** Paths as SDKs send them have one reading. Checked first, for the benchmarks. */
 const plain = /^(?:\/(?!\.{1,2}(?:\/|$))[\w.:=-]+)+\/?$/;
 
-/** The one reading of a strict server: the path before `?` or `#`, letter case kept, a last slash dropped. */
+/**
+ * The reading of a strict server: the path before `?` or `#`, with its letter case, without a trailing slash.
+ */
 export function strictReading(rawUrl: string): string {
   const path = rawUrl.replace(/^http:\/\/[^/]*/i, "").replace(/[?#].*$/s, "");
   return path.replace(/^\//, "").replace(/\/$/, "");
 }
 
 /**
- * Every reading of a raw request target, in lower case, without slashes at the ends: `latest/meta-data/ami-id`.
- * Order says nothing; there is at least one.
+ * Every reading of a raw request target, in lower case, without leading or trailing slashes:
+ * `latest/meta-data/ami-id`. At least one, in no particular order.
  */
 export function generousReadings(rawUrl: string): readonly string[] {
   if (plain.test(rawUrl)) return [strictReading(rawUrl).toLowerCase()];
@@ -32,7 +34,10 @@ export function generousReadings(rawUrl: string): readonly string[] {
   return [...found];
 }
 
-/** Absolute form (`http://host/path`, any scheme) and `//host/path` name the path after the host, or are paths themselves. */
+/**
+ * In absolute form (`http://host/path`, any scheme) and in `//host/path` the path follows the host, or the
+ * whole is a path.
+ */
 function originForms(rawUrl: string): readonly string[] {
   const forms = [rawUrl];
   const absolute = /^[a-z][a-z0-9+.-]*:[/\\]*[^/\\]*(.*)$/is.exec(rawUrl);
@@ -46,7 +51,10 @@ function cutQuery(text: string): string {
   return text.replace(/[?#].*$/s, "");
 }
 
-/** Percent-decodes until nothing changes: `%2525` and deeper, `%u002f`, overlong UTF-8 (`%c0%af` for `/`), full-width letters. */
+/**
+ * Percent-decodes until nothing changes: `%2525` and deeper, `%u002f`, overlong UTF-8 (`%c0%af` for `/`),
+ * full-width letters.
+ */
 function decodeFully(text: string): string {
   let before = text;
   for (let round = 0; round < 10; round += 1) {
@@ -62,22 +70,25 @@ function decodeFully(text: string): string {
   return before;
 }
 
-/** The character that an overlong form hides: the payload bits of its last two bytes. */
+/** The character of an overlong form: the payload bits of its last two bytes. */
 function overlong(pair: string): string {
   return String.fromCharCode(((pair.charCodeAt(0) & 0x1f) << 6) | (pair.charCodeAt(1) & 0x3f));
 }
 
-/** Bytes (as Latin-1 text) to text where they are UTF-8; as they were where they are not. */
+/** Decodes bytes (as Latin-1 text) as UTF-8. Returns them unchanged if they are not UTF-8. */
 function fromUtf8(bytes: string): string {
   if (/[^\0-\xff]/.test(bytes)) return bytes;
   const text = Buffer.from(bytes, "latin1").toString("utf8");
   return text.includes("\ufffd") ? bytes : text;
 }
 
-/** Backslashes, `//`, `.` and `..`, control characters, spaces, letter case, and (if asked for) `;parameters` of each segment. */
+/**
+ * Normalises backslashes, `//`, `.` and `..`, control characters, spaces, letter case, and optionally
+ * `;parameters` of each segment.
+ */
 function resolve(text: string, parameters: "with parameters" | "without parameters"): string {
   const segments: string[] = [];
-  // Tabs, newlines and NUL inside a path are what URL parsers drop.
+  // URL parsers drop tabs, newlines and NUL inside a path.
   for (const raw of text
     .replaceAll("\\", "/")
     .replace(/[\0-\x20\x7f]/g, "")

@@ -1,10 +1,10 @@
-/** Keeps the last entries, so that a long run does not grow. */
+/** Keeps the last entries only, so that memory stays bounded in a long run. */
 export class Recorder<Entry> {
   readonly #limit: number;
   #entries: Entry[] = [];
   #total = 0;
 
-  /** A limit of 0 counts and keeps nothing. */
+  /** With a limit of 0 entries are counted but not kept. */
   constructor(limit: number) {
     this.#limit = limit;
   }
@@ -13,7 +13,7 @@ export class Recorder<Entry> {
     this.#total += 1;
     if (this.#limit === 0) return;
     this.#entries.push(entry);
-    // Cut at twice the limit: a shift for each entry would move the whole array each time.
+    // Trim at twice the limit: a shift for each entry would move the whole array each time.
     if (this.#entries.length >= this.#limit * 2) this.#entries = this.#entries.slice(-this.#limit);
   }
 
@@ -22,7 +22,7 @@ export class Recorder<Entry> {
     return this.#limit === 0 ? [] : this.#entries.slice(-this.#limit);
   }
 
-  /** How many were added since the start or the last `clear`, kept or not. */
+  /** The number of entries added since the start or the last `clear`, kept or not. */
   get total(): number {
     return this.#total;
   }

@@ -2,11 +2,14 @@ import { account } from "./account.ts";
 import type { Principal, Principals } from "./principals.ts";
 import { buildTree, type HeldCredentials, type Tree } from "./tree.ts";
 
-/** EC2 gives role credentials about six hours, and new ones at least five minutes before the old end. */
+/**
+ * On EC2 role credentials are valid for about six hours, and are replaced at least five minutes before they
+ * expire.
+ */
 const lifetimeMs = 6 * 3600_000;
 const renewBeforeMs = 5 * 60_000;
 
-/** The credentials that IMDS holds, renewed as EC2 does it, and the metadata tree that shows them. */
+/** The credentials of IMDS, renewed as on EC2, and the metadata tree that contains them. */
 export class HostCredentials {
   readonly #principals: Principals;
   readonly #session: { readonly roleArn: string; readonly sessionName: string };
@@ -23,15 +26,15 @@ export class HostCredentials {
     this.#renewAt = now() + lifetimeMs - renewBeforeMs;
   }
 
-  /** The host role's keys as they are served now. */
+  /** The keys of the host's role that are served now. */
   get host(): Principal {
     this.#renewIfDue();
     return this.#held.host;
   }
 
   /**
-   * New credentials at once; the old ones stay valid until they end. With an expiry these are kept until the next call
-   * of `rotate`, even past their end; without one they are renewed in time, as the real ones are.
+   * New credentials at once; the old ones stay valid until they end. With an expiry these are kept until the
+   * next call of `rotate`, even past their end; without one they are renewed in time, as the real ones are.
    */
   rotate(expiresInMs?: number): Principal {
     this.#held = this.#issue(expiresInMs ?? lifetimeMs);

@@ -1,6 +1,6 @@
 import { malformedPolicy, type StsError } from "./sts-errors.ts";
 
-/** What IAM would say about a session policy's text, as far as its shape goes; undefined if it would take it. */
+/** IAM's error for the form of a session policy; undefined if IAM would accept it. */
 export function policyProblem(text: string): StsError | undefined {
   let policy: unknown;
   try {

@@ -10,11 +10,13 @@ import {
   signatureMismatch,
 } from "./sts-errors.ts";
 
-/** Signature Version 4, the checking side: the stand-in issued the keys, so it can sign again and compare. */
+/**
+ * Verifies Signature Version 4. The stand-in issued the keys, so it can compute the signature and compare.
+ */
 
 export type SignedRequest = {
   readonly method: string;
-  /** The request target as it came. */
+  /** The request target as received. */
   readonly url: string;
   readonly headers: IncomingHttpHeaders;
   readonly body: Buffer;
@@ -22,7 +24,7 @@ export type SignedRequest = {
 
 export type Verified = { readonly caller: Principal } | { readonly error: StsError };
 
-/** AWS allows the signer's clock to be wrong by so much. */
+/** The clock skew that AWS allows. */
 const allowedSkewMs = 15 * 60_000;
 const credentialShape = /^([^/\s]+)\/(\d{8})\/([a-z0-9-]+)\/([a-z0-9-]+)\/aws4_request$/;
 
@@ -72,7 +74,7 @@ export function verifySignature(request: SignedRequest, principals: Principals, 
       "Check your AWS Secret Access Key and signing method. Consult the service documentation for details.";
     return { error: signatureMismatch(message) };
   }
-  // After the signature: that keys have expired is told only to somebody who has them.
+  // After the signature check: only a holder of the keys learns that they have expired.
   return now >= caller.expiresAt ? { error: expiredToken } : { caller };
 }
 

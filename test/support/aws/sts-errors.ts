@@ -1,4 +1,4 @@
-/** An error of the STS API, as a value: the code, what HTTP says, and the text that AWS uses where it is known. */
+/** An error of the STS API: its code, the HTTP status, and the text that AWS uses, if it is known. */
 export type StsError = { readonly code: string; readonly status: number; readonly message: string };
 
 export const throttled: StsError = { code: "Throttling", status: 400, message: "Rate exceeded" };

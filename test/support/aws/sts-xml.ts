@@ -6,7 +6,7 @@ const xmlns = "https://sts.amazonaws.com/doc/2011-06-15/";
 
 export type AssumedRole = {
   readonly session: Principal;
-  /** Of the space for packed policies and tags; undefined where there are none. */
+  /** Percentage of the space for packed policies and tags; undefined if there are none. */
   readonly packedPolicyPercent: number | undefined;
   readonly sourceIdentity: string | undefined;
 };

@@ -24,7 +24,7 @@ export type StsOptions = TrustOptions & {
   readonly listen?: readonly Address[];
   /** How many calls to keep for `calls`. Default 10,000. */
   readonly record?: number;
-  /** Shared with IMDS, so that the host's keys are known here. */
+  /** Shared with IMDS, so that STS knows the host's keys. */
   readonly principals?: Principals;
   /** Milliseconds since the epoch. */
   readonly now?: () => number;
@@ -33,20 +33,20 @@ export type StsOptions = TrustOptions & {
 export type StsCall = {
   readonly at: number;
   readonly action: string;
-  /** Empty where the call names none. */
+  /** Empty if the call names none. */
   readonly roleArn: string;
   readonly sessionName: string;
-  /** Whose signature it claims to have; empty without one. */
+  /** The access key id of the signature; empty without one. */
   readonly accessKeyId: string;
   readonly userAgent: string;
   readonly params: Readonly<Record<string, string>>;
-  /** `ok`, an error code, or the fault that left it without a proper answer. */
+  /** `ok`, an error code, or the fault that replaced the answer. */
   readonly outcome: string;
 };
 
 export type Sts = {
   readonly url: string;
-  /** Every call, from the time when its latency is over; one that hangs is in it too. */
+  /** Every call whose latency has passed, including calls that hang. */
   readonly calls: Recorder<StsCall>;
   readonly faults: StsFaultSwitches;
   counts(): { readonly inFlight: number; readonly maxInFlight: number; readonly total: number };
@@ -75,7 +75,7 @@ export async function startSts(options: StsOptions = {}): Promise<Sts> {
   let maxInFlight = 0;
   let second = { start: 0, calls: 0 };
 
-  /** Fixed windows of a second: coarse, but a test can predict them. */
+  /** Fixed windows of one second: coarse, but predictable for a test. */
   const overRate = (perSecond: number) => {
     if (perSecond === 0) return false;
     const start = Math.floor(now() / 1000);
@@ -101,7 +101,7 @@ export async function startSts(options: StsOptions = {}): Promise<Sts> {
     const foreign = foreignAnswers[set.foreign];
     if (foreign !== undefined)
       return { status: foreign.status, xml: foreign.body, outcome: set.foreign, foreign };
-    if (set.foreign !== "") throw new Error(`there is no foreign answer ${set.foreign}`);
+    if (set.foreign !== "") throw new Error(`unknown foreign answer ${set.foreign}`);
     if (set.throttle || overRate(set.callsPerSecond)) return fail(throttled);
     const action = form.get("Action") ?? "";
     const version = form.get("Version") ?? "";
@@ -188,7 +188,7 @@ export async function startSts(options: StsOptions = {}): Promise<Sts> {
     res.once("close", () => {
       inFlight -= 1;
     });
-    // The client went away, or sent too much: there is nobody left to tell.
+    // The client has gone, or sent too much: there is nobody to answer.
     serve(req, res).catch(() => req.socket.destroy());
   };
 
@@ -206,7 +206,7 @@ export async function startSts(options: StsOptions = {}): Promise<Sts> {
   };
 }
 
-/** Where something in the answer is to be wrong. */
+/** Applies the faults that change the answer. */
 function distort(answer: string | StsError, set: StsFaults, clock: number): string | StsError {
   if (typeof answer !== "string") return answer;
   let xml = answer;

@@ -1,6 +1,6 @@
 import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 
-/** Session tokens of IMDSv2. Each is signed and says when it ends, so that nothing is kept for it. */
+/** Session tokens of IMDSv2. Each is signed and contains its expiry, so that no state is needed. */
 export class SessionTokens {
   readonly #now: () => number;
   #key = randomBytes(32);
@@ -9,7 +9,7 @@ export class SessionTokens {
     this.#now = now;
   }
 
-  /** 56 characters, `AQA…==`, as genuine tokens look. */
+  /** 56 characters, `AQA…==`, like genuine tokens. */
   issue(ttlSeconds: number): string {
     const head = Buffer.alloc(16);
     head.set([1, 0, 0]);
@@ -18,7 +18,7 @@ export class SessionTokens {
     return `${Buffer.concat([head, this.#sign(head)]).toString("base64url")}==`;
   }
 
-  /** Whole seconds that the token has left; undefined if it is not ours, was altered, or has ended. */
+  /** The remaining seconds of the token; undefined if it is not ours, was altered, or has expired. */
   remainingSeconds(token: string): number | undefined {
     if (!/^[\w-]{54}==$/.test(token)) return undefined;
     const bytes = Buffer.from(token, "base64url");
@@ -28,7 +28,7 @@ export class SessionTokens {
     return leftMs > 0 ? Math.floor(leftMs / 1000) : undefined;
   }
 
-  /** From now on every token issued before is refused, as after a stop and start of the instance. */
+  /** Invalidates every token issued so far, as a stop and start of the instance does. */
   invalidateAll(): void {
     this.#key = randomBytes(32);
   }
@@ -38,7 +38,7 @@ export class SessionTokens {
   }
 }
 
-/** The token's life that a PUT asks for: 1 to 21600 seconds; undefined is answered with 400. */
+/** The TTL that a PUT requests: 1 to 21600 seconds; undefined is answered with 400. */
 export function requestedTtl(header: string | string[] | undefined): number | undefined {
   if (typeof header !== "string" || !/^\d{1,5}$/.test(header)) return undefined;
   const seconds = Number(header);

@@ -5,29 +5,32 @@ import { type Principal, uniqueId } from "./principals.ts";
 
 export type Page = {
   readonly body: string;
-  /** No container may ever see this body: it carries `leakMarker`. */
+  /** No container may see this body: it contains `leakMarker`. */
   readonly secret: boolean;
   readonly contentType: "text/plain" | "application/octet-stream";
 };
 
-/** Everything that IMDS serves below a version, files and directory listings alike, by path without slashes at the ends. */
+/**
+ * Everything that IMDS serves below a version, files and directory listings, by path without leading or
+ * trailing slashes.
+ */
 export type Tree = {
   readonly exact: ReadonlyMap<string, Page>;
-  /** The same by the path in lower case. */
+  /** The same, by path in lower case. */
   readonly folded: ReadonlyMap<string, Page>;
 };
 
-/** The keys that IMDS holds at one time. */
+/** The keys that IMDS serves at a given time. */
 export type HeldCredentials = {
   /** Undefined: no instance profile is attached. */
   readonly host: Principal | undefined;
-  /** The instance identity role, which every instance has. */
+  /** Of the instance identity role, which every instance has. */
   readonly instance: Principal;
-  /** Other ECS tasks on this instance, by `<task id>-<role type>`. */
+  /** Of other ECS tasks on this instance, by `<task id>-<role type>`. */
   readonly tasks: Readonly<Record<string, Principal>>;
 };
 
-/** The tree for these credentials; made anew when they change. */
+/** The tree for these credentials; rebuilt when they change. */
 export function buildTree(held: HeldCredentials): Tree {
   const exact = new Map<string, Page>();
   for (const [path, body] of Object.entries({ ...instanceMetadata(), ...instanceIdentity() })) {
@@ -40,7 +43,10 @@ export function buildTree(held: HeldCredentials): Tree {
   return { exact, folded: new Map(Array.from(exact, ([path, page]) => [path.toLowerCase(), page])) };
 }
 
-/** The page that a reading names, version first: `latest/meta-data/ami-id`. The empty reading is the version list. */
+/**
+ * The page of a reading such as `latest/meta-data/ami-id`, which begins with the version. The empty reading
+ * is the version list.
+ */
 export function lookUp(tree: Tree, reading: string, generous: boolean): Page | undefined {
   if (reading === "") return { body: versions.join("\n"), secret: false, contentType: "text/plain" };
   const cut = reading.indexOf("/");
@@ -96,7 +102,7 @@ function keys(principal: Principal): Readonly<Record<string, string>> {
   };
 }
 
-/** Each directory's entries, one a line, directories with a slash, no newline at the end. */
+/** Directory listings: one entry per line, directories with a slash, no newline at the end. */
 function listings(pages: ReadonlyMap<string, Page>): ReadonlyMap<string, string> {
   const children = new Map<string, Set<string>>();
   for (const path of pages.keys()) {
@@ -104,7 +110,7 @@ function listings(pages: ReadonlyMap<string, Page>): ReadonlyMap<string, string>
     for (const [depth, segment] of segments.entries()) {
       const parent = segments.slice(0, depth).join("/");
       const entries = children.get(parent) ?? new Set<string>();
-      // The top level alone lists its directories without a slash.
+      // Only the top level lists its directories without a slash.
       entries.add(depth < segments.length - 1 && depth > 0 ? `${segment}/` : segment);
       children.set(parent, entries);
     }
@@ -114,7 +120,7 @@ function listings(pages: ReadonlyMap<string, Page>): ReadonlyMap<string, string>
   const bodies = new Map(
     Array.from(children, ([path, entries]) => [path, [...entries].sort(byName).join("\n")]),
   );
-  // The one listing that is not made of path names: number and key name.
+  // The only listing that does not consist of path names: index and key name.
   bodies.set("meta-data/public-keys", "0=host-key");
   return bodies;
 }

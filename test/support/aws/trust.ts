@@ -9,17 +9,20 @@ import {
   type StsError,
 } from "./sts-errors.ts";
 
-/** How one role differs from the others. */
+/** Settings of one role. */
 export type RoleSettings = {
-  /** 3600 to 43200; default 3600, as a role has when it is made. */
+  /** 3600 to 43200; default 3600, as for a new role. */
   readonly maxSessionDurationSeconds?: number;
-  /** The trust policy asks for this external id. */
+  /** The trust policy requires this external id. */
   readonly externalId?: string;
-  /** Every call for this role is answered with it. */
+  /** The answer to every call for this role. */
   readonly error?: StsError;
 };
 
-/** Which roles there are and who may assume them. Default: every role of the account, by the host, a user or another session. */
+/**
+ * The roles, and who may assume them. Default: every role of the account, by the host, a user or another
+ * session.
+ */
 export type TrustOptions = {
   /** Default: the account of `account.ts`. */
   readonly accounts?: readonly string[];
@@ -29,7 +32,7 @@ export type TrustOptions = {
   readonly deny?: readonly string[];
 };
 
-/** What IAM says about a valid call: undefined is yes. */
+/** IAM's decision on a valid call: an error, or undefined if it is allowed. */
 export function refusal(
   caller: Principal,
   input: AssumeRoleInput,

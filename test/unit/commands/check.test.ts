@@ -2,7 +2,7 @@ import { join } from "node:path";
 import t, { type Test } from "tap";
 import { check, type Finding, type HostChecks } from "../../../src/commands/check.ts";
 import { OperatorError } from "../../../src/errors.ts";
-import { EngineStandIn, idOf } from "../../support/engine/engine.ts";
+import { EngineStandIn, idOf } from "../../support/engine/stand-in.ts";
 import { hostileTexts, unsafe } from "../../support/hostile-texts.ts";
 
 const silent = {
@@ -12,7 +12,7 @@ const silent = {
   error: () => undefined,
 };
 const roleArn = "arn:aws:iam::123456789012:role/containers/Web";
-const well: HostChecks = {
+const healthy: HostChecks = {
   metadata: async () => "http://169.254.169.254 answers; instance i-0abc",
   sts: async () => "region eu-west-1; this host is arn:aws:sts::123456789012:assumed-role/host/i-0abc",
   role: async (_, alias) => `${alias}: this host may assume ${roleArn}`,
@@ -23,7 +23,7 @@ const well: HostChecks = {
 async function checked(
   t: Test,
   dockerHost: string,
-  { host = well, ...options }: { host?: HostChecks; json?: boolean; configOnly?: boolean } = {},
+  { host = healthy, ...options }: { host?: HostChecks; json?: boolean; configOnly?: boolean } = {},
 ) {
   const config = { dockerHost, aliasToARN: { web: roleArn }, defaultAlias: "web" };
   const configPath = join(t.testdir({ "config.json": JSON.stringify(config) }), "config.json");
@@ -39,7 +39,7 @@ async function checked(
   return { code, printed };
 }
 
-t.test("a host on which all is well", async (t) => {
+t.test("a host without problems passes every check", async (t) => {
   await using engine = await EngineStandIn.listen();
   engine.run({ id: idOf("web"), name: "web", networks: { bridge: { ipv4: "172.17.0.2" } } });
   engine.networks = [{ Name: "bridge", Driver: "bridge" }];
@@ -57,7 +57,7 @@ t.test("a host on which all is well", async (t) => {
   t.match(printed, "1 running");
 });
 
-t.test("what is only worth knowing is a note, and no failure", async (t) => {
+t.test("what is only worth knowing is a note, not a failure", async (t) => {
   await using engine = await EngineStandIn.listen();
   engine.run({
     id: idOf("db"),
@@ -81,7 +81,7 @@ t.test("what is only worth knowing is a note, and no failure", async (t) => {
 
 t.test("what fails is named with what to do, for programs too, and the exit code is 1", async (t) => {
   const host: HostChecks = {
-    ...well,
+    ...healthy,
     sts: async () => {
       throw new OperatorError("no credentials", { hint: "Attach a role.", exitCode: 69 });
     },
@@ -105,7 +105,7 @@ t.test("what fails is named with what to do, for programs too, and the exit code
   t.match(failed[2]?.text, /AccessDenied/);
 });
 
-t.test("with --config-only nothing else is looked at", async (t) => {
+t.test("--config-only checks nothing else", async (t) => {
   const never = () => {
     throw new Error("was asked");
   };
@@ -115,36 +115,34 @@ t.test("with --config-only nothing else is looked at", async (t) => {
   t.match(printed, /^ok {4}configuration .* is valid: 1 alias, default web$/);
 });
 
-t.test(
-  "no container, network or AWS answer can write to the operator's terminal, or a line of its own",
-  async (t) => {
-    for (const hostile of hostileTexts) {
-      await using engine = await EngineStandIn.listen();
-      const labels = { "ec2metaproxy.RoleAlias": hostile };
-      engine.run({ id: idOf("db"), name: hostile, networks: { [hostile]: { ipv4: "172.17.0.3" } }, labels });
-      engine.networks = [{ Name: hostile, Driver: "macvlan" }];
-      engine.version = { ...engine.version, Version: hostile };
-      const host: HostChecks = {
-        metadata: async () => hostile,
-        sts: async () => {
-          throw new Error(hostile);
-        },
-        role: async () => {
-          throw new OperatorError(hostile, { hint: hostile, exitCode: 69, cause: new Error(hostile) });
-        },
-        firewall: async () => ({ ok: false, text: hostile, hint: hostile }),
-      };
-      const { printed } = await checked(t, engine.socketPath, { host });
-      t.notMatch(printed, unsafe);
-      const marks = printed.split("\n").map((line) => line.slice(0, 6));
-      t.same(
-        marks.filter((mark) => !["ok    ", "note  ", "FAIL  "].includes(mark)),
-        [],
-      );
-      t.equal(marks.length, 8);
-      const { printed: json } = await checked(t, engine.socketPath, { host, json: true });
-      t.notMatch(json, unsafe);
-      t.equal((JSON.parse(json) as readonly Finding[]).length, 8);
-    }
-  },
-);
+for (const hostile of hostileTexts) {
+  const name = `no container, network or AWS answer can print ${hostile.replace(/[^ -~]/g, "?")} raw, or a line of its own`;
+  t.test(name, async (t) => {
+    await using engine = await EngineStandIn.listen();
+    const labels = { "ec2metaproxy.RoleAlias": hostile };
+    engine.run({ id: idOf("db"), name: hostile, networks: { [hostile]: { ipv4: "172.17.0.3" } }, labels });
+    engine.networks = [{ Name: hostile, Driver: "macvlan" }];
+    engine.version = { ...engine.version, Version: hostile };
+    const host: HostChecks = {
+      metadata: async () => hostile,
+      sts: async () => {
+        throw new Error(hostile);
+      },
+      role: async () => {
+        throw new OperatorError(hostile, { hint: hostile, exitCode: 69, cause: new Error(hostile) });
+      },
+      firewall: async () => ({ ok: false, text: hostile, hint: hostile }),
+    };
+    const { printed } = await checked(t, engine.socketPath, { host });
+    t.notMatch(printed, unsafe);
+    const marks = printed.split("\n").map((line) => line.slice(0, 6));
+    t.same(
+      marks.filter((mark) => !["ok    ", "note  ", "FAIL  "].includes(mark)),
+      [],
+    );
+    t.equal(marks.length, 8);
+    const { printed: json } = await checked(t, engine.socketPath, { host, json: true });
+    t.notMatch(json, unsafe);
+    t.equal((JSON.parse(json) as readonly Finding[]).length, 8); // printed by check
+  });
+}

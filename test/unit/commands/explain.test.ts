@@ -1,5 +1,5 @@
 import t from "tap";
-import { type ExplainOptions, explain } from "../../../src/commands/explain.ts";
+import { type ExplainOptions, explainContainer } from "../../../src/commands/explain.ts";
 import type { Container } from "../../../src/containers/container.ts";
 import { OperatorError, report } from "../../../src/errors.ts";
 import { hostileTexts, unsafe } from "../../support/hostile-texts.ts";
@@ -23,7 +23,7 @@ const config = configWith({
 async function explained(container: Container, over: Partial<ExplainOptions> = {}) {
   const printed: string[] = [];
   const options = { container: "web-1", json: false, configPath: "/etc/ec2metaproxy/config.json", ...over };
-  const exitCode = await explain(
+  const exitCode = await explainContainer(
     options,
     config,
     async () => [container],
@@ -32,7 +32,7 @@ async function explained(container: Container, over: Partial<ExplainOptions> = {
   return { exitCode, text: printed.join("\n") };
 }
 
-t.test("a container that gets a role is told who it is, what it asks for and what it gets", async (t) => {
+t.test("a granted container is shown with who it is, what it requests and what it gets", async (t) => {
   const compose = { "com.docker.compose.project": "shop", "com.docker.compose.service": "cart" };
   const container = containerWith({
     labels: { ...asks("full").labels, ...compose },
@@ -74,13 +74,13 @@ What it gets
   source identity  web-1
   external id      set
   IMDSv1           allowed
-  note             net-admin: it may set up its network (NET_ADMIN)
-  note             env IAM_ROLE asks for "db"; label ec2metaproxy.RoleAlias goes before it`,
+  note             net-admin: it can configure its network (NET_ADMIN)
+  note             env IAM_ROLE requests "db"; label ec2metaproxy.RoleAlias takes precedence`,
   );
 });
 
 t.test(
-  "a container that is refused is told the code, the reason and what to change, and the exit code is 1",
+  "a refused container is shown with the code, the reason and what to change, and the exit code is 1",
   async (t) => {
     const { exitCode, text } = await explained(containerWith({ ...asks("ops"), attachments: [] }));
     t.equal(exitCode, 1);
@@ -93,7 +93,7 @@ t.test(
   },
 );
 
-t.test("a container on the host's network is told that it does not come by here", async (t) => {
+t.test("a container on the host's network has a warning that its requests bypass the proxy", async (t) => {
   const { text } = await explained(containerWith({ ...asks("web"), risks: ["host-network"] }));
   t.match(text, /warning +on the host's network its requests go to the real service/);
 });
@@ -144,32 +144,33 @@ t.test("--json has a stable shape, for a grant and for a refusal", async (t) => 
     granted: false,
     source: null,
     grant: null,
-    refusal: { code: "no-role-requested", reason: /asks for no role/, hint: /RoleAlias/ },
+    refusal: { code: "no-role-requested", reason: /requests no role/, hint: /RoleAlias/ },
   });
 });
 
-t.test("what a container wrote cannot move the cursor of the operator's terminal", async (t) => {
-  const nasty = "\u001b[2J\u0007\u009b1m\u202e\u2028\r\n";
-  const labels = { ...asks(`web${nasty}x`).labels, "com.docker.compose.project": nasty };
-  const container = containerWith({
-    name: `n${nasty}`,
-    image: nasty,
-    user: nasty,
-    labels,
-    env: { IAM_POLICY: nasty },
-    attachments: [{ network: nasty, ipv4: "172.18.0.2", ipv6: undefined }],
-  });
-  for (const json of [false, true]) {
-    const { text } = await explained(container, { json });
-    t.notMatch(text, /[^\n\P{Cc}]|[\p{Cf}\p{Zl}\p{Zp}]/u, json ? "--json" : "text");
+const nasty = "\u001b[2J\u0007\u009b1m\u202e\u2028\r\n";
+const nastyContainer = containerWith({
+  name: `n${nasty}`,
+  image: nasty,
+  user: nasty,
+  labels: { ...asks(`web${nasty}x`).labels, "com.docker.compose.project": nasty },
+  env: { IAM_POLICY: nasty },
+  attachments: [{ network: nasty, ipv4: "172.18.0.2", ipv6: undefined }],
+});
+
+for (const json of [false, true]) {
+  const form = json ? "--json" : "text";
+  t.test(`${form}: what a container wrote cannot move the cursor of the operator's terminal`, async (t) => {
+    const { text } = await explained(nastyContainer, { json });
+    t.notMatch(text, /[^\n\P{Cc}]|[\p{Cf}\p{Zl}\p{Zp}]/u);
     if (json) t.equal(JSON.parse(text).container.image, nasty, "a program still reads what was written");
-  }
-});
+  });
+}
 
-t.test("no container, or several, is an error that says which there are", async (t) => {
+t.test("no match, or several, is an error that lists what there is", async (t) => {
   const failure = async (found: readonly Container[]) => {
     const options = { container: "we\u001bb", json: false, configPath: "config.json" };
-    const error: unknown = await explain(
+    const error: unknown = await explainContainer(
       options,
       config,
       async () => found,
@@ -197,7 +198,7 @@ t.test("an engine that does not answer is the engine's error, not a refusal", as
   const down = new OperatorError("listing containers", { exitCode: 69 });
   const options = { container: "web", json: false, configPath: "config.json" };
   await t.rejects(
-    explain(
+    explainContainer(
       options,
       config,
       () => Promise.reject(down),
@@ -207,8 +208,8 @@ t.test("an engine that does not answer is the engine's error, not a refusal", as
   );
 });
 
-t.test("no text that a container or its engine chose can write to the operator's terminal", async (t) => {
-  for (const hostile of hostileTexts) {
+for (const hostile of hostileTexts) {
+  t.test(`explain escapes ${hostile.replace(/[^ -~]/g, "?")}, whoever wrote it`, async (t) => {
     const container = containerWith({
       name: hostile,
       image: hostile,
@@ -241,7 +242,7 @@ t.test("no text that a container or its engine chose can write to the operator's
       t.notMatch(json, unsafe);
       t.match(JSON.parse(json), { container: { image: hostile } });
     }
-    const two = explain(
+    const two = explainContainer(
       { container: hostile, json: false, configPath: hostile },
       config,
       async () => [container, container],
@@ -250,5 +251,5 @@ t.test("no text that a container or its engine chose can write to the operator's
     const error: unknown = await two.catch((error: unknown) => error);
     t.notMatch(report(error), unsafe);
     t.equal(report(error).split("\n").length, 2);
-  }
-});
+  });
+}

@@ -6,9 +6,9 @@ import type { Config } from "../../../src/config/schema.ts";
 const role = "arn:aws:iam::123456789012:role/db";
 
 function configOf(value: unknown): Config {
-  const config = parseConfig(JSON.stringify(value), "f");
-  if (Array.isArray(config)) throw new Error(JSON.stringify(config));
-  return config as Config; // Array.isArray does not narrow readonly arrays
+  const parsed = parseConfig(JSON.stringify(value), "f");
+  if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems));
+  return parsed.config;
 }
 
 const changes: readonly [unknown, readonly string[]][] = [

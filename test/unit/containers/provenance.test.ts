@@ -4,12 +4,11 @@ import { mkdir, readdir, writeFile } from "node:fs/promises";
 import { connect, createServer, type Socket } from "node:net";
 import t from "tap";
 import { canonicalAddress } from "../../../src/config/address.ts";
-import type { Container } from "../../../src/containers/container.ts";
-import { staticContainer } from "../../../src/containers/directory.ts";
+import { type Container, staticContainer } from "../../../src/containers/container.ts";
 import { processStartedAt } from "../../../src/containers/proc.ts";
 import { type Connection, Provenance } from "../../../src/containers/provenance.ts";
 
-/** This very process as if it were a container: its sockets are real, and in /proc like any other's. */
+/** This process as if it were a container: its sockets are real, and are in /proc like any other's. */
 async function thisProcess(changed: Partial<Container> = {}): Promise<Container> {
   const pidStartedAt = (await processStartedAt("/proc", process.pid)) ?? 0;
   const { staticAlias: _, ...base } = staticContainer("127.0.0.1", { name: "self" });
@@ -18,7 +17,7 @@ async function thisProcess(changed: Partial<Container> = {}): Promise<Container>
 
 type Teardown = { teardown(run: () => void): void };
 
-/** A connection over loopback, as the server sees it; `to` is how the client names the server. */
+/** A connection over loopback, as the server sees it. `to` is the address that the client uses. */
 async function connected(t: Teardown, listen: string, to: string, options: { halfOpen?: boolean } = {}) {
   const server = createServer({ allowHalfOpen: true });
   server.listen(0, listen);
@@ -39,13 +38,13 @@ async function connected(t: Teardown, listen: string, to: string, options: { hal
 const ways = [
   ["IPv4", "127.0.0.1", "127.0.0.1"],
   ["IPv4 to a dual-stack listener", "::", "127.0.0.1"],
-  ["IPv4 by an IPv6 socket of the client's", "::", "::ffff:127.0.0.1"],
-  ["IPv4 by an IPv6 socket to an IPv4 listener", "127.0.0.1", "::ffff:127.0.0.1"],
+  ["IPv4 from an IPv6 socket of the client", "::", "::ffff:127.0.0.1"],
+  ["IPv4 from an IPv6 socket to an IPv4 listener", "127.0.0.1", "::ffff:127.0.0.1"],
   ["IPv6", "::1", "::1"],
 ] as const;
 
 for (const [what, listen, to] of ways) {
-  t.test(`${what}: a process's own connection is proven, any other is not`, async (t) => {
+  t.test(`${what}: a process's own connection is proven, another is not`, async (t) => {
     const { connection } = await connected(t, listen, to);
     const provenance = new Provenance({ metadata: [] });
     const container = await thisProcess();
@@ -65,7 +64,7 @@ for (const [what, listen, to] of ways) {
 }
 
 t.test(
-  "a redirected connection is proven by the metadata address that its client sees, and by nothing else",
+  "a redirected connection is proven by the metadata address that its client sees, and by no other",
   async (t) => {
     const { connection } = await connected(t, "127.0.0.1", "127.0.0.1");
     const redirected: Connection = { ...connection, localAddress: "172.17.0.1", localPort: 18000 };
@@ -81,19 +80,19 @@ t.test(
     t.match(
       await new Provenance().check(container, connection, "redirect"),
       { code: "no-such-socket" },
-      "a direct connection does not vouch for a redirected one",
+      "a direct connection does not prove a redirected one",
     );
     t.match(
       await new Provenance({ metadata }).check(container, redirected, "direct"),
       { code: "no-such-socket", reason: /to 172\.17\.0\.1 port 18000 in/ },
-      "nor the other way round",
+      "and the other way round",
     );
   },
 );
 
 for (const [what, listen, to] of ways) {
-  t.test(`${what}: a connection that a listening socket accepted is no client's`, async (t) => {
-    // The far end, as a forger has it: it connects *to* the container, and so the container's table has the very 4-tuple.
+  t.test(`${what}: a connection that a listening socket accepted is not proven`, async (t) => {
+    // An attacker's way: connecting *to* the container puts the same 4-tuple into its table.
     const { client, connection, server } = await connected(t, listen, to);
     const forged = {
       remoteAddress: connection.localAddress,
@@ -112,15 +111,15 @@ for (const [what, listen, to] of ways) {
     t.match(
       await new Provenance({ metadata }).check(container, forged, "redirect"),
       { code: "port-listening" },
-      "by the redirect neither",
+      "nor through the redirect",
     );
     server.close();
-    // What layer b of the firewall is for: once nobody listens any more, the table looks as it would for a client.
+    // Layer b of the firewall is for this: without the listening socket it looks like a client's.
     t.same(await provenance.check(container, forged, "direct"), { proven: true });
   });
 }
 
-t.test("a client that has closed its side is refused", async (t) => {
+t.test("a client that has closed its side is not proven", async (t) => {
   const { client, accepted, connection } = await connected(t, "127.0.0.1", "127.0.0.1", { halfOpen: true });
   accepted.resume();
   client.end();
@@ -130,7 +129,7 @@ t.test("a client that has closed its side is refused", async (t) => {
   });
 });
 
-t.test("a pid that was handed out again is not the container's", async (t) => {
+t.test("a reused pid is not the container's", async (t) => {
   const { connection } = await connected(t, "127.0.0.1", "127.0.0.1");
   const container = await thisProcess({ pidStartedAt: 1 });
   t.match(await new Provenance().check(container, connection, "direct"), {
@@ -139,38 +138,35 @@ t.test("a pid that was handed out again is not the container's", async (t) => {
   });
 });
 
-t.test("a process that has ended proves nothing, waited for or not", async (t) => {
+t.test("a process that has ended proves nothing", async (t) => {
   const { connection } = await connected(t, "127.0.0.1", "127.0.0.1");
   const child = spawn("sleep", ["60"]);
   const pid = child.pid ?? 0;
   const pidStartedAt = (await processStartedAt("/proc", pid)) ?? 0;
   const container = await thisProcess({ pid, pidStartedAt });
   const provenance = new Provenance();
-  // It shares our network namespace: the kernel would show our sockets as its own.
+  // It shares our network namespace, so the kernel lists our sockets for it too.
   t.same(await provenance.check(container, connection, "direct"), { proven: true });
   child.kill("SIGKILL");
   await once(child, "exit");
   t.match(await provenance.check(container, connection, "direct"), { code: "container-gone" });
 });
 
-t.test(
-  "without a pid, or without its start, nothing is proven; a static container needs no proof",
-  async (t) => {
-    const { connection } = await connected(t, "127.0.0.1", "127.0.0.1");
-    const provenance = new Provenance();
-    t.match(await provenance.check(await thisProcess({ pid: 0 }), connection, "direct"), { code: "no-pid" });
-    const { pidStartedAt: _, ...without } = await thisProcess();
-    t.match(await provenance.check(without, connection, "direct"), { code: "unreadable" });
-    t.same(await provenance.check(staticContainer("127.0.0.1", { name: "vm" }), connection, "direct"), {
-      proven: true,
-    });
-    t.match(await provenance.check(await thisProcess(), { ...connection, remoteAddress: "" }, "direct"), {
-      code: "no-such-socket",
-    });
-  },
-);
+t.test("without a pid or its start time nothing is proven; a static container needs no proof", async (t) => {
+  const { connection } = await connected(t, "127.0.0.1", "127.0.0.1");
+  const provenance = new Provenance();
+  t.match(await provenance.check(await thisProcess({ pid: 0 }), connection, "direct"), { code: "no-pid" });
+  const { pidStartedAt: _, ...without } = await thisProcess();
+  t.match(await provenance.check(without, connection, "direct"), { code: "unreadable" });
+  t.same(await provenance.check(staticContainer("127.0.0.1", { name: "vm" }), connection, "direct"), {
+    proven: true,
+  });
+  t.match(await provenance.check(await thisProcess(), { ...connection, remoteAddress: "" }, "direct"), {
+    code: "no-such-socket",
+  });
+});
 
-t.test("a /proc that cannot be read, or that is cut short, proves nothing", async (t) => {
+t.test("a /proc that cannot be read proves nothing", async (t) => {
   const { connection } = await connected(t, "127.0.0.1", "127.0.0.1");
   const procRoot = t.testdir();
   const fields = `5 (a) b) S ${"0 ".repeat(18)}777 0`;
@@ -188,12 +184,12 @@ t.test("a /proc that cannot be read, or that is cut short, proves nothing", asyn
 });
 
 t.test(
-  "many who ask at once about one container share the passes, each gets its own answer, and every file is closed",
+  "concurrent checks of one container share the passes, each gets its own answer, and every file is closed",
   async (t) => {
     const several = await Promise.all(
       Array.from({ length: 40 }, () => connected(t, "127.0.0.1", "127.0.0.1")),
     );
-    const provenance = new Provenance({ readsAtOnce: 1 });
+    const provenance = new Provenance({ maxConcurrentReads: 1 });
     const container = await thisProcess();
     const open = async () => (await readdir("/proc/self/fd")).length;
     const before = await open();
@@ -208,7 +204,7 @@ t.test(
   },
 );
 
-/** In a network namespace of its own: a connection over the namespace's loopback, from a given port to a given port. */
+/** Runs in a network namespace of its own: a connection over loopback with fixed ports. */
 const holder = `
   const net = require("node:net");
   const server = net.createServer().listen(18000, "127.0.0.1", () => {
@@ -216,7 +212,7 @@ const holder = `
   });
 `;
 
-t.test("only the network namespace of the container counts, not the addresses", async (t) => {
+t.test("the container's network namespace counts, not the addresses", async (t) => {
   const unshare = [
     "--map-root-user",
     "--user",

@@ -1,6 +1,6 @@
 import { open, writeFile } from "node:fs/promises";
 import t from "tap";
-import { findSockets, type Sought, socketColumn, sought } from "../../../src/containers/socket-table.ts";
+import { findSockets, type Pattern, patternFor, socketColumn } from "../../../src/containers/socket-table.ts";
 
 const columns = [
   ["172.17.0.2", 50000, false, "LE", "020011AC:C350"],
@@ -20,15 +20,15 @@ for (const [address, port, asIpv6, order, expected] of columns) {
   );
 }
 
-t.test("an IPv6 client is not looked for among IPv4 sockets", async (t) => {
-  t.equal(sought("tcp", { address: "fd00::2", port: 1 }, []), undefined);
+t.test("an IPv6 client is never in the table of IPv4 sockets", async (t) => {
+  t.equal(patternFor("tcp", { address: "fd00::2", port: 1 }, []), undefined);
 });
 
 const client = { address: "172.17.0.2", port: 50000 };
 const metadata = { address: "169.254.169.254", port: 80 };
 const direct = { address: "172.17.0.1", port: 18000 };
-const wanted = () =>
-  sought("tcp", client, [metadata, direct, { address: "fd00:ec2::254", port: 80 }]) as Sought;
+const pattern = () =>
+  patternFor("tcp", client, [metadata, direct, { address: "fd00:ec2::254", port: 80 }]) as Pattern; // never undefined for an IPv4 client
 
 const header =
   "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode";
@@ -64,7 +64,7 @@ for (const [what, rows, expected] of tables) {
     const path = `${t.testdir()}/tcp`;
     await writeFile(path, [header.padEnd(149), ...rows, ""].join("\n"));
     await using table = await open(path);
-    const one = wanted();
+    const one = pattern();
     let reads = 0;
     const found = await findSockets(table, [one], (read) => {
       reads += 1;
@@ -97,37 +97,37 @@ const listeners: ReadonlyArray<readonly [string, readonly string[], boolean]> = 
 ];
 
 for (const [what, rows, expected] of listeners) {
-  t.test(`a listening socket ${what}: ${expected ? "seen" : "none of ours"}`, async (t) => {
+  t.test(`a listening socket ${what}: ${expected ? "found" : "not found"}`, async (t) => {
     const path = `${t.testdir()}/tcp`;
     await writeFile(path, [header.padEnd(149), ...rows, ""].join("\n"));
     await using table = await open(path);
-    const one = wanted();
+    const one = pattern();
     const found = await findSockets(table, [one], (read) => read());
     t.ok(found.established.has(one));
     t.equal(found.listening.has(one), expected);
   });
 }
 
-t.test("a line is found wherever the pieces of the table are cut", async (t) => {
+t.test("a line is found wherever the chunks of the table end", async (t) => {
   const path = `${t.testdir()}/tcp`;
-  // The connection's line moves over the border of a 16 KiB piece, byte by byte, by a longer and longer header.
+  // A header that grows byte by byte moves the connection's line over the end of a 16 KiB chunk.
   for (let shift = 0; shift < 160; shift += 1) {
     const rows = [...other.slice(0, 109), line(local, remote, "01"), ...other.slice(0, 30)];
     await writeFile(path, ["x".repeat(shift), ...rows, ""].join("\n"));
     await using table = await open(path);
-    const one = wanted();
+    const one = pattern();
     const found = await findSockets(table, [one], (read) => read());
     if (!found.established.has(one)) t.fail(`missed with a header of ${shift} bytes`);
   }
   t.pass("found in all 160 positions");
 });
 
-t.test("a table that is no table ends in an error, not in endless memory", async (t) => {
+t.test("a file that is not a table ends in an error before it fills the memory", async (t) => {
   const path = `${t.testdir()}/tcp`;
   await writeFile(path, "x".repeat(200_000));
   await using table = await open(path);
   await t.rejects(
-    findSockets(table, [wanted()], (read) => read()),
+    findSockets(table, [pattern()], (read) => read()),
     /a line of more than 16 KiB/,
   );
 });

@@ -1,9 +1,9 @@
 import t from "tap";
 import { hostClocks } from "../../../src/commands/clocks.ts";
 import { keyOf } from "../../../src/credentials/assume-role.ts";
-import { TokenBucket } from "../../../src/credentials/bucket.ts";
 import { CredentialCache } from "../../../src/credentials/cache.ts";
 import { openSts } from "../../../src/credentials/sts.ts";
+import { TokenBucket } from "../../../src/token-bucket.ts";
 import { SimulatedSts } from "../../simulation/simulated-sts.ts";
 import { SimulatedTime, seededRandom } from "../../simulation/simulated-time.ts";
 import { account } from "../../support/aws/account.ts";

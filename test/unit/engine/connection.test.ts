@@ -1,215 +1,272 @@
-import { spawn } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
-import { idOf } from "../../support/engine/engine.ts";
+import { collectGarbage } from "../../support/collect-garbage.ts";
 import { following, times, until, web } from "../../support/engine/following.ts";
+import { type Fault, idOf } from "../../support/engine/stand-in.ts";
 
-t.test("what runs at the start is in the directory when it is settled", async (t) => {
-  const { directory, changes, watch } = await following(t, {}, (engine) => engine.run(web("172.17.0.2")));
+t.test("containers that already run are in the directory when it is settled", async (t) => {
+  const { directory, changes, connection } = await following(t, {}, (engine) =>
+    engine.run(web("172.17.0.2")),
+  );
   t.match(directory.at("172.17.0.2"), {
     container: { name: "web", env: { IAM_ROLE: "web" }, pid: process.pid },
   });
   t.same(changes, ["started web true"]);
-  t.match(watch.state(), { connected: true, apiVersion: "1.52", engine: "Docker 29.0.0", containers: 1 });
-  t.equal(watch.state().lastError, undefined);
-});
-
-t.test(
-  "a container is announced at network connect, before it runs; its process follows at its start",
-  async (t) => {
-    const { engine, directory, changes } = await following(t);
-    engine.create(web("172.17.0.2"));
-    await until("the inspection", () =>
-      engine.requests.some((path) => path.includes(`/containers/${idOf("web")}/`)),
-    );
-    engine.connect(web("172.17.0.2"));
-    await until("the announcement", () => changes.length === 1);
-    t.match(directory.at("172.17.0.2"), { container: { name: "web", pid: 0, env: { IAM_ROLE: "web" } } });
-    engine.run(web("172.17.0.2"));
-    await until("the start", () => changes.length === 2);
-    t.match(directory.at("172.17.0.2"), { container: { pid: process.pid } });
-    engine.die(idOf("web"));
-    await until("the end", () => changes.length === 3);
-    t.equal(directory.at("172.17.0.2").kind, "unknown");
-    t.same(changes, ["appeared web false", "started web true", "gone web true"]);
-  },
-);
-
-t.test("an announced container whose start failed is gone again", async (t) => {
-  const { engine, directory, changes } = await following(t);
-  engine.create(web("172.17.0.2"));
-  engine.connect(web("172.17.0.2"));
-  await until("the announcement", () => changes.length === 1);
-  engine.event("network", "disconnect", "net-bridge", { container: idOf("web"), name: "bridge" });
-  await until("the end", () => changes.length === 2);
-  t.equal(directory.at("172.17.0.2").kind, "unknown");
-});
-
-t.test("a late answer does not bring back a container that died meanwhile", async (t) => {
-  const { engine, directory, changes } = await following(t);
-  const held = Promise.withResolvers<void>();
-  engine.hold = { only: new RegExp(`/containers/${idOf("web")}/json`), until: held.promise };
-  engine.run(web("172.17.0.2"));
-  await until("the inspection", () => engine.requests.some((path) => path.includes(idOf("web"))));
-  engine.die(idOf("web"));
-  engine.run(web("172.17.0.2", "next"));
-  await until("the next one", () => changes.includes("started next true"));
-  held.resolve();
-  await sleep(50);
-  t.match(directory.at("172.17.0.2"), { kind: "container", container: { name: "next" } });
-  t.same(changes, ["started next true"]);
-});
-
-t.test(
-  "an address that changes hands is the new one's; the old one's die takes nothing from it",
-  async (t) => {
-    const { engine, directory, changes } = await following(t, {}, (engine) =>
-      engine.run(web("172.17.0.2", "old")),
-    );
-    engine.die(idOf("old"));
-    engine.run(web("172.17.0.2", "new"));
-    await until("the new one", () => changes.includes("started new true"));
-    engine.event("container", "die", idOf("old"));
-    engine.event("container", "destroy", idOf("old"));
-    await sleep(50);
-    t.match(directory.at("172.17.0.2"), { container: { name: "new" } });
-  },
-);
-
-t.test("an address left by disconnect is free at once, and the other networks stay", async (t) => {
-  const two = {
-    ...web("172.17.0.2"),
-    networks: { bridge: { ipv4: "172.17.0.2" }, second: { ipv4: "172.18.0.2" } },
-  };
-  const { engine, directory } = await following(t, {}, (engine) => engine.run(two));
-  engine.fault({ kind: "hang" });
-  engine.event("network", "disconnect", "net-bridge", { container: idOf("web"), name: "bridge" });
-  await until("the address to be free", () => directory.at("172.17.0.2").kind === "unknown");
-  t.match(directory.at("172.18.0.2"), { container: { name: "web" } });
-});
-
-t.test("a network connected later, a rename, and unknown ids", async (t) => {
-  const { engine, directory, changes } = await following(t, {}, (engine) => engine.run(web("172.17.0.2")));
-  const both = {
-    ...web("172.17.0.2", "web"),
-    name: "api",
-    networks: { a: { ipv4: "172.17.0.2" }, b: { ipv6: "fd00::9" } },
-  };
-  engine.run(both, { quietly: true });
-  engine.event("network", "connect", "net-b", { container: idOf("web"), name: "b" });
-  engine.event("container", "rename", idOf("web"));
-  engine.event("container", "start", idOf("nobody"));
-  engine.event("container", "die", idOf("nobody"));
-  engine.event("network", "connect", "net-b", { container: idOf("nobody"), name: "b" });
-  engine.event("network", "disconnect", "net-b", { container: idOf("nobody"), name: "b" });
-  await until("the new address", () => directory.at("fd00::9").kind === "container");
-  t.match(directory.at("172.17.0.2"), { container: { name: "api" } });
-  t.ok(changes.includes("updated api true"));
-  t.equal(directory.containers().length, 1);
-});
-
-t.test("two running containers with one address are refused, said once, and looked up again", async (t) => {
-  const { engine, directory, logged } = await following(t, {}, (engine) =>
-    engine.run(web("172.17.0.2", "one")),
-  );
-  engine.run(web("172.17.0.2", "two"));
-  await until("the conflict", () => directory.at("172.17.0.2").kind === "conflict");
-  t.ok(logged.some((message) => message.includes("two containers have one address")));
-  engine.die(idOf("one"), { quietly: true });
-  engine.event("container", "update", idOf("one"));
-  await until("its end", () => directory.at("172.17.0.2").kind === "container");
-  t.match(directory.at("172.17.0.2"), { container: { name: "two" } });
-});
-
-t.test("a container of a swarm is known by its address on docker_gwbridge too", async (t) => {
-  const task = {
-    ...web("10.0.1.5"),
-    networks: { overlay: { ipv4: "10.0.1.5" }, docker_gwbridge: { ipv4: "172.19.0.3" } },
-  };
-  const { engine, directory } = await following(t, {}, (engine) => engine.run(task));
-  t.match(directory.at("172.19.0.3"), { container: { name: "web" } });
-  engine.run({
-    ...task,
-    id: idOf("late"),
-    name: "late",
-    networks: { docker_gwbridge: { ipv4: "172.19.0.4" }, overlay: { ipv4: "10.0.1.6" } },
+  t.match(connection.state(), {
+    connected: true,
+    apiVersion: "1.52",
+    engine: "Docker 29.0.0",
+    containers: 1,
   });
-  await until("the second task", () => directory.at("172.19.0.4").kind === "container");
-  t.match(directory.at("10.0.1.6"), { container: { name: "late" } });
+  t.equal(connection.state().lastError, undefined);
 });
 
-t.test("an engine that is not there yet is waited for; it is no reason not to start", async (t) => {
-  const { engine, watch, directory, states } = await following(t);
+t.test("an engine that stops is dialled until it is back", async (t) => {
+  const { engine, connection, directory } = await following(t);
+  const states = [connection.state().connected];
   await engine.stop();
-  await until("the loss", () => !watch.state().connected);
-  t.match(watch.state().lastError, /ENOENT|following the engine's events/);
+  await until("the loss", () => !connection.state().connected);
+  states.push(connection.state().connected);
+  t.match(connection.state().lastError, /ENOENT|following the engine's events/);
   engine.run(web("172.17.0.2"), { quietly: true });
   await engine.start();
-  await until("the return", () => watch.state().connected);
+  await until("the return", () => connection.state().connected);
+  states.push(connection.state().connected);
   t.equal(directory.at("172.17.0.2").kind, "container");
-  t.same(
-    states.map(({ connected }) => connected).filter((is, index, all) => is !== all[index - 1]),
-    [true, false, true],
-  );
+  t.same(states, [true, false, true]);
 });
 
-t.test(
-  "after a gap in the events the directory is as the engine says: gone, new, and another process at the same address",
-  async (t) => {
-    const child = spawn("sleep", ["30"]);
-    t.teardown(() => child.kill("SIGKILL"));
-    const restarted = { ...web("172.17.0.4", "restarted"), pid: child.pid ?? 0 };
-    const { engine, directory, changes } = await following(t, {}, (engine) => {
-      engine.run(web("172.17.0.2", "dies"));
-      engine.run(web("172.17.0.3", "stays"));
-      engine.run(restarted);
-    });
-    const stays = directory.at("172.17.0.3");
-    child.kill("SIGKILL");
-    engine.die(idOf("dies"), { quietly: true });
-    engine.run(web("172.17.0.2", "takes its address"), { quietly: true });
-    engine.run({ ...restarted, pid: process.pid }, { quietly: true });
-    changes.length = 0;
-    const asked = engine.requests.length;
-    engine.dropStreams();
-    await until("the repair", () => changes.length === 3);
-    t.same(changes.toSorted(), [
-      "gone dies true",
-      "started restarted true",
-      "started takes its address true",
-    ]);
-    t.match(directory.at("172.17.0.2"), { container: { name: "takes its address" } });
-    t.equal(
-      directory.at("172.17.0.3"),
-      stays,
-      "an entry that still holds keeps its identity, and so its proofs",
-    );
-    const inspected = engine.requests.slice(asked).filter((path) => path.includes(idOf("stays")));
-    t.same(inspected, [], "and is not asked for again");
-  },
-);
-
-t.test("a dead event stream is found out by comparing", async (t) => {
+t.test("a dead event stream is detected by comparing", async (t) => {
   const { engine, directory } = await following(t, { times: { ...times, compareEveryMs: 50 } });
   engine.run(web("172.17.0.2"), { quietly: true });
   await until("the comparison", () => directory.at("172.17.0.2").kind === "container");
   await until("a new stream", () => engine.requests.filter((path) => path.includes("/events")).length > 1);
 });
 
-t.test("a refresh finds a container whose event did not come; many callers share one list", async (t) => {
-  const { engine, directory, watch } = await following(t);
+t.test("a refresh finds a container without an event; concurrent callers share one list", async (t) => {
+  const { engine, directory, connection } = await following(t);
   engine.run(web("172.17.0.2"), { quietly: true });
   const lists = () => engine.requests.filter((path) => path.includes("/containers/json")).length;
   const before = lists();
-  await Promise.all(Array.from({ length: 100 }, () => watch.refresh()));
+  await Promise.all(Array.from({ length: 100 }, () => connection.refresh()));
   t.equal(directory.at("172.17.0.2").kind, "container");
   t.equal(lists(), before + 1);
 });
 
-t.test("a die of an earlier life, sent again after a reconnect, does not remove the container", async (t) => {
-  const { engine, directory, changes } = await following(t, {}, (engine) => engine.run(web("172.17.0.2")));
-  engine.event("container", "die", idOf("web"), {}, Date.parse("2025-12-31T23:59:59Z"));
-  await sleep(50);
-  t.equal(directory.at("172.17.0.2").kind, "container");
-  t.same(changes, ["started web true"]);
+const faults: ReadonlyArray<readonly [string, Fault, RegExp]> = [
+  ["it accepts and never answers", { kind: "hang" }, /no answer in 300 ms/],
+  ["it answers 500", { kind: "status", status: 500 }, /500.*made to fail/],
+  [
+    "it answers 503 to the list",
+    { kind: "status", status: 503, only: /\/containers\/json/ },
+    /listing containers.*503/,
+  ],
+  [
+    "its list ends in the middle",
+    { kind: "half-answer", only: /\/containers\/json/ },
+    /listing containers.*no answer/,
+  ],
+  [
+    "its version ends in the middle",
+    { kind: "half-answer", only: /\/version/ },
+    /requesting the engine's version/,
+  ],
+];
+
+for (const [what, fault, expected] of faults) {
+  t.test(`${what}: known containers stay, the state has the reason, and it recovers by itself`, async (t) => {
+    const { engine, directory, connection, logged } = await following(t, {}, (engine) =>
+      engine.run(web("172.17.0.2")),
+    );
+    const known = directory.at("172.17.0.2");
+    engine.fault(fault);
+    engine.dropStreams();
+    await until("the state", () => expected.test(connection.state().lastError ?? ""));
+    t.notOk(connection.state().connected);
+    await sleep(100);
+    t.equal(directory.at("172.17.0.2"), known, "the same entry: its proofs hold");
+    t.ok(
+      logged.filter((message) => message.includes("cannot follow the engine")).length <= 3,
+      "not a line for each attempt",
+    );
+    engine.run(web("172.17.0.3", "late"), { quietly: true });
+    engine.fault({ kind: "none" });
+    await until("the recovery", () => directory.at("172.17.0.3").kind === "container");
+    await until("the state", () => connection.state().connected);
+    t.equal(connection.state().lastError, undefined);
+    t.equal(directory.at("172.17.0.2"), known);
+  });
+
+  t.test(`${what} from the start: settled all the same, and followed when it recovers`, async (t) => {
+    const { engine, directory, connection } = await following(t, {}, (engine) => {
+      engine.run(web("172.17.0.2"), { quietly: true });
+      engine.fault(fault);
+    });
+    t.match(connection.state(), { connected: false, lastError: expected });
+    engine.fault({ kind: "none" });
+    await until("the recovery", () => directory.at("172.17.0.2").kind === "container");
+  });
+}
+
+t.test(
+  "it refuses to inspect one container: the others are followed, and that one is inspected again later",
+  async (t) => {
+    const { engine, directory, connection } = await following(t, { times: { ...times, compareEveryMs: 50 } });
+    engine.fault({ kind: "status", status: 500, only: new RegExp(idOf("bad")) });
+    engine.run(web("172.17.0.2", "bad"));
+    engine.run(web("172.17.0.3", "good"));
+    await until("the other", () => directory.at("172.17.0.3").kind === "container");
+    await until("the state", () => /500/.test(connection.state().lastError ?? ""));
+    engine.fault({ kind: "none" });
+    await until("the recovery", () => directory.at("172.17.0.2").kind === "container");
+    await until(
+      "a state without an error",
+      () => connection.state().lastError === undefined && connection.state().connected,
+    );
+  },
+);
+
+const torn: ReadonlyArray<readonly [string, string]> = [
+  ["half an event, then the end", '{"Type":"container","Action":"die","Actor":{"ID":"'],
+  ["half an event on a line of its own", '{"Type":"container","Action":"di\n'],
+  ["a line that is not an event", "[1,2,3]\n"],
+  ["an event without an id", '{"Type":"container","Action":"die","Actor":{}}\n'],
+  ["a line of two megabytes", `${"x".repeat(2 * 1024 * 1024)}`],
+];
+for (const [what, text] of torn) {
+  t.test(`${what}: no container is removed, and the stream is opened again`, async (t) => {
+    const { engine, directory, connection } = await following(t, {}, (engine) =>
+      engine.run(web("172.17.0.2")),
+    );
+    const known = directory.at("172.17.0.2");
+    const streams = () => engine.requests.filter((path) => path.includes("/events")).length;
+    engine.raw(text);
+    await sleep(20);
+    if (what.endsWith("the end")) engine.dropStreams();
+    await until("another stream", () => streams() > 1 && connection.state().connected);
+    t.equal(directory.at("172.17.0.2"), known);
+    engine.die(idOf("web"));
+    await until("its end", () => directory.at("172.17.0.2").kind === "unknown");
+  });
+}
+
+t.test(
+  "a stream that is dropped again and again: every container is followed, and nothing leaks",
+  async (t) => {
+    const { engine, directory, connection } = await following(t, {}, (engine) => {
+      for (let index = 0; index < 50; index += 1) engine.run(web(`172.17.1.${index}`, `stays${index}`));
+    });
+    const round = async (index: number) => {
+      engine.run(web("172.17.0.2", `round${index}`), { quietly: index % 2 === 0 });
+      engine.dropStreams();
+      await until(`round ${index}`, () => {
+        const lookup = directory.at("172.17.0.2");
+        return lookup.kind === "container" && lookup.container.name === `round${index}`;
+      });
+      engine.die(idOf(`round${index}`), { quietly: index % 3 === 0 });
+      engine.remove(idOf(`round${index}`));
+    };
+    for (let index = 0; index < 10; index += 1) await round(index);
+    engine.requests.length = 0;
+    collectGarbage();
+    const before = process.memoryUsage().heapUsed;
+    for (let index = 10; index < 18; index += 1) await round(index);
+    engine.requests.length = 0;
+    collectGarbage();
+    const grown = process.memoryUsage().heapUsed - before;
+    t.ok(engine.openConnections < 40, `${engine.openConnections} connections are open`);
+    t.ok(engine.openStreams <= 1, `${engine.openStreams} streams are open`);
+    t.ok(grown < 16 * 1024 * 1024, `the heap has grown by ${grown} bytes`);
+    await until("the connection", () => connection.state().connected);
+    await until("the last one's end", () => directory.containers().length === 50);
+  },
+);
+
+const day = 86_400_000;
+
+for (const [what, step] of [
+  ["back by a day", -day],
+  ["forward by a day", day],
+] as const) {
+  t.test(`a wall clock set ${what}: comparisons, refreshes and events still work`, async (t) => {
+    let offset = 0;
+    const wallNow = () => Date.now() + offset;
+    const { engine, directory, connection } = await following(
+      t,
+      { wallNow, times: { ...times, compareEveryMs: 50 } },
+      (engine) => engine.run(web("172.17.0.2")),
+    );
+    const known = directory.at("172.17.0.2");
+    await connection.refresh();
+    offset = step;
+    engine.run(web("172.17.0.3", "silent"), { quietly: true });
+    await until("a comparison", () => directory.at("172.17.0.3").kind === "container");
+    await until("the connection", () => connection.state().connected);
+    engine.run(web("172.17.0.4", "asked"), { quietly: true });
+    const asked = performance.now();
+    await connection.refresh();
+    t.ok(performance.now() - asked < 1_000, "a refresh does not block");
+    await until("the refresh", () => directory.at("172.17.0.4").kind === "container");
+    await until("the connection", () => connection.state().connected);
+    engine.event("container", "die", idOf("web"), {}, wallNow());
+    engine.die(idOf("web"), { quietly: true });
+    await until("its end", () => directory.at("172.17.0.2").kind === "unknown");
+    t.not(directory.at("172.17.0.2"), known);
+  });
+}
+
+t.test("events are requested by the wall clock, also after it was set", async (t) => {
+  let offset = 0;
+  const { engine, connection } = await following(t, {
+    // A monotonic clock, far from the epoch.
+    now: () => performance.now(),
+    wallNow: () => Date.now() + offset,
+    times: { ...times, compareEveryMs: 50 },
+  });
+  const since = () =>
+    engine.requests.flatMap((path) => /\/events\?.*\bsince=(\d+)/.exec(path)?.[1] ?? []).map(Number);
+  const first = since()[0] ?? 0;
+  t.ok(Math.abs(first - Date.now() / 1000) < 10, `asked since ${first}`);
+  offset = -day;
+  await until("a stream of the new time", () => since().length > 1);
+  t.ok(Math.abs((since().at(-1) ?? 0) - (Date.now() - day) / 1000) < 10);
+  await until("the connection", () => connection.state().connected);
+  const streams = since().length;
+  offset = day;
+  await sleep(200);
+  t.equal(since().length, streams, "set forward, no event is lost: the stream stays");
+  t.ok(
+    Math.abs(connection.state().since - (Date.now() - day)) < 10_000,
+    "the state has the wall clock's time",
+  );
 });
+
+t.test("a monotonic clock that goes back all the same delays a refresh by its pause at most", async (t) => {
+  let offset = 0;
+  const { connection } = await following(t, { now: () => performance.now() + offset });
+  await connection.refresh();
+  offset = -day;
+  const asked = performance.now();
+  await connection.refresh();
+  t.ok(performance.now() - asked < 1_000);
+});
+
+for (const [what, fault] of [
+  ["hangs", { kind: "hang" }],
+  ["stops in the middle of its list", { kind: "half-answer", only: /\/containers\/json/ }],
+] as const) {
+  t.test(`an engine that ${what} holds the callers of a refresh until the timeout, not longer`, async (t) => {
+    const { engine, connection } = await following(t, {
+      times: { ...times, callTimeoutMs: 3_000, refreshTimeoutMs: 100 },
+    });
+    engine.fault(fault);
+    for (let round = 0; round < 2; round++) {
+      const asked = performance.now();
+      await Promise.all([connection.refresh(), connection.refresh()]);
+      const took = performance.now() - asked;
+      t.ok(took < 1_000, `${Math.round(took)} ms`);
+    }
+    engine.fault({ kind: "none" });
+    engine.dropStreams();
+  });
+}

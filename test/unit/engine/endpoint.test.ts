@@ -15,7 +15,7 @@ const usable = [
   ["tcp://[fd00::1]:2375", false, { kind: "tcp", host: "fd00::1", port: 2375, tls: false }],
 ] as const;
 for (const [text, hasTlsFiles, expected] of usable) {
-  t.test(`${text}${hasTlsFiles ? " with TLS files" : ""} is understood`, async (t) => {
+  t.test(`${text}${hasTlsFiles ? " with TLS files" : ""} is parsed`, async (t) => {
     t.same(parseDockerHost(text, hasTlsFiles), expected);
   });
 }
@@ -33,7 +33,7 @@ const unusable = [
   ["tcp://user@host:2375", /more than a host and a port/],
 ] as const;
 for (const [text, why] of unusable) {
-  t.test(`${JSON.stringify(text.slice(0, 40))} is refused with a hint`, async (t) => {
+  t.test(`${JSON.stringify(text.slice(0, 40))} is rejected with a hint`, async (t) => {
     const refused = t.throws(() => parseDockerHost(text, false), why);
     t.ok(
       refused instanceof OperatorError && refused.exitCode === exitCodes.configuration && refused.hint !== "",

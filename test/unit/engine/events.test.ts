@@ -29,19 +29,19 @@ for (const engine of engines) {
       t.ok(event !== undefined && event.at > 1.7e12 && event.at < 4e12, "in milliseconds");
   });
 
-  t.test(`${engine}: the network that it left is named where the engine says it`, async (t) => {
+  t.test(`${engine}: a disconnected network has its name if the engine sends it`, async (t) => {
     const left = recorded(engine, "inspect-running").find((event) => event?.kind === "disconnected");
     t.equal(left?.network?.name, engine === "podman-4.3" ? undefined : "second");
   });
 
-  t.test(`${engine}: a new network is seen`, async (t) => {
+  t.test(`${engine}: a new network is read`, async (t) => {
     const text = readFileSync(new URL(`${engine}/events.ndjson`, fixtures), "utf8");
     const created = text
       .split("\n")
       .filter(Boolean)
       .map(readEvent)
       .filter((event) => event?.kind === "network-created");
-    // Podman tells since 5.4.
+    // Podman sends this event since 5.4.
     t.equal(
       created.some((event) => event?.network?.name === "app_default"),
       engine !== "podman-4.3",
@@ -49,7 +49,7 @@ for (const engine of engines) {
   });
 }
 
-t.test("what we ask for covers all that we read", async (t) => {
+t.test("the requested events are the ones that readEvent knows", async (t) => {
   const actions = [
     "create",
     "init",
@@ -73,8 +73,7 @@ const ignored = [
   '{"Type":"network","Action":"destroy","Actor":{"ID":"x"}}',
   "{}",
 ];
-for (const line of ignored)
-  t.test(`${line} is nothing to us`, async (t) => t.equal(readEvent(line), undefined));
+for (const line of ignored) t.test(`${line} is ignored`, async (t) => t.equal(readEvent(line), undefined));
 
 const broken = [
   "null",
@@ -86,7 +85,7 @@ const broken = [
   '{"Type":"container","Action":"die","Actor":{"ID":5}}',
   '{"Type":"network","Action":"connect","Actor":{"ID":"n","Attributes":[]}}',
 ];
-for (const line of broken) t.test(`${line} is refused`, async (t) => void t.throws(() => readEvent(line)));
+for (const line of broken) t.test(`${line} is rejected`, async (t) => void t.throws(() => readEvent(line)));
 
 async function* chunks(...texts: readonly string[]) {
   for (const text of texts) yield Buffer.from(text);
@@ -98,7 +97,7 @@ async function collect(stream: AsyncIterable<string>): Promise<string[]> {
   return found;
 }
 
-t.test("lines are cut wherever the stream was cut, and half a line at the end is none", async (t) => {
+t.test("lines are split wherever the chunks end, and an incomplete last line is dropped", async (t) => {
   t.same(await collect(lines(chunks('{"a":', "1}", '\n{"b"', ':2}\r\n\n{"c":3}\n{"d"'), 100)), [
     '{"a":1}',
     '{"b":2}',
@@ -119,7 +118,7 @@ t.test("lines are cut wherever the stream was cut, and half a line at the end is
   );
 });
 
-t.test("a line without an end is not collected for ever", async (t) => {
+t.test("a line without an end is not buffered forever", async (t) => {
   const endless = (async function* () {
     for (;;) yield Buffer.alloc(1000, 0x20);
   })();

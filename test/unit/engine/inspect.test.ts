@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import t from "tap";
 import type { Container } from "../../../src/containers/container.ts";
-import { containerFromInspect, readInspect } from "../../../src/engine/inspect.ts";
+import { readInspect } from "../../../src/engine/inspect.ts";
 
 const fixtures = new URL("../../fixtures/engine/", import.meta.url);
 const engines = readdirSync(fixtures).filter((name) => !name.endsWith(".md"));
@@ -10,16 +10,22 @@ const read = (engine: string, name: string): unknown =>
 // Each test changes its own copy.
 // biome-ignore lint/suspicious/noExplicitAny: a recorded answer that the test bends at will
 const copy = (name = "inspect-running") => read("docker-20.10-api-1.41", name) as any;
-const idOf = (inspect: unknown) => (inspect as { Id: string }).Id;
+const idOf = (inspect: unknown) => (inspect as { Id: string }).Id; // every recording has one
+
+/** The container, or undefined if it does not run. */
+function runningContainer(answer: unknown): Container | undefined {
+  const { container, running } = readInspect(answer);
+  return running ? container : undefined;
+}
 
 t.ok(engines.length >= 5, "there are recordings");
 
 for (const engine of engines) {
   const image = engine.startsWith("podman") ? "localhost/bb:latest" : "bb";
 
-  t.test(`${engine}: a running container with all that decides about its role`, async (t) => {
+  t.test(`${engine}: a running container has all that decides about its role`, async (t) => {
     const inspect = read(engine, "inspect-running");
-    const container = containerFromInspect(inspect);
+    const container = runningContainer(inspect);
     t.match(container, {
       id: idOf(inspect),
       name: "web2",
@@ -36,8 +42,8 @@ for (const engine of engines) {
     t.notMatch(JSON.stringify(container), "secret", "no other variable is kept");
   });
 
-  t.test(`${engine}: a paused container still has its addresses, on both of its networks`, async (t) => {
-    const container = containerFromInspect(read(engine, "inspect-paused"));
+  t.test(`${engine}: a paused container keeps its addresses on both of its networks`, async (t) => {
+    const container = runningContainer(read(engine, "inspect-paused"));
     const networks = container?.attachments.map(({ network, ipv4 }) => ({
       network,
       hasIpv4: ipv4 !== undefined,
@@ -48,12 +54,12 @@ for (const engine of engines) {
     ]);
   });
 
-  t.test(`${engine}: one that shares another's network has no address of its own`, async (t) => {
-    t.same(containerFromInspect(read(engine, "inspect-shares-network"))?.attachments, []);
+  t.test(`${engine}: a container that shares another's network has no address of its own`, async (t) => {
+    t.same(runningContainer(read(engine, "inspect-shares-network"))?.attachments, []);
   });
 
-  t.test(`${engine}: one on the host's network has no address, and that risk`, async (t) => {
-    const container = containerFromInspect(read(engine, "inspect-host-network"));
+  t.test(`${engine}: a container on the host's network has no address, and has that risk`, async (t) => {
+    const container = runningContainer(read(engine, "inspect-host-network"));
     t.same(
       container?.attachments.filter(({ ipv4, ipv6 }) => ipv4 ?? ipv6),
       [],
@@ -62,8 +68,8 @@ for (const engine of engines) {
   });
 
   for (const name of ["inspect-created", "inspect-exited"]) {
-    t.test(`${engine}: ${name} is no running container, but its labels are known`, async (t) => {
-      t.equal(containerFromInspect(read(engine, name)), undefined);
+    t.test(`${engine}: ${name} is not a running container, but its labels are known`, async (t) => {
+      t.equal(runningContainer(read(engine, name)), undefined);
       t.match(readInspect(read(engine, name)), { running: false, container: { pid: 0, image } });
     });
   }
@@ -98,7 +104,7 @@ const risky: ReadonlyArray<
     ["docker-socket"],
   ],
   ["a volume", (it) => it.Mounts.push({ Source: "/var/lib/docker/volumes/x/_data" }), []],
-  ["a folder of a like name", (it) => it.Mounts.push({ Source: "/var/running" }), []],
+  ["a directory with a similar name", (it) => it.Mounts.push({ Source: "/var/running" }), []],
 ];
 for (const [what, bend, expected] of risky) {
   t.test(`risks: ${what}`, async (t) => {
@@ -106,7 +112,7 @@ for (const [what, bend, expected] of risky) {
     Object.assign(inspect, { Mounts: [] });
     Object.assign(inspect.HostConfig, { CapAdd: null, Binds: null });
     bend(inspect);
-    t.same(containerFromInspect(inspect)?.risks, expected);
+    t.same(runningContainer(inspect)?.risks, expected);
   });
 }
 
@@ -138,45 +144,45 @@ const malformed: ReadonlyArray<readonly [string, (inspect: ReturnType<typeof cop
   ["no HostConfig", (it) => Object.assign(it, { HostConfig: undefined }), /HostConfig: expected an object/],
 ];
 for (const [what, bend, expected] of malformed) {
-  t.test(`malformed: ${what} is refused, and the message has no value in it`, async (t) => {
+  t.test(`malformed: ${what} is rejected, and the message does not contain the value`, async (t) => {
     const inspect = copy();
     bend(inspect);
-    t.throws(() => containerFromInspect(inspect), expected);
+    t.throws(() => runningContainer(inspect), expected);
   });
 }
 for (const answer of [null, undefined, "x", 1, [], {}]) {
-  t.test(`malformed: ${JSON.stringify(answer)} is no container`, async (t) => {
-    t.throws(() => containerFromInspect(answer), /reading the engine's answer/);
+  t.test(`malformed: ${JSON.stringify(answer)} is not a container`, async (t) => {
+    t.throws(() => runningContainer(answer), /reading the engine's answer/);
   });
 }
 
 t.test(
-  "labels are null where a Podman container has none, and a label may be named like a property of objects",
+  "labels are null for a Podman container without any, and a label may have the name of an object property",
   async (t) => {
     const inspect = copy();
     inspect.Config.Labels = null;
-    t.same(Object.keys(containerFromInspect(inspect)?.labels ?? { none: 1 }), []);
+    t.same(Object.keys(runningContainer(inspect)?.labels ?? { none: 1 }), []);
     inspect.Config.Labels = JSON.parse('{"__proto__":"x","constructor":"y"}');
-    t.same(Object.keys(containerFromInspect(inspect)?.labels ?? {}), ["__proto__", "constructor"]);
+    t.same(Object.keys(runningContainer(inspect)?.labels ?? {}), ["__proto__", "constructor"]);
   },
 );
 
 t.test("the first of two variables of one name counts, as in the container", async (t) => {
   const inspect = copy();
   inspect.Config.Env = ["IAM_ROLE=a", "IAM_ROLE=b", "IAM_ROLES=c", "XIAM_POLICY=d"];
-  t.same(containerFromInspect(inspect)?.env, { IAM_ROLE: "a" });
+  t.same(runningContainer(inspect)?.env, { IAM_ROLE: "a" });
 });
 
-t.test("between Podman's init and start the process is known already", async (t) => {
+t.test("between Podman's init and start the process is already known", async (t) => {
   const inspect = copy();
   Object.assign(inspect.State, { Status: "initialized", Running: false, Pid: 77 });
-  t.equal(containerFromInspect(inspect)?.pid, 77);
+  t.equal(runningContainer(inspect)?.pid, 77);
 });
 
-t.test("a restarting or dead container does not run", async (t) => {
-  for (const flag of ["Restarting", "Dead"]) {
+for (const flag of ["Restarting", "Dead"]) {
+  t.test(`a container whose state is ${flag} does not run`, async (t) => {
     const inspect = copy();
     inspect.State[flag] = true;
-    t.equal(containerFromInspect(inspect), undefined, flag);
-  }
-});
+    t.equal(runningContainer(inspect), undefined);
+  });
+}

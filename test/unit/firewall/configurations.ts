@@ -1,11 +1,12 @@
 import { fileURLToPath } from "node:url";
+import { parseSettings } from "../../../src/firewall/parse-settings.ts";
 import { ruleset } from "../../../src/firewall/ruleset.ts";
-import { type Ports, parseSettings } from "../../../src/firewall/settings.ts";
+import type { Ports } from "../../../src/firewall/settings.ts";
 
-/** Where the rendered rules of the configurations are kept, `NAME.nftables` and `NAME.iptables`. */
+/** The golden files with the rendered rules: `NAME.nftables` and `NAME.iptables`. */
 export const goldenDirectory = fileURLToPath(new URL("../../golden/firewall/", import.meta.url));
 
-/** Configurations whose rules are kept; `uids` is what their HOST_ACCESS stands for. */
+/** Configurations with golden files. `uids` are the users of HOST_ACCESS. */
 export const configurations: readonly {
   readonly name: string;
   readonly text: string;
@@ -34,9 +35,9 @@ export const configurations: readonly {
   },
 ];
 
-/** The rules of a drop-in's text. @throws if the text has problems */
+/** The rules for the text of a settings file. @throws if it has problems */
 export function rulesOf(text: string, uids?: readonly number[], ports: Ports = { proxy: 18_000 }) {
-  const settings = parseSettings([{ path: "firewall.conf", text }], ports, () => "");
-  if (!("backend" in settings)) throw new Error(JSON.stringify(settings));
-  return ruleset(settings, uids);
+  const parsed = parseSettings([{ path: "firewall.conf", text }], ports, () => "");
+  if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems));
+  return ruleset(parsed.settings, uids);
 }

@@ -12,7 +12,7 @@ const rendered = nftables(noCommands)
   .render(rules)
   .replace(/^(add|delete) table .*\n/gm, "");
 
-/** As nft 1.0.6 and 1.1.3 list it: with names for priorities, and `-s` without counters' values. */
+/** As nft 1.0.6 and 1.1.3 list it with `-s`: priority names and no counter values. */
 const listing = rendered
   .replace("priority -101;", "priority dstnat - 1;")
   .replaceAll("priority -1;", "priority filter - 1;")
@@ -23,7 +23,7 @@ const inPlace: readonly { readonly is: string; readonly listing: string }[] = [
   { is: "what was rendered", listing: rendered },
   { is: "what nft 1.0.6 and 1.1.3 list", listing },
   {
-    is: "a listing with counters' values",
+    is: "a listing with counter values",
     listing: listing.replaceAll("counter ", "counter packets 12 bytes 720 "),
   },
   { is: "a listing with handles", listing: listing.replace(/(comment "[^"]+")$/gm, "$1 # handle 7") },
@@ -43,20 +43,20 @@ const changed: readonly {
   readonly unexpected?: readonly string[];
 }[] = [
   {
-    is: "a rule that is gone",
+    is: "a missing rule",
     listing: listing.replace(/^.*iifname "docker0" ip daddr .*\n/m, ""),
     missing: [
       'chain redirect_metadata: iifname "docker0" ip daddr 169.254.169.254 tcp dport 80 counter redirect to :18000 comment "to the proxy"',
     ],
   },
   {
-    is: "a chain that hangs elsewhere",
+    is: "a chain with another priority",
     listing: listing.replace("hook prerouting priority dstnat - 1", "hook prerouting priority dstnat + 5"),
     missing: ["chain redirect_metadata: type nat hook prerouting priority -101; policy accept;"],
     unexpected: ["chain redirect_metadata: type nat hook prerouting priority -95; policy accept;"],
   },
   {
-    is: "a rule that lets pass",
+    is: "an added accept rule",
     listing: listing.replace("policy accept;\n\t\ttcp dport", "policy accept;\n\t\taccept\n\t\ttcp dport"),
     unexpected: ["chain guard_input: accept"],
   },
@@ -66,19 +66,19 @@ const changed: readonly {
     missing: ["chain proxy_port: its rules in their order"],
   },
   {
-    is: "a table that was put to sleep",
+    is: "a table with the flag dormant",
     listing: listing.replace("{\n", "{\n\tflags dormant\n"),
     unexpected: ["table: flags dormant"],
   },
   {
-    is: "a chain of somebody else",
+    is: "an added chain",
     listing: listing.replace(/\}\n$/, "\tchain extra {\n\t\taccept\n\t}\n}\n"),
     unexpected: ["extra: accept"],
   },
 ];
 
 for (const { is, listing, missing = [], unexpected = [] } of changed) {
-  t.test(`${is} is noticed`, (t) => {
+  t.test(`${is} is detected`, (t) => {
     t.strictSame(compareListing(rules, listing), { present: true, missing, unexpected });
     t.end();
   });

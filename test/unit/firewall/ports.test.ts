@@ -12,17 +12,17 @@ const cases: readonly {
     ports: { proxy: 18_000, credentials: undefined, metrics: undefined },
   },
   {
-    is: "a broken alias beside ports that are right",
+    is: "a broken alias beside valid ports",
     text: '{"listen":":19000","aliasToARN":{"db":"nonsense"},"containerCredentials":{"listen":"172.17.0.1:18008"},"metricsListen":":18009"}',
     ports: { proxy: 19_000, credentials: 18_008, metrics: 18_009 },
   },
   {
-    is: "metrics on an address of their own",
+    is: "metrics on a named address",
     text: '{"metricsListen":"127.0.0.1:18009"}',
     ports: { proxy: 18_000, credentials: undefined, metrics: undefined },
   },
   {
-    is: "values that are themselves wrong",
+    is: "invalid values",
     text: '{"listen":18001,"containerCredentials":"x","metricsListen":":70000"}',
     ports: { proxy: 18_000, credentials: undefined, metrics: undefined },
   },
@@ -32,7 +32,7 @@ const cases: readonly {
     ports: { proxy: 19_000, credentials: undefined, metrics: undefined },
   },
   { is: "a list", text: "[]", ports: undefined },
-  { is: "no JSON", text: '{"listen":":19000",}', ports: undefined },
+  { is: "invalid JSON", text: '{"listen":":19000",}', ports: undefined },
   { is: "an empty text", text: "", ports: undefined },
 ];
 

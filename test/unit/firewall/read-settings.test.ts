@@ -2,7 +2,7 @@ import { join } from "node:path";
 import t from "tap";
 import { readSettingsFiles } from "../../../src/firewall/read-settings.ts";
 
-t.test("firewall.conf comes first, then firewall.d in the order of its names", async (t) => {
+t.test("firewall.conf comes first, then firewall.d in the order of names", async (t) => {
   const directory = t.testdir({
     "firewall.conf": "A",
     "firewall.d": {
@@ -22,11 +22,11 @@ t.test("firewall.conf comes first, then firewall.d in the order of its names", a
   t.strictSame(problems, []);
 });
 
-t.test("no directory means no settings, and is no problem", async (t) => {
+t.test("a missing directory means no settings and is not a problem", async (t) => {
   t.strictSame(await readSettingsFiles(join(t.testdir({}), "none")), { files: [], problems: [] });
 });
 
-t.test("what cannot be read is a problem, not nothing", async (t) => {
+t.test("a file that cannot be read is a problem", async (t) => {
   const directory = t.testdir({
     "firewall.conf": {},
     "firewall.d": { "a.conf": t.fixture("symlink", "gone") },

@@ -33,49 +33,73 @@ t.test("the container credentials endpoint answers as the agents of ECS and EKS 
   t.equal(proxy.grants.length, 2, "each grant is recorded");
 });
 
-t.test("the container credentials endpoint refuses whom the metadata service refuses", async (t) => {
-  const proxy = await givenProxy(t);
-  proxy.aws.sts.faults.setFor(roleArn("Database"), { status500: true });
-  const cases: readonly [
-    what: string,
-    from: string,
-    lines: readonly string[],
-    status: number,
-    code: string,
-  ][] = [
-    ["a container without a role", none.address, ["Host: 127.0.0.1"], 404, "no-role-requested"],
-    ["through a proxy", web.address, ["Host: 127.0.0.1", "X-Forwarded-For: 172.17.0.3"], 403, "forwarded"],
-    ["through another proxy", web.address, ["Host: 127.0.0.1", "Via: 1.1 squid"], 403, "forwarded"],
-    ["through a third", web.address, ["Host: 127.0.0.1", "Forwarded: for=172.17.0.3"], 403, "forwarded"],
-    ["a stranger", stranger, ["Host: 127.0.0.1"], 403, "unknown-caller"],
-    ["a page under a rebound name", web.address, ["Host: evil.example"], 403, "host"],
-    ["a role that IAM refuses", admin.address, ["Host: localhost"], 403, "AssumeRoleUnauthorizedAccess"],
-    ["a role while STS is down", db.address, ["Host: 169.254.170.2"], 503, "CredentialsUninitialized"],
-  ];
-  for (const [what, from, lines, status, code] of cases) {
-    const answer = await get(proxy, from, lines);
-    t.equal(answer.status, status, what);
-    const document = json(answer.body);
-    t.same([document.code, document.Code, document.HTTPErrorCode], [code, code, status], what);
-    t.equal(document.message, document.Message);
-    t.notMatch(answer.body, /ASIA/);
-    if (status === 503) t.match(answer.header("retry-after"), /^[1-9]/);
-  }
-  for (const [method, target, status] of [
-    ["POST", path, 405],
-    ["GET", "/", 404],
-    ["GET", "/v1/credentials/../credentials", 404],
-    ["GET", "/latest/meta-data/iam/security-credentials/Web", 404],
-  ] as const)
-    t.equal(
-      (await ask({ port: proxy.ecsPort }, method, target, ["Host: 127.0.0.1", "Content-Length: 0"])).status,
-      status,
-      `${method} ${target}`,
-    );
-});
+t.test(
+  "the container credentials endpoint refuses the callers that the metadata service refuses",
+  async (t) => {
+    const proxy = await givenProxy(t);
+    proxy.aws.sts.faults.setFor(roleArn("Database"), { status500: true });
+    const cases: readonly [
+      what: string,
+      from: string,
+      lines: readonly string[],
+      status: number,
+      code: string,
+    ][] = [
+      ["a container without a role", none.address, ["Host: 127.0.0.1"], 404, "no-role-requested"],
+      [
+        "a request through a proxy (X-Forwarded-For)",
+        web.address,
+        ["Host: 127.0.0.1", "X-Forwarded-For: 172.17.0.3"],
+        403,
+        "forwarded",
+      ],
+      [
+        "a request through a proxy (Via)",
+        web.address,
+        ["Host: 127.0.0.1", "Via: 1.1 squid"],
+        403,
+        "forwarded",
+      ],
+      [
+        "a request through a proxy (Forwarded)",
+        web.address,
+        ["Host: 127.0.0.1", "Forwarded: for=172.17.0.3"],
+        403,
+        "forwarded",
+      ],
+      ["a caller that is no container", stranger, ["Host: 127.0.0.1"], 403, "unknown-caller"],
+      ["a page under a rebound DNS name", web.address, ["Host: evil.example"], 403, "host"],
+      ["a role that IAM refuses", admin.address, ["Host: localhost"], 403, "AssumeRoleUnauthorizedAccess"],
+      ["a role while STS is down", db.address, ["Host: 169.254.170.2"], 503, "CredentialsUninitialized"],
+    ];
+    for (const [what, from, lines, status, code] of cases)
+      await t.test(`${what} gets ${status} ${code}`, async (t) => {
+        const answer = await get(proxy, from, lines);
+        t.equal(answer.status, status);
+        const document = json(answer.body);
+        t.same([document.code, document.Code, document.HTTPErrorCode], [code, code, status]);
+        t.equal(document.message, document.Message);
+        t.notMatch(answer.body, /ASIA/);
+        if (status === 503) t.match(answer.header("retry-after"), /^[1-9]/);
+      });
+    for (const [method, target, status] of [
+      ["POST", path, 405],
+      ["GET", "/", 404],
+      ["GET", "/v1/credentials/../credentials", 404],
+      ["GET", "/latest/meta-data/iam/security-credentials/Web", 404],
+    ] as const)
+      await t.test(`${method} ${target} gets ${status}`, async (t) => {
+        const answer = await ask({ port: proxy.ecsPort }, method, target, [
+          "Host: 127.0.0.1",
+          "Content-Length: 0",
+        ]);
+        t.equal(answer.status, status);
+      });
+  },
+);
 
 t.test(
-  "the container credentials endpoint always wants the proof, since it has no session token",
+  "the container credentials endpoint always requires the proof, because it has no session token",
   async (t) => {
     let checks = 0;
     const proxy = await givenProxy(t, {
@@ -95,7 +119,7 @@ t.test(
   },
 );
 
-t.test("requests to both services count together against a container's rate", async (t) => {
+t.test("requests to both listeners count together against a container's rate", async (t) => {
   const proxy = await givenProxy(t, { config: { limits: { requestsPerSecond: 5 } } });
   const statuses: number[] = [];
   using kept = wire(proxy.ecsPort);

@@ -1,22 +1,14 @@
 import { once } from "node:events";
 import type { AddressInfo } from "node:net";
 import type { Test } from "tap";
+import { openProxy } from "../../../src/commands/proxy.ts";
+import { readEnvironment } from "../../../src/config/load.ts";
 import { configSchema } from "../../../src/config/schema.ts";
-import type { Container } from "../../../src/containers/container.ts";
-import { Directory, staticContainer } from "../../../src/containers/directory.ts";
+import { type Container, staticContainer } from "../../../src/containers/container.ts";
+import type { Directory } from "../../../src/containers/directory.ts";
 import { Provenance } from "../../../src/containers/provenance.ts";
-import { CredentialCache } from "../../../src/credentials/cache.ts";
-import { openSts } from "../../../src/credentials/sts.ts";
-import { type Answer, errorAnswers } from "../../../src/imds/answers.ts";
-import { Callers } from "../../../src/imds/callers.ts";
-import { containerCredentialsHandler, turnedAwayDocument } from "../../../src/imds/container-credentials.ts";
-import { openDoor } from "../../../src/imds/door.ts";
-import { type ImdsDependencies, imdsHandler, type Refusal } from "../../../src/imds/handler.ts";
-import { passthroughPolicy } from "../../../src/imds/policy.ts";
-import { imdsServer } from "../../../src/imds/server.ts";
-import { sessionTokens } from "../../../src/imds/session-token.ts";
-import type { TurnedAway } from "../../../src/imds/turn-away.ts";
-import { Upstream } from "../../../src/imds/upstream.ts";
+import type { ImdsDependencies } from "../../../src/imds/handler.ts";
+import type { RefusedRequest } from "../../../src/imds/refusals.ts";
 import { rolePolicy } from "../../../src/roles/grant.ts";
 import { account } from "../../support/aws/account.ts";
 import { type AwsOptions, startAws } from "../../support/aws/aws.ts";
@@ -26,7 +18,10 @@ export const roleArn = (name: string) => `arn:aws:iam::${account.id}:role/contai
 export const listPath = "/latest/meta-data/iam/security-credentials/";
 export const tokenPath = "/latest/api/token";
 
-/** web has a role, admin one that IAM refuses it, none has none, lax has one and may use IMDSv1; nobody is at 127.0.0.99. */
+/**
+ * web and db have a role, IAM refuses admin's, none has no role, lax may use IMDSv1. No container is at
+ * 127.0.0.99.
+ */
 export const web = { address: "127.0.0.1", name: "web", alias: "web" };
 export const db = { address: "127.0.0.2", name: "db", alias: "db" };
 export const admin = { address: "127.0.0.3", name: "admin", alias: "admin" };
@@ -53,116 +48,96 @@ export type Given = {
   /** Descriptors for clients; default: plenty. */
   readonly descriptors?: number;
   readonly strangers?: { readonly total: number; readonly perAddress: number };
-  readonly turnedAway?: { readonly total: number; readonly perShare: number };
+  readonly rejections?: { readonly total: number; readonly perShare: number };
   /** The engines' first lists; default: in. */
   readonly listed?: Promise<void>;
 };
 
-/** The proxy as `serve` wires it, in this process, on loopback, before the stand-ins of IMDS and STS. Ends with the test. */
+/**
+ * The proxy as `serve` runs it, in this process, on loopback, with stand-ins for IMDS and STS. Ends with the
+ * test.
+ */
 export async function givenProxy(t: Test, given: Given = {}) {
   const aws = await startAws({ sts: { deny: [roleArn("Admin")] }, ...given.aws });
+  const { passthrough, ...more } = given.config ?? {};
   const config = configSchema.parse({
     aliasToARN: { web: roleArn("Web"), db: roleArn("Database"), admin: roleArn("Admin") },
     aliases: { lax: { roleArn: roleArn("Lax"), httpTokens: "optional" } },
-    ...given.config,
-  });
-  let skewMs = 0;
-  const now = () => Date.now() + skewMs;
-  const user = aws.addUser("proxy");
-  const sts = openSts({
-    metadataEndpoint: aws.imds.url,
-    region: account.region,
-    endpoint: aws.sts.url,
-    hostKeys: user,
-    assumeFirst: undefined,
-    useFips: false,
-    useDualstack: false,
-    proxyEnvironment: {},
-    log: silent,
-    now,
-    wallNow: Date.now,
-  });
-  const credentials = new CredentialCache({
-    assumeRole: sts.assumeRole,
-    now,
-    wallNow: Date.now,
-    random: Math.random,
-    schedule: (delayMs, run) => {
-      const timer = setTimeout(run, delayMs);
-      return () => clearTimeout(timer);
-    },
-    log: silent,
-  });
-  const upstream = new Upstream({ endpoint: aws.imds.url, cacheSeconds: 60, requestsPerSecond: 10_000, now });
-  const directory = new Directory({
-    statics: [web, db, admin, none, lax].map(({ address, ...declared }) =>
-      staticContainer(address, declared),
+    staticContainers: Object.fromEntries(
+      [web, db, admin, none, lax].map(({ address, ...declared }) => [address, declared]),
     ),
+    metadataEndpoint: aws.imds.url,
+    sts: { region: account.region, endpoint: aws.sts.url },
+    passthrough: { requestsPerSecond: 10_000, ...(passthrough as object | undefined) }, // validated here
+    containerCredentials: { listen: "127.0.0.1:1" }, // not used: the test listens on a free port
+    ...more,
   });
-  for (const container of given.containers ?? []) directory.upsert("engine", container);
-  const policy = rolePolicy(config);
-  const callers = new Callers(policy, undefined);
-  const settings = {
-    identityProof: config.identityProof,
-    passthrough: passthroughPolicy(config.passthrough),
-    requestsPerSecond: config.limits.requestsPerSecond,
-  };
-  const refusals: Refusal[] = [];
+  const user = aws.addUser("proxy");
+  let skewMs = 0;
+  const refusals: RefusedRequest[] = [];
   const grants: string[] = [];
   const failures: unknown[] = [];
-  const the: ImdsDependencies = {
-    settings: () => settings,
-    directory,
-    listed: given.listed ?? Promise.resolve(),
-    complete: () => given.complete ?? true,
-    refresh: () => given.refresh?.(directory) ?? Promise.resolve(),
-    provenance: given.provenance ?? new Provenance(),
-    callers,
-    credentials,
-    tokens: sessionTokens({ key: Buffer.alloc(32, 7), now }),
-    upstream,
-    granted: (caller, accessKeyId) => void grants.push(`${caller.container.name} ${accessKeyId}`),
-    refused: (refusal) => void refusals.push(refusal),
-    now,
-  };
-  const door = openDoor(the, {
-    containers: {
-      perAddress: config.limits.connections,
-      total: given.descriptors ?? 10_000,
-      penaltyMs: 300,
+  const open = new AsyncDisposableStack();
+  const opened = openProxy(
+    config,
+    {
+      environment: readEnvironment({
+        AWS_ACCESS_KEY_ID: user.accessKeyId,
+        AWS_SECRET_ACCESS_KEY: user.secretAccessKey,
+      }),
+      clocks: { now: () => Date.now() + skewMs, wallNow: Date.now },
+      random: Math.random,
+      log: {
+        ...silent,
+        error: ({ err }, message) => {
+          if (message.includes("this is a bug")) failures.push(err);
+        },
+      },
+      follow: (directory) => {
+        for (const container of given.containers ?? []) directory.upsert("engine", container);
+        return {
+          listed: given.listed ?? Promise.resolve(),
+          states: () => [],
+          complete: () => given.complete ?? true,
+          refresh: () => given.refresh?.(directory) ?? Promise.resolve(),
+          stop: () => Promise.resolve(),
+        };
+      },
+      provenance: given.provenance ?? new Provenance(),
+      tokenKey: Buffer.alloc(32, 7),
+      admissionLimits: {
+        containers: {
+          perContainer: config.limits.connections,
+          total: given.descriptors ?? 10_000,
+          penaltyMs: 300,
+        },
+        strangers: given.strangers ?? { total: 1_024, perAddress: 64 },
+        rejections: given.rejections ?? { total: 1_024, perShare: 256 },
+      },
+      audit: {
+        granted: (caller, accessKeyId) => void grants.push(`${caller.container.name} ${accessKeyId}`),
+        refused: (refusal) => void refusals.push(refusal),
+      },
+      drainMs: 0,
     },
-    strangers: given.strangers ?? { total: 1_024, perAddress: 64 },
-    turnedAway: given.turnedAway ?? { total: 1_024, perShare: 256 },
+    open,
+  );
+  t.teardown(async () => {
+    await open.disposeAsync();
+    await aws.stop();
+    // Assertions come too late in a teardown; what is thrown here fails the test.
+    if (failures.length > 0) throw new AggregateError(failures, "requests failed by a bug");
   });
-  const serving = (handle: ReturnType<typeof imdsHandler>, sayTo: (refused: TurnedAway) => Answer) =>
-    imdsServer(
-      (request, response) =>
-        void handle(request, response).catch((error: unknown) => {
-          failures.push(error);
-          response.destroy();
-        }),
-      door,
-      sayTo,
-    );
-  const imds = serving(imdsHandler(the), ({ status }) => errorAnswers[status]);
-  const ecs = serving(containerCredentialsHandler(the), (refused) => turnedAwayDocument(refused, now()));
+  const { imds, containerCredentials: ecs, directory, callers, credentials } = opened;
+  if (ecs === undefined) throw new Error("the configuration has containerCredentials");
   const [port = 0, ecsPort = 0] = await Promise.all(
     [imds, ecs].map(async ({ server }) => {
-      // Every address of this machine: a container is known by the address that it comes from.
+      // On every address of this machine: a container is known by the address that it connects from.
       server.listen(0);
       await once(server, "listening");
       return (server.address() as AddressInfo).port; // an object for a TCP server
     }),
   );
-  t.teardown(async () => {
-    await Promise.all([imds.drain(0), ecs.drain(0)]);
-    credentials.close();
-    sts.close();
-    upstream.close();
-    await aws.stop();
-    // Assertions come too late in a teardown; what is thrown here fails the test.
-    if (failures.length > 0) throw new AggregateError(failures, "requests failed by a bug");
-  });
   const proxy = {
     port,
     ecsPort,
@@ -171,7 +146,7 @@ export async function givenProxy(t: Test, given: Given = {}) {
     ecs,
     directory,
     callers,
-    policy,
+    policy: rolePolicy(config),
     credentials,
     refusals,
     grants,

@@ -12,7 +12,7 @@ import { sharing } from "../../../src/imds/upstream-cache.ts";
 const settings = (passthrough: object) => configSchema.parse({ passthrough }).passthrough;
 const usual = passthroughPolicy(settings({}));
 
-t.test("by default a container reads what tells nothing but where it runs", async (t) => {
+t.test("by default a container reads only metadata that says where it runs", async (t) => {
   for (const category of [
     "instance-id",
     "placement",
@@ -21,7 +21,9 @@ t.test("by default a container reads what tells nothing but where it runs", asyn
     "spot/instance-action",
     "mac",
   ])
-    t.same(usual.permits(category), { allowed: true, partly: false }, category);
+    await t.test(`${category} is allowed`, async (t) =>
+      t.same(usual.permits(category), { allowed: true, partly: false }),
+    );
   for (const category of [
     "user-data",
     "dynamic/fws",
@@ -34,10 +36,12 @@ t.test("by default a container reads what tells nothing but where it runs", asyn
     "placements",
     "placement2/region",
   ])
-    t.match(
-      usual.permits(category),
-      { allowed: false, code: "category-not-allowed", reason: new RegExp(category) },
-      category,
+    await t.test(`${category} is not allowed`, async (t) =>
+      t.match(usual.permits(category), {
+        allowed: false,
+        code: "category-not-allowed",
+        reason: new RegExp(category),
+      }),
     );
 });
 
@@ -51,10 +55,13 @@ t.test("credentials of the host are never permitted, whatever the configuration 
     "x/credentials",
   ];
   const all = passthroughPolicy({ ...settings({}), allow: [...names, "identity-credentials", "x"] });
-  for (const name of names) t.match(all.permits(name), { allowed: false, code: "category-never" }, name);
+  for (const name of names)
+    await t.test(`${name} is never allowed`, async (t) =>
+      t.match(all.permits(name), { allowed: false, code: "category-never" }),
+    );
 });
 
-t.test("deny wins over allow, on segment borders", async (t) => {
+t.test("deny takes precedence over allow, on segment boundaries", async (t) => {
   const policy = passthroughPolicy(
     settings({ allow: ["network", "user-data"], deny: ["network/interfaces/", "user-data"] }),
   );
@@ -69,7 +76,7 @@ t.test("deny wins over allow, on segment borders", async (t) => {
   t.match(policy.permits("user-data"), { allowed: false, code: "category-denied" });
 });
 
-t.test("a listing above something allowed shows the way to it, and no more", async (t) => {
+t.test("a listing above an allowed category shows only the entries that lead to it", async (t) => {
   const policy = passthroughPolicy(settings({ allow: ["dynamic/instance-identity/document"] }));
   t.same(policy.permits("dynamic"), { allowed: true, partly: true });
   t.same(policy.permits("dynamic/instance-identity"), { allowed: true, partly: true });
@@ -82,7 +89,7 @@ t.test("a listing above something allowed shows the way to it, and no more", asy
   );
 });
 
-t.test("nothing is permitted where pass-through is off", async (t) => {
+t.test("nothing is permitted if pass-through is disabled", async (t) => {
   const policy = passthroughPolicy(settings({ enabled: false }));
   t.match(policy.permits("instance-id"), { allowed: false, code: "passthrough-disabled" });
 });
@@ -106,13 +113,13 @@ t.test(
   },
 );
 
-t.test("the version's listing shows meta-data always, the rest if it can be read", async (t) => {
+t.test("the version's listing always shows meta-data, and the rest if it can be read", async (t) => {
   t.equal(editVersionRoot("dynamic\nmeta-data\nuser-data", usual), "dynamic\nmeta-data");
   const more = passthroughPolicy(settings({ allow: ["user-data", "dynamic/instance-identity"] }));
   t.equal(editVersionRoot("dynamic\nmeta-data\nuser-data", more), "dynamic\nmeta-data\nuser-data");
 });
 
-t.test("a category that can never be forwarded is a mistake in the configuration", async (t) => {
+t.test("a category that can never be forwarded is a configuration error", async (t) => {
   const wrong: readonly [string, RegExp][] = [
     ["iam", /iam\/ itself/],
     ["iam/info", /iam\/ itself/],
@@ -125,7 +132,8 @@ t.test("a category that can never be forwarded is a mistake in the configuration
     ["user-data/x", /nothing below/],
     ["placement/..", /dots/],
   ];
-  for (const [category, expected] of wrong) t.match(categoryProblem(category), expected, category);
+  for (const [category, expected] of wrong)
+    await t.test(`${category} is an error`, async (t) => t.match(categoryProblem(category), expected));
   for (const category of [
     ...settings({}).allow,
     "user-data",
@@ -133,7 +141,7 @@ t.test("a category that can never be forwarded is a mistake in the configuration
     "tags",
     "managed-ssh-keys",
   ])
-    t.equal(categoryProblem(category), undefined, category);
+    await t.test(`${category} is no error`, async (t) => t.equal(categoryProblem(category), undefined));
 });
 
 t.test("docs/passthrough.md explains each category that is allowed by default, and no other", async (t) => {
@@ -143,7 +151,7 @@ t.test("docs/passthrough.md explains each category that is allowed by default, a
   t.same(explained, [...settings({}).allow].sort());
 });
 
-t.test("docs/passthrough.md says truly what is kept", async (t) => {
+t.test("docs/passthrough.md names the categories that are cached", async (t) => {
   const text = await readFile(new URL("../../../docs/passthrough.md", import.meta.url), "utf8");
   const row = text.split("\n").find((line) => line.includes("`cacheSeconds`; a 404")) ?? "";
   const kept = new Set(

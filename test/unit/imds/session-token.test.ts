@@ -9,13 +9,13 @@ const key = Buffer.alloc(32, 7);
 const mine = "a".repeat(64);
 const start = Date.UTC(2026, 0, 1);
 
-t.test("a token looks like the service's own", async (t) => {
+t.test("a token has the form of the service's own", async (t) => {
   const token = sessionTokens({ key, now: () => start }).issue(mine, 21_600);
   t.match(token, /^AQA[A-Za-z0-9_-]{51}==$/);
   t.equal(token.length, 56);
 });
 
-t.test("a token counts down and dies", async (t) => {
+t.test("a token counts down and expires", async (t) => {
   let now = start;
   const tokens = sessionTokens({ key, now: () => now });
   const token = tokens.issue(mine, 300);
@@ -29,11 +29,13 @@ t.test("a token counts down and dies", async (t) => {
     [900_000, undefined],
   ] as const) {
     now = start + after;
-    t.equal(tokens.secondsLeft(token, mine), left, `after ${after} ms`);
+    await t.test(`after ${after} ms it has ${left ?? "no"} seconds left`, async (t) =>
+      t.equal(tokens.secondsLeft(token, mine), left),
+    );
   }
 });
 
-t.test("a clock that is set back does not make a token live longer than any token may", async (t) => {
+t.test("a clock that is set back does not extend a token beyond the longest TTL", async (t) => {
   let now = start;
   const tokens = sessionTokens({ key, now: () => now });
   const token = tokens.issue(mine, 21_600);
@@ -47,7 +49,7 @@ t.test("a clock that is set back does not make a token live longer than any toke
   );
 });
 
-t.test("a token is worth nothing for another container, another key, or another spelling", async (t) => {
+t.test("a token is invalid for another container, with another key, or in another spelling", async (t) => {
   const tokens = sessionTokens({ key, now: () => start });
   const token = tokens.issue(mine, 300);
   t.equal(tokens.secondsLeft(token, mine), 300);
@@ -61,11 +63,11 @@ t.test("a token is worth nothing for another container, another key, or another 
   const wrong: readonly [string, string][] = [
     ["empty", ""],
     ["without padding", token.slice(0, 54)],
-    ["a blank before", ` ${token}`],
-    ["a newline after", `${token}\n`],
-    ["twice", token + token],
+    ["preceded by a space", ` ${token}`],
+    ["followed by a newline", `${token}\n`],
+    ["repeated", token + token],
     [
-      "the standard alphabet",
+      "in the standard alphabet",
       token
         .replaceAll("-", "+")
         .replaceAll("_", "/")
@@ -73,9 +75,12 @@ t.test("a token is worth nothing for another container, another key, or another 
     ],
     ["not ASCII", `${token.slice(0, 55)}\u00e9`],
     ["very long", "A".repeat(100_000)],
-    ["zeros", `AQA${"A".repeat(51)}==`],
+    ["all zeros", `AQA${"A".repeat(51)}==`],
   ];
-  for (const [name, text] of wrong) t.equal(tokens.secondsLeft(text, mine), undefined, name);
+  for (const [name, text] of wrong)
+    await t.test(`a token that is ${name} is invalid`, async (t) =>
+      t.equal(tokens.secondsLeft(text, mine), undefined),
+    );
   // 54th character: four of its bits are not part of the 40 bytes.
   const last = token.charAt(53);
   for (const other of "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
@@ -93,7 +98,7 @@ t.test("no bit of a token can be changed", async (t) => {
   }
 });
 
-t.test("the key is made once, for its owner alone, and read again", async (t) => {
+t.test("the key is created once, for its owner alone, and read again", async (t) => {
   const path = `${t.testdir()}/token.key`;
   const first = await readOrCreateKey(path);
   t.equal(first.length, 32);
@@ -102,14 +107,14 @@ t.test("the key is made once, for its owner alone, and read again", async (t) =>
   t.same(await readdir(dirname(path)), ["token.key"], "no draft is left");
 });
 
-t.test("two that start at once use one key", async (t) => {
+t.test("concurrent starts use one key", async (t) => {
   const path = `${t.testdir()}/token.key`;
   const keys = await Promise.all(Array.from({ length: 20 }, () => readOrCreateKey(path)));
   t.equal(new Set(keys.map((each) => each.toString("hex"))).size, 1);
   t.same(await readdir(dirname(path)), ["token.key"]);
 });
 
-t.test("a key file that is not as it should be is refused, with what to do", async (t) => {
+t.test("an unfit key file is refused, with a hint", async (t) => {
   const folder = t.testdir();
   const cases: readonly [string, (path: string) => Promise<unknown>, RegExp][] = [
     ["short", (path) => writeFile(path, randomBytes(31), { mode: 0o600 }), /31 bytes, not 32/],
@@ -119,12 +124,13 @@ t.test("a key file that is not as it should be is refused, with what to do", asy
     ["folder", (path) => mkdir(path, { mode: 0o700 }), /not a regular file/],
     ["link", (path) => symlink(`${folder}/short`, path), /symbolic link/],
   ];
-  for (const [name, make, expected] of cases) {
-    await make(`${folder}/${name}`);
-    const error = await readOrCreateKey(`${folder}/${name}`).catch((caught: unknown) => caught);
-    t.match(error, { message: expected, exitCode: 78, hint: /Delete it/ }, name);
-    t.type(error, OperatorError);
-  }
+  for (const [name, make, expected] of cases)
+    await t.test(`a key file: ${name}`, async (t) => {
+      await make(`${folder}/${name}`);
+      const error = await readOrCreateKey(`${folder}/${name}`).catch((caught: unknown) => caught);
+      t.match(error, { message: expected, exitCode: 78, hint: /Delete it/ });
+      t.type(error, OperatorError);
+    });
   await t.rejects(readOrCreateKey(`${folder}/none/token.key`), {
     message: /reading the session token key/,
     exitCode: 69,

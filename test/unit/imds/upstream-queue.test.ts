@@ -2,7 +2,7 @@ import t from "tap";
 import { type Queued, queueLimits, UpstreamQueue } from "../../../src/imds/upstream-queue.ts";
 import { UpstreamRate } from "../../../src/imds/upstream-rate.ts";
 
-/** A queue with questions that end when they are told to. */
+/** A queue, and requests that end when the test ends them. */
 function world(perSecond: number, clock: { now: number }) {
   const rate = new UpstreamRate(perSecond, () => clock.now);
   const queue = new UpstreamQueue({ rate, now: () => clock.now });
@@ -18,59 +18,7 @@ function world(perSecond: number, clock: { now: number }) {
   return { rate, queue, started, add, question };
 }
 
-t.test("the rate is a bucket of half a second's worth, of which half is a reserve", async (t) => {
-  const clock = { now: 0 };
-  const rate = new UpstreamRate(100, () => clock.now);
-  for (let nth = 0; nth < 25; nth++) {
-    t.equal(rate.delay(true), 0);
-    rate.charge();
-  }
-  t.equal(rate.delay(true), 10, "without touching the reserve there is one each 10 ms");
-  for (let nth = 0; nth < 25; nth++) {
-    t.equal(rate.delay(false), 0);
-    rate.charge();
-  }
-  t.equal(rate.delay(false), 10);
-  clock.now = 10;
-  t.equal(rate.delay(false), 0);
-  for (let nth = 0; nth < 1000; nth++) rate.charge();
-  t.equal(rate.delay(false), 510, "a debt is never a long one");
-  clock.now = -86_400_000;
-  t.equal(rate.delay(false), 510, "a clock that is set back takes nothing");
-  clock.now += 1000;
-  t.equal(rate.delay(false), 0);
-});
-
-t.test("a rate of one or two a second is one", async (t) => {
-  for (const perSecond of [1, 2]) {
-    const clock = { now: 0 };
-    const rate = new UpstreamRate(perSecond, () => clock.now);
-    t.equal(rate.delay(true), 0);
-    rate.charge();
-    t.equal(rate.delay(true), 1000 / perSecond);
-    clock.now += 1000 / perSecond;
-    t.equal(rate.delay(true), 0);
-  }
-});
-
-t.test(
-  "a service that throttles halves the rate once a second, down to a tenth, and it recovers",
-  async (t) => {
-    const clock = { now: 0 };
-    const rate = new UpstreamRate(100, () => clock.now);
-    for (let nth = 0; nth < 50; nth++) rate.throttled();
-    t.equal(rate.perSecond, 50, "a swarm is one message");
-    for (let nth = 0; nth < 20; nth++) {
-      clock.now += 1000;
-      rate.throttled();
-    }
-    t.ok(rate.perSecond >= 10 && rate.perSecond <= 20, `${rate.perSecond}`);
-    clock.now += 9000;
-    t.equal(rate.perSecond, 100);
-  },
-);
-
-t.test("turns go round the containers, and those that asked for little come first", async (t) => {
+t.test("turns go round the containers, and those that made few requests come first", async (t) => {
   const clock = { now: 0 };
   const { queue, started, add } = world(100, clock);
   // The hog uses its credit up.
@@ -94,38 +42,44 @@ t.test("turns go round the containers, and those that asked for little come firs
   queue.close();
 });
 
-t.test("in flight a container has its part, and the last places are for those that have none", async (t) => {
-  const clock = { now: 0 };
-  const { queue, started, add } = world(10_000, clock);
-  const by = (who: string) => started.filter((one) => one.by === who).length;
-  for (const who of ["a", "b", "c", "d"]) for (let nth = 0; nth < 20; nth++) add(`${who}${nth}`, who);
-  for (const who of ["a", "b", "c"]) t.equal(by(who), queueLimits.inFlightPerContainer, who);
-  t.equal(by("d"), 1);
-  for (let nth = 0; nth < 10; nth++) add(`n${nth}`, `n${nth}`);
-  t.equal(started.length, queueLimits.inFlight);
-  const waiting = queue.size.waiting;
-  started[0]?.end();
-  await Promise.resolve().then(() => undefined);
-  await new Promise(setImmediate);
-  t.equal(queue.size.waiting, waiting - 1, "a place that becomes free is used");
-  queue.close();
-});
+t.test(
+  "a container has a limit of requests in flight, and the last places are for containers with none",
+  async (t) => {
+    const clock = { now: 0 };
+    const { queue, started, add } = world(10_000, clock);
+    const by = (who: string) => started.filter((one) => one.by === who).length;
+    for (const who of ["a", "b", "c", "d"]) for (let nth = 0; nth < 20; nth++) add(`${who}${nth}`, who);
+    for (const who of ["a", "b", "c"]) t.equal(by(who), queueLimits.inFlightPerContainer, who);
+    t.equal(by("d"), 1);
+    for (let nth = 0; nth < 10; nth++) add(`n${nth}`, `n${nth}`);
+    t.equal(started.length, queueLimits.inFlight);
+    const waiting = queue.size.waiting;
+    started[0]?.end();
+    await Promise.resolve().then(() => undefined);
+    await new Promise(setImmediate);
+    t.equal(queue.size.waiting, waiting - 1, "a place that becomes free is used");
+    queue.close();
+  },
+);
 
-t.test("a question that several want is started once, by the first whose turn it is", async (t) => {
-  const clock = { now: 0 };
-  const { queue, started, add, question } = world(10_000, clock);
-  for (let nth = 0; nth < 50; nth++) add(`hog${nth}`, "hog");
-  const both = question("both", "hog", "neighbour");
-  t.ok(queue.add("hog", both));
-  t.ok(queue.add("hog", both), "asked for again it has its place already");
-  t.ok(queue.add("neighbour", both));
-  t.same(
-    started.filter(({ name }) => name === "both").map((one) => one.by),
-    ["neighbour"],
-  );
-  t.equal(queue.size.waiting, 50 - queueLimits.inFlightPerContainer);
-  queue.close();
-});
+t.test(
+  "a request that several containers wait for is sent once, by the first whose turn comes",
+  async (t) => {
+    const clock = { now: 0 };
+    const { queue, started, add, question } = world(10_000, clock);
+    for (let nth = 0; nth < 50; nth++) add(`hog${nth}`, "hog");
+    const both = question("both", "hog", "neighbour");
+    t.ok(queue.add("hog", both));
+    t.ok(queue.add("hog", both), "a second time it has its place already");
+    t.ok(queue.add("neighbour", both));
+    t.same(
+      started.filter(({ name }) => name === "both").map((one) => one.by),
+      ["neighbour"],
+    );
+    t.equal(queue.size.waiting, 50 - queueLimits.inFlightPerContainer);
+    queue.close();
+  },
+);
 
 t.test("places are limited, but a container has a few however many others wait", async (t) => {
   const clock = { now: 0 };
@@ -142,7 +96,7 @@ t.test("places are limited, but a container has a few however many others wait",
   queue.close();
 });
 
-t.test("containers that are no more are forgotten", async (t) => {
+t.test("idle containers are forgotten", async (t) => {
   const clock = { now: 0 };
   const { queue, started, add } = world(1_000_000, clock);
   for (let nth = 0; nth < 5000; nth++) {

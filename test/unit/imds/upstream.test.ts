@@ -18,7 +18,7 @@ const token = `AQA${"x".repeat(51)}==`;
 const placement = "/latest/meta-data/placement/region";
 const spot = "/latest/meta-data/spot/instance-action";
 
-/** A service on loopback; `answer` is asked for everything but the token. */
+/** A service on loopback; `answer` handles everything but the token. */
 async function service(
   t: Test,
   answer: (request: IncomingMessage, response: ServerResponse, nth: number) => void,
@@ -52,7 +52,7 @@ function issueToken(response: ServerResponse, nth: number): void {
   response.writeHead(200, { "X-Aws-Ec2-Metadata-Token-Ttl-Seconds": "21600" }).end(`${token}${nth}`);
 }
 
-/** The proxy's side: forwards what it is asked, as the handler does. `ask` is a container. */
+/** The proxy's side: forwards requests as the handler does. `ask` is a container. */
 async function proxy(t: Test, options: Partial<UpstreamOptions> & { endpoint: string }) {
   const upstream = new Upstream({
     cacheSeconds: 60,
@@ -61,22 +61,22 @@ async function proxy(t: Test, options: Partial<UpstreamOptions> & { endpoint: st
     timeoutMs: 2000,
     ...options,
   });
-  const results: ForwardResult[] = [];
+  /** With the status that was sent. */
+  const results: (ForwardResult & { readonly status: number })[] = [];
   const server = createHttpServer(async (request, response) => {
     const { range } = request.headers;
     const method = request.method === "HEAD" ? "HEAD" : "GET";
-    results.push(
-      await upstream.forward(
-        {
-          method,
-          path: request.url ?? "",
-          range,
-          tokenSecondsLeft: 77,
-          container: String(request.socket.remotePort),
-        },
-        response,
-      ),
+    const result = await upstream.forward(
+      {
+        method,
+        path: request.url ?? "",
+        range,
+        tokenSecondsLeft: 77,
+        container: String(request.socket.remotePort),
+      },
+      response,
     );
+    results.push({ ...result, status: response.statusCode });
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -113,7 +113,7 @@ function ask(port: number, path: string, headers: Record<string, string>, method
   });
 }
 
-t.test("the real service sees its own token and nothing of the container's request", async (t) => {
+t.test("the real service gets its own token and no header of the container's request", async (t) => {
   const imds = await service(t, (_, response) => {
     response.writeHead(200, {
       "Content-Type": "text/plain",
@@ -181,7 +181,7 @@ t.test("HEAD is answered with the length and no body", async (t) => {
     t.match(await ask(path, {}, "HEAD"), { status: 200, body: "", headers: { "content-length": "9" } }, path);
 });
 
-t.test("a thousand containers that ask at once cost one token and one request", async (t) => {
+t.test("a thousand concurrent requests cost one token and one request to the service", async (t) => {
   const imds = await service(t, (_, response) => setTimeout(() => response.end("eu-west-1"), 50));
   const { ask } = await proxy(t, imds);
   const replies = await Promise.all(Array.from({ length: 1000 }, () => ask(placement)));
@@ -190,46 +190,43 @@ t.test("a thousand containers that ask at once cost one token and one request", 
   t.equal(imds.gets(), 1);
 });
 
-t.test(
-  "what does not change is kept for a while, what is not there for a moment, the rest not at all",
-  async (t) => {
-    let now = 0;
-    const imds = await service(t, (request, response, nth) => {
-      response.statusCode = request.url?.endsWith("/host-id") ? 404 : 200;
-      response.end(String(nth));
-    });
-    const { ask, results } = await proxy(t, { ...imds, now: () => now });
-    const cost = async (path: string) => {
-      const before = imds.gets();
-      await ask(path);
-      return imds.gets() - before;
-    };
-    t.equal(await cost(placement), 1);
-    now = 59_999;
-    t.equal(await cost(placement), 0);
-    t.match(results.at(-1), { status: 200, from: "cache", bytes: 1 });
-    now = 60_000;
-    t.equal(await cost(placement), 1, "asked again after a minute");
-    t.equal(await cost("/latest/meta-data/placement/host-id"), 1);
-    t.equal(await cost("/latest/meta-data/placement/host-id"), 0);
-    now += 5000;
-    t.equal(await cost("/latest/meta-data/placement/host-id"), 1, "a 404 is asked again after five seconds");
-    for (const path of [
-      spot,
-      "/latest/meta-data/events/maintenance/scheduled",
-      "/latest/meta-data/instance-action",
-      "/latest/meta-data/public-ipv4",
-      "/latest/meta-data/tags/instance/Name",
-      "/latest/user-data",
-      "/latest/dynamic/instance-identity/document",
-    ]) {
-      t.equal(await cost(path), 1, path);
-      t.equal(await cost(path), 1, `${path} again`);
-    }
-  },
-);
+t.test("what does not change is cached, a 404 for seconds, and the rest not at all", async (t) => {
+  let now = 0;
+  const imds = await service(t, (request, response, nth) => {
+    response.statusCode = request.url?.endsWith("/host-id") ? 404 : 200;
+    response.end(String(nth));
+  });
+  const { ask, results } = await proxy(t, { ...imds, now: () => now });
+  const cost = async (path: string) => {
+    const before = imds.gets();
+    await ask(path);
+    return imds.gets() - before;
+  };
+  t.equal(await cost(placement), 1);
+  now = 59_999;
+  t.equal(await cost(placement), 0);
+  t.match(results.at(-1), { ok: true, status: 200 });
+  now = 60_000;
+  t.equal(await cost(placement), 1, "asked again after a minute");
+  t.equal(await cost("/latest/meta-data/placement/host-id"), 1);
+  t.equal(await cost("/latest/meta-data/placement/host-id"), 0);
+  now += 5000;
+  t.equal(await cost("/latest/meta-data/placement/host-id"), 1, "a 404 is asked again after five seconds");
+  for (const path of [
+    spot,
+    "/latest/meta-data/events/maintenance/scheduled",
+    "/latest/meta-data/instance-action",
+    "/latest/meta-data/public-ipv4",
+    "/latest/meta-data/tags/instance/Name",
+    "/latest/user-data",
+    "/latest/dynamic/instance-identity/document",
+  ]) {
+    t.equal(await cost(path), 1, path);
+    t.equal(await cost(path), 1, `${path} again`);
+  }
+});
 
-t.test("with cacheSeconds 0 nothing is kept", async (t) => {
+t.test("with cacheSeconds 0 nothing is cached", async (t) => {
   const imds = await service(t, (_, response) => response.end("x"));
   const { ask } = await proxy(t, { ...imds, cacheSeconds: 0 });
   await ask(placement);
@@ -258,7 +255,7 @@ t.test("a service that refuses every token is 503 to the container, not 401", as
   t.equal(imds.gets(), 2);
 });
 
-t.test("the token is renewed before its end, while it still serves", async (t) => {
+t.test("the token is renewed before it expires, and is used meanwhile", async (t) => {
   let now = 0;
   const imds = await service(t, (_, response) => response.end("x"));
   const { ask } = await proxy(t, { ...imds, now: () => now });
@@ -268,7 +265,7 @@ t.test("the token is renewed before its end, while it still serves", async (t) =
   t.equal(
     imds.seen.findLast(({ method }) => method === "GET")?.headers[5],
     `${token}1`,
-    "the old one serves",
+    "the old one is used",
   );
   t.equal(imds.puts(), 2);
   await ask(spot);
@@ -278,11 +275,11 @@ t.test("the token is renewed before its end, while it still serves", async (t) =
   t.equal(
     imds.seen.findLast(({ method }) => method === "GET")?.headers[5],
     `${token}3`,
-    "a dead one is not used",
+    "an expired one is not used",
   );
 });
 
-t.test("a service from before IMDSv2 is asked without a token", async (t) => {
+t.test("a service without IMDSv2 is asked without a token", async (t) => {
   const imds = await service(
     t,
     (_, response) => response.end("x"),
@@ -295,7 +292,7 @@ t.test("a service from before IMDSv2 is asked without a token", async (t) => {
   t.equal(imds.puts(), 1);
 });
 
-t.test("a service that is turned off gives no token, and the container a 503", async (t) => {
+t.test("a disabled service gives no token, and the container gets 503", async (t) => {
   const imds = await service(
     t,
     (_, response) => response.end("x"),
@@ -303,12 +300,17 @@ t.test("a service that is turned off gives no token, and the container a 503", a
   );
   const { ask, results, upstream } = await proxy(t, imds);
   t.equal((await ask(spot)).status, 503);
-  t.match(results.at(-1), { status: 503, from: "nowhere", problem: /session token: it answered 403/ });
+  t.match(results.at(-1), {
+    ok: false,
+    status: 503,
+    code: "upstream",
+    reason: /session token: it answered 403/,
+  });
   await t.rejects(upstream.text(placement), { message: /it answered 403/ });
   t.equal(imds.gets(), 0);
 });
 
-t.test("the service's errors become our pages, with no word of its own", async (t) => {
+t.test("the service's errors become the proxy's own pages", async (t) => {
   for (const [theirs, ours] of [
     [400, 400],
     [403, 403],
@@ -326,12 +328,13 @@ t.test("the service's errors become our pages, with no word of its own", async (
         .end(theirs === 204 || theirs === 304 ? undefined : "detail"),
     );
     const { ask } = await proxy(t, imds);
-    for (const path of [spot, "/latest/user-data"]) {
-      const reply = await ask(path);
-      t.equal(reply.status, ours, `${theirs} on ${path}`);
-      t.notMatch(reply.body, /detail/);
-      t.equal(reply.headers["x-secret"], undefined);
-    }
+    for (const path of [spot, "/latest/user-data"])
+      await t.test(`${theirs} on ${path} becomes ${ours}`, async (t) => {
+        const reply = await ask(path);
+        t.equal(reply.status, ours);
+        t.notMatch(reply.body, /detail/);
+        t.equal(reply.headers["x-secret"], undefined);
+      });
   }
 });
 
@@ -344,17 +347,18 @@ t.test("no redirect is followed; only one to the same path with a slash is passe
     ["http://169.254.169.254/latest/meta-data/spot/", 301, "/latest/meta-data/spot/"],
     ["/latest/meta-data/spot/", 301, "/latest/meta-data/spot/"],
   ];
-  for (const [location, status, passed] of cases) {
-    const imds = await service(t, (_, response) => response.writeHead(301, { Location: location }).end());
-    const { ask } = await proxy(t, imds);
-    const reply = await ask("/latest/meta-data/spot");
-    t.equal(reply.status, status, location);
-    t.equal(reply.headers.location, passed);
-  }
+  for (const [location, status, passed] of cases)
+    await t.test(`a redirect to ${location} becomes ${status}`, async (t) => {
+      const imds = await service(t, (_, response) => response.writeHead(301, { Location: location }).end());
+      const { ask } = await proxy(t, imds);
+      const reply = await ask("/latest/meta-data/spot");
+      t.equal(reply.status, status);
+      t.equal(reply.headers.location, passed);
+    });
   t.equal(elsewhere.seen.length, 0);
 });
 
-t.test("user-data is streamed, in parts too", async (t) => {
+t.test("user-data is streamed, also as partial content", async (t) => {
   const data = Buffer.alloc(200_000, "0123456789");
   const imds = await service(t, (request, response) => {
     if (request.headers.range === "bytes=10-19") {
@@ -381,7 +385,7 @@ t.test("user-data is streamed, in parts too", async (t) => {
     },
   });
   t.ok(whole.body === data.toString("latin1"));
-  t.match(results.at(-1), { status: 200, bytes: 200_000, from: "upstream" });
+  t.match(results.at(-1), { ok: true, status: 200 });
   t.match(await ask("/latest/user-data", { Range: "bytes=10-19" }), {
     status: 206,
     body: "0123456789",
@@ -389,7 +393,7 @@ t.test("user-data is streamed, in parts too", async (t) => {
   });
 });
 
-t.test("an answer that is too long, cut short or never ends is no answer", async (t) => {
+t.test("an answer that is too long, cut short or never ends is not passed on", async (t) => {
   const cases: readonly [string, string, (response: ServerResponse) => void][] = [
     [
       "declares too much",
@@ -419,12 +423,13 @@ t.test("an answer that is too long, cut short or never ends is no answer", async
     ],
     ["stops", spot, (response) => response.writeHead(200, { "Content-Length": "100" }).write("x")],
   ];
-  for (const [name, path, answer] of cases) {
-    const imds = await service(t, (_, response) => answer(response));
-    const { ask, results } = await proxy(t, { ...imds, timeoutMs: 300 });
-    t.equal((await ask(path)).status, 502, `${name}: ${path}`);
-    t.match(results.at(-1), { status: 502, problem: /.+/ });
-  }
+  for (const [name, path, answer] of cases)
+    await t.test(`an answer for ${path} that ${name} becomes 502`, async (t) => {
+      const imds = await service(t, (_, response) => answer(response));
+      const { ask, results } = await proxy(t, { ...imds, timeoutMs: 300 });
+      t.equal((await ask(path)).status, 502);
+      t.match(results.at(-1), { ok: false, status: 502, code: "upstream-invalid", reason: /.+/ });
+    });
   for (const ending of [(response: ServerResponse) => response.destroy(), () => undefined]) {
     const imds = await service(t, (_, response) =>
       response
@@ -432,11 +437,14 @@ t.test("an answer that is too long, cut short or never ends is no answer", async
         .write(Buffer.alloc(70_000), () => ending(response)),
     );
     const { ask } = await proxy(t, { ...imds, timeoutMs: 300 });
-    await t.rejects(ask("/latest/user-data"), "a long one that breaks off breaks off for the container too");
+    await t.rejects(
+      ask("/latest/user-data"),
+      "a long answer that is cut short is cut short for the container too",
+    );
   }
 });
 
-t.test("a service that is silent, gone, or speaks no HTTP is 503, in time", async (t) => {
+t.test("a service that is silent, gone, or does not speak HTTP becomes 503, in time", async (t) => {
   const silent = await service(t, () => undefined);
   const tokenless = await service(
     t,
@@ -450,11 +458,13 @@ t.test("a service that is silent, gone, or speaks no HTTP is 503, in time", asyn
   for (const [name, endpoint] of [
     ["silent", silent.endpoint],
     ["without a token", tokenless.endpoint],
-    ["garbage", `http://127.0.0.1:${port}`],
+    ["not HTTP", `http://127.0.0.1:${port}`],
   ] as const) {
-    const { ask, results } = await proxy(t, { endpoint, timeoutMs: 200 });
-    for (const path of [spot, "/latest/user-data"]) t.equal((await ask(path)).status, 503, `${name} ${path}`);
-    t.match(results.at(-1), { problem: /^asking the metadata service at 127\.0\.0\.1:\d+ for \/latest/ });
+    await t.test(`a service that is ${name} becomes 503`, async (t) => {
+      const { ask, results } = await proxy(t, { endpoint, timeoutMs: 200 });
+      for (const path of [spot, "/latest/user-data"]) t.equal((await ask(path)).status, 503, path);
+      t.match(results.at(-1), { reason: /^asking the metadata service at 127\.0\.0\.1:\d+ for \/latest/ });
+    });
   }
   garbage.close();
   await once(garbage, "close");
@@ -463,7 +473,7 @@ t.test("a service that is silent, gone, or speaks no HTTP is 503, in time", asyn
   await t.rejects(upstream.text(placement), { message: /asking the metadata service/ });
 });
 
-t.test("when the container goes away, so does the question to the service", async (t) => {
+t.test("when the container closes its connection, the request to the service is aborted", async (t) => {
   const imds = await service(t, () => undefined);
   const { port, upstream } = await proxy(t, { ...imds, timeoutMs: 30_000 });
   const asking = request({ port, host: "127.0.0.1", path: "/latest/user-data", agent: false });
@@ -477,7 +487,7 @@ t.test("when the container goes away, so does the question to the service", asyn
   upstream.close();
 });
 
-t.test("a service that closes each connection, and says no length, is understood", async (t) => {
+t.test("a service that closes each connection and sends no length is understood", async (t) => {
   const server = createTcpServer((socket) => {
     socket.on("error", () => undefined);
     socket.once("data", (request) =>
@@ -494,14 +504,14 @@ t.test("a service that closes each connection, and says no length, is understood
     t.match(await ask(path), { status: 200, body: "eu-west-1", headers: { "content-length": "9" } });
 });
 
-t.test("a kept connection that the service has closed meanwhile is no failure", async (t) => {
+t.test("an idle connection that the service has closed is no failure", async (t) => {
   let connections = 0;
   const server = createTcpServer((socket) => {
     connections++;
     let requests = 0;
     socket.on("error", () => undefined);
     socket.on("data", (request) => {
-      // The second question on each connection meets a closed door.
+      // The second request on each connection is reset.
       if (requests++ > 0) return socket.resetAndDestroy();
       const body = request.toString().startsWith("PUT") ? token : "x";
       return socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\n\r\n${body}`);
@@ -515,7 +525,7 @@ t.test("a kept connection that the service has closed meanwhile is no failure", 
   t.ok(connections > 1);
 });
 
-t.test("connections to the service are kept, and few", async (t) => {
+t.test("connections to the service are few, and are reused", async (t) => {
   const imds = await service(t, (_, response) => setTimeout(() => response.end("x"), 2));
   const { ask } = await proxy(t, imds);
   for (let round = 0; round < 3; round++)
@@ -525,7 +535,7 @@ t.test("connections to the service are kept, and few", async (t) => {
 });
 
 t.test(
-  "nothing but a metadata path in its canonical form leaves, whatever the caller's mistake",
+  "no path is forwarded but a metadata path in its canonical form, whatever mistake the caller makes",
   async (t) => {
     const imds = await service(t, (_, response) => response.end("x"));
     const { ask, results, upstream } = await proxy(t, imds);
@@ -540,7 +550,7 @@ t.test(
       "/x",
     ]) {
       t.equal((await ask(path)).status, 500, path);
-      t.match(results.at(-1), { problem: /refusing to forward/ });
+      t.match(results.at(-1), { ok: false, code: "internal", reason: /refusing to forward/ });
     }
     for (const path of ["/latest/meta-data/iam/info", "/latest/meta-data", "/latest//", "http://x/"])
       await t.rejects(upstream.text(path), { message: /canonical/ }, path);
@@ -548,7 +558,7 @@ t.test(
   },
 );
 
-t.test("texts for the proxy's own use are shared with what is forwarded", async (t) => {
+t.test("texts that the proxy reads itself share the cache with forwarded ones", async (t) => {
   const imds = await service(t, (request, response) => {
     if (request.url === "/latest/dynamic") response.writeHead(301, { Location: "/latest/dynamic/" }).end();
     else if (request.url === placement) response.end("eu-west-1");
@@ -562,10 +572,10 @@ t.test("texts for the proxy's own use are shared with what is forwarded", async 
   t.equal(await upstream.text("/latest/meta-data/placement/host-id"), undefined);
   t.equal(await upstream.text("/"), "a\nb/");
   t.equal(await upstream.text("/latest/meta-data/"), "a\nb/");
-  t.equal(await upstream.text("/latest/dynamic"), "a\nb/", "a folder without its slash");
+  t.equal(await upstream.text("/latest/dynamic"), "a\nb/", "a directory without its slash");
 });
 
-t.test("proxy variables in the environment are not obeyed", async (t) => {
+t.test("HTTP_PROXY and its like in the environment are ignored", async (t) => {
   const imds = await service(t, (_, response) => response.end("eu-west-1"));
   const trap = await service(t, (_, response) => response.end("trapped"));
   const script = `import { Upstream } from ${JSON.stringify(new URL("../../../src/imds/upstream.ts", import.meta.url).href)};

@@ -3,19 +3,17 @@ import { createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import t, { type Test } from "tap";
-import { status } from "../../../src/commands/status.ts";
 import { OperatorError, report } from "../../../src/errors.ts";
-import { adminSocketName, askAdmin, openAdmin } from "../../../src/observability/admin.ts";
-import { hostileTexts, unsafe } from "../../support/hostile-texts.ts";
+import { adminSocketName, askAdmin } from "../../../src/observability/admin.ts";
 
-/** A folder whose path is short enough for a socket in it. */
+/** A directory whose path is short enough for a socket in it. */
 function folderOf(t: Test): string {
   const folder = mkdtempSync(join(tmpdir(), "admin-"));
   t.teardown(() => rmSync(folder, { recursive: true }));
   return folder;
 }
 
-/** A proxy that is sick: what it does with a connection is the test's. */
+/** A faulty proxy: `act` is what it does with a connection. */
 async function sick(t: Test, folder: string, act: (socket: Socket) => void): Promise<string> {
   const path = join(folder, adminSocketName);
   const sockets = new Set<Socket>();
@@ -83,53 +81,3 @@ for (const [name, act, expected] of faults) {
     t.match(report(error), expected);
   });
 }
-
-const nothing = () => undefined;
-
-t.test("an answer in another form is a matter of versions, and no bug", async (t) => {
-  for (const answer of [null, [], {}, { engines: {}, containers: [] }, "status"]) {
-    const folder = folderOf(t);
-    const server = await openAdmin(join(folder, adminSocketName), () => answer);
-    t.teardown(() => server.close());
-    const asked = status({ json: false }, { runtimeDirectory: folder }, nothing);
-    await t.rejects(asked, { name: "OperatorError", message: /form/, exitCode: 69, hint: /restart/ });
-  }
-});
-
-t.test("status shows no text raw, whoever wrote it", async (t) => {
-  for (const hostile of hostileTexts) {
-    const folder = folderOf(t);
-    const container = {
-      id: hostile,
-      name: hostile,
-      addresses: [hostile],
-      role: undefined,
-      code: "unknown-alias",
-      reason: hostile,
-    };
-    const now = {
-      healthy: false,
-      summary: hostile,
-      version: hostile,
-      configPath: hostile,
-      configProblem: hostile,
-      listening: hostile,
-      engines: [
-        { host: hostile, connected: false, lastError: hostile },
-        { host: hostile, connected: true, engine: hostile, containers: 1 },
-      ],
-      credentials: { state: hostile },
-      containers: [container, { ...container, role: hostile }],
-    };
-    const server = await openAdmin(join(folder, adminSocketName), () => now);
-    t.teardown(() => server.close());
-    const printed: string[] = [];
-    for (const json of [false, true])
-      await status({ json }, { runtimeDirectory: folder }, (text) => printed.push(text));
-    const [text = "", json = ""] = printed;
-    t.notMatch(text, unsafe);
-    t.equal(text.split("\n").length, 11, "no line but ours");
-    t.notMatch(json, unsafe);
-    t.same(JSON.parse(json), JSON.parse(JSON.stringify(now)), "programs read what was there");
-  }
-});

@@ -1,18 +1,119 @@
+import { closeSync, fstatSync, openSync } from "node:fs";
 import t from "tap";
-import { openLog } from "../../../src/observability/journal.ts";
+import { isJournal, openLog, withErrorPriority } from "../../../src/observability/journal.ts";
 import { hostileTexts, unsafe } from "../../support/hostile-texts.ts";
 
-t.test("one event is one line, whatever words are in it", (t) => {
-  for (const hostile of hostileTexts) {
-    const lines: string[] = [];
-    const log = openLog({ level: "info", priorities: true, write: (line) => lines.push(line) });
-    log.info({ container: hostile, list: [hostile], err: new Error(hostile) }, `refused: ${hostile}`);
+/** What a log of a service under systemd writes. */
+function written(act: (log: ReturnType<typeof openLog>) => void, level: "debug" | "info" = "info"): string[] {
+  const lines: string[] = [];
+  act(openLog({ level, priorities: true, write: (line) => lines.push(line) }));
+  return lines;
+}
+
+for (const hostile of hostileTexts) {
+  t.test(`one event is one line, with ${hostile.replace(/[^ -~]/g, "?")} in it`, (t) => {
+    const lines = written((log) =>
+      log.info({ container: hostile, list: [hostile], err: new Error(hostile) }, `refused: ${hostile}`),
+    );
     t.equal(lines.length, 1);
     const [line = ""] = lines;
     t.notMatch(line, unsafe);
     t.equal(line.split("\n").length, 2, "the line's own end, and nothing after it");
     t.match(line, /^<6>refused: .* container=.* list=.* error=/);
-  }
+    t.end();
+  });
+}
+
+for (const [method, priority] of [
+  ["debug", 7],
+  ["info", 6],
+  ["warn", 4],
+  ["error", 3],
+] as const) {
+  t.test(`${method} has priority ${priority} in the journal`, (t) => {
+    t.same(
+      written((log) => log[method]({ code: "x" }, "something happened"), "debug"),
+      [`<${priority}>something happened code=x\n`],
+    );
+    t.end();
+  });
+}
+
+t.test("each line of a report has the priority of errors", (t) => {
+  t.equal(withErrorPriority("first\n  second"), "<3>first\n<3>  second");
+  t.end();
+});
+
+t.test("debug is not written at level info", (t) => {
+  t.same(
+    written((log) => log.debug({}, "granted")),
+    [],
+  );
+  t.end();
+});
+
+const values: readonly [name: string, value: unknown, text: string][] = [
+  ["a number", 1.5, "1.5"],
+  ["a boolean", true, "true"],
+  ["a date", new Date(0), '"1970-01-01T00:00:00.000Z"'],
+  ["a big integer", { big: 10n }, String.raw`"{\"big\":\"10\"}"`],
+  ["a list", ["a"], String.raw`"[\"a\"]"`],
+  [
+    "a secret in an object",
+    { deep: [{ token: "t" }] },
+    String.raw`"{\"deep\":[{\"token\":\"[redacted]\"}]}"`,
+  ],
+];
+
+for (const [name, value, text] of values) {
+  t.test(`${name} is written as ${text}`, (t) => {
+    t.same(
+      written((log) => log.info({ value }, "seen")),
+      [`<6>seen value=${text}\n`],
+    );
+    t.end();
+  });
+}
+
+t.test("a value that has no JSON form neither throws nor loses the line", (t) => {
+  const circle: { self?: unknown } = {};
+  circle.self = circle;
+  const [line] = written((log) => log.info({ circle, nothing: undefined, act: () => 1 }, "seen"));
+  t.match(line, /^<6>seen circle="\[.*circular.*\]"\n$/i);
+  t.end();
+});
+
+t.test("an error is written with its causes, even if they are a circle", (t) => {
+  const inner = new Error("connect ENOENT");
+  const outer = new Error("listing containers", { cause: inner });
+  t.same(
+    written((log) => log.error({ err: outer }, "failed")),
+    ['<3>failed error="listing containers: connect ENOENT"\n'],
+  );
+  inner.cause = outer;
+  t.same(
+    written((log) => log.error({ err: outer }, "failed")),
+    ['<3>failed error="listing containers: connect ENOENT"\n'],
+  );
+  t.end();
+});
+
+t.test("a secret never reaches a line", (t) => {
+  t.same(
+    written((log) => log.info({ sessionToken: "s", keys: { secretAccessKey: "s" } }, "granted")),
+    [`${String.raw`<6>granted sessionToken=[redacted] keys="{\"secretAccessKey\":\"[redacted]\"}"`}\n`],
+  );
+  t.end();
+});
+
+t.test("the journal is the descriptor that systemd names", (t) => {
+  const fd = openSync("/dev/null", "r");
+  const { dev, ino } = fstatSync(fd);
+  t.equal(isJournal(fd, `${dev}:${ino}`), true);
+  t.equal(isJournal(fd, "1:2"), false);
+  t.equal(isJournal(fd, undefined), false);
+  closeSync(fd);
+  t.equal(isJournal(fd, `${dev}:${ino}`), false, "closed");
   t.end();
 });
 

@@ -1,11 +1,11 @@
-import type { Test } from "tap";
+import t from "tap";
 import { parseConfig } from "../../../src/config/load.ts";
 import type { Config } from "../../../src/config/schema.ts";
 import type { Container } from "../../../src/containers/container.ts";
 import { type Denial, decide, type Grant } from "../../../src/roles/grant.ts";
 import { rolePolicy } from "../../../src/roles/policy.ts";
 
-/** What the tables of grant cases share. */
+/** Shared by the tables of grant cases. */
 
 export const account = "arn:aws:iam::123456789012:role";
 export const roleAlias = "ec2metaproxy.RoleAlias";
@@ -14,7 +14,7 @@ export const policyLabel = "ec2metaproxy.Policy";
 export const narrow = '{"Version":"2012-10-17","Statement":[]}';
 export const wide = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}';
 
-/** Aliases `web` and `db` for all, `ops` for some, nothing by default. */
+/** Aliases `web` and `db` are open to every container, `ops` is not. There is no default alias. */
 const base = {
   aliasToARN: { web: `${account}/web`, db: `${account}/data/db` },
   aliases: { ops: { roleArn: `${account}/ops`, allow: { images: ["registry.example.com/ops/*"] } } },
@@ -31,35 +31,39 @@ export type Case = {
   readonly is: string;
   readonly config?: ConfigText;
   readonly container?: Partial<Container>;
-  /** The alias granted, a role ARN where there is no alias, or the refusal's code. */
+  /** The alias that is granted, the role ARN if there is no alias, or the code of the refusal. */
   readonly gets: string;
   readonly by?: Grant["source"];
-  /** In the grant's rule or the denial's reason. */
+  /** Expected in the grant's rule or the denial's reason. */
   readonly says?: string | RegExp;
   readonly policy?: readonly [source: Grant["policySource"], text?: string];
 };
 
-export function tryCases(t: Test, cases: readonly Case[]): void {
+/** Makes each case a test of its own. */
+export function testCases(cases: readonly Case[]): void {
   for (const { is, config, container, gets, by, says, policy } of cases) {
-    const decision = decide(containerWith(container), rolePolicy(configWith(config)), undefined);
-    const granted = decision.kind === "grant";
-    const words = granted ? decision.rule : decision.reason;
-    t.equal(gotten(decision), gets, `${is}: ${words}`);
-    if (by !== undefined) t.equal(decision.source, by, `${is}: where it is written`);
-    if (typeof says === "string") t.ok(words.includes(says), `${is}: says ${says}, in ${words}`);
-    else if (says !== undefined) t.match(words, says, `${is}: says so`);
-    if (!granted) t.match(decision.hint, /^[A-Z].*\.$/, `${is}: there is a hint`);
-    for (const text of granted ? [words, ...decision.notes] : [words, decision.hint]) {
-      t.notMatch(text, /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]|undefined/u, `${is}: nothing that a terminal obeys`);
-    }
-    if (policy !== undefined) {
-      const found = granted ? [decision.policySource, decision.request.policy] : [];
-      t.same(found, [policy[0], policy[1]], `${is}: policy`);
-    }
+    t.test(is, (t) => {
+      const decision = decide(containerWith(container), rolePolicy(configWith(config)), undefined);
+      const granted = decision.kind === "grant";
+      const words = granted ? decision.rule : decision.reason;
+      t.equal(resultOf(decision), gets, words);
+      if (by !== undefined) t.equal(decision.source, by, "the source of the request");
+      if (typeof says === "string") t.ok(words.includes(says), `says ${says}, in ${words}`);
+      else if (says !== undefined) t.match(words, says, "says so");
+      if (!granted) t.match(decision.hint, /^[A-Z].*\.$/, "there is a hint");
+      for (const text of granted ? [words, ...decision.notes] : [words, decision.hint]) {
+        t.notMatch(text, /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]|undefined/u, "nothing that a terminal interprets");
+      }
+      if (policy !== undefined) {
+        const found = granted ? [decision.policySource, decision.request.policy] : [];
+        t.same(found, [policy[0], policy[1]], "policy");
+      }
+      t.end();
+    });
   }
 }
 
-function gotten(decision: Grant | Denial): string {
+function resultOf(decision: Grant | Denial): string {
   return decision.kind === "denial" ? decision.code : (decision.alias ?? decision.request.roleArn);
 }
 
@@ -80,7 +84,7 @@ export function containerWith(over: Partial<Container> = {}): Container {
   };
 }
 
-/** Read as the operator's file is, so that every default is the real one. */
+/** Parsed like the operator's file, so that the defaults are real. */
 export function configWith(over: ConfigText = {}): Config {
   const text = JSON.stringify({
     ...base,
@@ -88,7 +92,7 @@ export function configWith(over: ConfigText = {}): Config {
     aliasToARN: { ...base.aliasToARN, ...over.aliasToARN },
     aliases: { ...base.aliases, ...over.aliases },
   });
-  const config = parseConfig(text, "config.json");
-  if (!("listen" in config)) throw new Error(`reading the test's configuration: ${JSON.stringify(config)}`);
-  return config;
+  const parsed = parseConfig(text, "config.json");
+  if (!parsed.ok) throw new Error(`reading the test's configuration: ${JSON.stringify(parsed.problems)}`);
+  return parsed.config;
 }

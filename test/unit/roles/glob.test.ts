@@ -42,14 +42,17 @@ const cases: readonly (readonly [pattern: string, value: string, expected: boole
   ["*", "\u0000", true],
 ];
 
-t.test("a glob is * for any run of characters, ? for one, and literal text", (t) => {
-  for (const [pattern, value, expected] of cases) {
-    t.equal(glob(pattern).matches(value), expected, `${JSON.stringify(pattern)} on ${JSON.stringify(value)}`);
-  }
-  t.end();
-});
+for (const [pattern, value, expected] of cases) {
+  t.test(
+    `${JSON.stringify(pattern)} ${expected ? "matches" : "does not match"} ${JSON.stringify(value)}`,
+    (t) => {
+      t.equal(glob(pattern).matches(value), expected);
+      t.end();
+    },
+  );
+}
 
-t.test("a value that is made to be slow is answered soon", (t) => {
+t.test("a value that makes backtracking slow is matched quickly", (t) => {
   const long = "a".repeat(20_000);
   for (const pattern of [
     "*a*a*a*a*a*a*a*a*a*a*a*b",
@@ -59,10 +62,7 @@ t.test("a value that is made to be slow is answered soon", (t) => {
   ]) {
     const began = performance.now();
     t.notOk(glob(pattern).matches(long), pattern.slice(0, 20));
-    t.ok(
-      performance.now() - began < 2000,
-      "as a backtracking RegExp it would take longer than the universe has existed",
-    );
+    t.ok(performance.now() - began < 2000, "a backtracking RegExp would practically never finish");
   }
   t.end();
 });

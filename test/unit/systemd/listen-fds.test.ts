@@ -5,7 +5,10 @@ import type { ListenVariables } from "../../../src/systemd/listen-fds.ts";
 
 const listenFds = new URL("../../../src/systemd/listen-fds.ts", import.meta.url).href;
 
-/** What a fresh process says that has `fds` as its descriptors from 3 on. `self` stands for its own pid, which only it knows. */
+/**
+ * What `inheritedSockets` returns in a new process with `fds` as descriptors from 3 on. `self` stands for its
+ * pid.
+ */
 function inChild(variables: Partial<ListenVariables>, fds: readonly ("pipe" | number)[]): unknown {
   const program = `
     import { inheritedSockets } from ${JSON.stringify(listenFds)};
@@ -28,7 +31,7 @@ const cases: readonly {
   readonly fds: readonly "pipe"[];
   readonly expected: unknown;
 }[] = [
-  { name: "a process that systemd did not start gets none", variables: {}, fds: [], expected: [] },
+  { name: "a process that systemd did not start has none", variables: {}, fds: [], expected: [] },
   {
     name: "sockets for another process are not ours",
     variables: { listenPid: "1", listenFds: "1" },
@@ -57,7 +60,7 @@ const cases: readonly {
     expected: [],
   },
   {
-    name: "a count that is no number is refused",
+    name: "a count that is not a number is refused",
     variables: { listenPid: "self", listenFds: "1x" },
     fds: ["pipe"],
     expected: {
@@ -73,11 +76,11 @@ for (const { name, variables, fds, expected } of cases) {
   });
 }
 
-t.test("a descriptor that is no socket is refused", async (t) => {
+t.test("a descriptor that is not a socket is refused", async (t) => {
   const file = openSync("/dev/null", "r");
   t.teardown(() => closeSync(file));
   t.same(inChild({ listenPid: "self", listenFds: "1" }, [file]), {
-    refused: "taking the sockets from systemd: fd 3 is no socket",
+    refused: "taking the sockets from systemd: fd 3 is not a socket",
     exitCode: 78,
   });
 });

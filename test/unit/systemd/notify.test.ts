@@ -80,7 +80,7 @@ t.test("without systemd nothing is loaded and nothing happens", async (t) => {
 
 t.test("a missing addon under systemd is an error that says what to do", async (t) => {
   t.throws(() => notifier({ notifySocket: "/run/systemd/notify", addonPath: "/nonexistent/notify.node" }), {
-    message: "opening /nonexistent/notify.node, which speaks to systemd",
+    message: "opening /nonexistent/notify.node, which notifies systemd",
     exitCode: 69,
     hint: /scripts\/setup/,
   });

@@ -7,7 +7,10 @@ import { exitCodes } from "../../../src/errors.ts";
 /** The units agree with the program, and with one another. */
 const unit = (name: string) => readFileSync(new URL(`../../../systemd/${name}`, import.meta.url), "utf8");
 
-/** Directives in their order, without comments; the last value of each name is what counts where a unit may have only one. */
+/**
+ * Directives in their order, without comments; the last value of each name is what counts where a unit may
+ * have only one.
+ */
 function directives(text: string): readonly (readonly [name: string, value: string])[] {
   return text
     .split("\n")

@@ -4,7 +4,10 @@ import { createInterface } from "node:readline";
 import { STSClient } from "@aws-sdk/client-sts";
 import { fromInstanceMetadata } from "@aws-sdk/credential-providers";
 
-/** The AWS SDK for JavaScript v3: fromInstanceMetadata() in default settings. Commands on stdin, an answer in JSON on stdout for each. */
+/**
+ * The AWS SDK for JavaScript v3: fromInstanceMetadata() in default settings. Commands on stdin, an answer in
+ * JSON on stdout for each.
+ */
 const manifest = createRequire(import.meta.url).resolve("@aws-sdk/credential-providers/package.json");
 const { version } = JSON.parse(readFileSync(manifest, "utf8")) as { version: string }; // every package.json has one
 let held = fromInstanceMetadata();

@@ -7,17 +7,17 @@ export type Answer = {
   readonly body: string;
 };
 
-type Question = {
+type AskOptions = {
   readonly method?: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly timeoutMs?: number;
 };
 
-/** One request with its path as it is written: no URL parser between the test and the wire. */
+/** Sends one request with its path unchanged: no URL parser between the test and the wire. */
 export async function ask(
   base: string,
   path: string,
-  { method = "GET", headers = {}, timeoutMs = 5000 }: Question = {},
+  { method = "GET", headers = {}, timeoutMs = 5000 }: AskOptions = {},
 ): Promise<Answer> {
   const { hostname, port } = new URL(base);
   const sent = request({
@@ -36,7 +36,7 @@ export async function ask(
   return { status: response.statusCode, headers: response.headers, body };
 }
 
-/** An IMDSv2 session token, as an SDK asks for it. */
+/** Requests an IMDSv2 session token as an SDK does. */
 export async function sessionToken(imds: string, ttlSeconds = 21_600): Promise<string> {
   const headers = { "X-aws-ec2-metadata-token-ttl-seconds": String(ttlSeconds) };
   return (await ask(imds, "/latest/api/token", { method: "PUT", headers })).body;

@@ -9,7 +9,7 @@ const roleArn = "arn:aws:iam::123456789012:role/web";
 const otherArn = "arn:aws:iam::123456789012:role/db";
 const path = "/latest/meta-data/instance-id";
 
-t.test("each IMDS fault does what it says, and only where it is asked to", async (t) => {
+t.test("each IMDS fault has its effect, on the matching paths only", async (t) => {
   await using aws = await startAws();
   const { url } = aws.imds;
   const headers = { "X-aws-ec2-metadata-token": await sessionToken(url) };
@@ -50,37 +50,40 @@ t.test("each STS fault reaches the client as AWS would send it", async (t) => {
     [{ dropConnection: true }, { name: "Error", code: "ECONNRESET" }],
     [{ hang: true }, { name: /Abort|Timeout/ }],
   ];
-  for (const [faults, expected] of cases) {
-    const name = JSON.stringify(faults);
-    const timeoutMs = faults.hang ? 200 : 5000;
-    aws.sts.faults.set(faults);
-    await t.rejects(assume(aws, roleArn, timeoutMs), expected, `${name} for all`);
-    aws.sts.faults.clear();
-    if ("clockSkewSeconds" in faults) continue;
-    aws.sts.faults.setFor(roleArn, faults);
-    await t.rejects(assume(aws, roleArn, timeoutMs), expected, `${name} for the role`);
-    await t.resolves(assume(aws, otherArn), `${name} for another role`);
-    aws.sts.faults.clear();
-  }
+  for (const [faults, expected] of cases)
+    await t.test(JSON.stringify(faults), async (t) => {
+      const timeoutMs = faults.hang ? 200 : 5000;
+      aws.sts.faults.set(faults);
+      await t.rejects(assume(aws, roleArn, timeoutMs), expected, "for all calls");
+      aws.sts.faults.clear();
+      if ("clockSkewSeconds" in faults) return;
+      aws.sts.faults.setFor(roleArn, faults);
+      await t.rejects(assume(aws, roleArn, timeoutMs), expected, "for the role");
+      await t.resolves(assume(aws, otherArn), "not for another role");
+      aws.sts.faults.clear();
+    });
   const outcomes = new Set(aws.sts.calls.list().map(({ outcome }) => outcome));
   for (const outcome of ["ok", "Throttling", "malformedXml", "hang", "drop"])
     t.ok(outcomes.has(outcome), outcome);
 });
 
-t.test("a slow STS is seen in flight, and the Date header follows the skewed clock", async (t) => {
-  await using aws = await startAws();
-  aws.sts.faults.set({ latencyMs: 80 });
-  await Promise.all([roleArn, otherArn, `${otherArn}-2`].map((arn) => assume(aws, arn)));
-  t.match(aws.sts.counts(), { inFlight: 0, maxInFlight: 3, total: 3 });
-  aws.reset();
-  t.match(aws.sts.counts(), { maxInFlight: 0, total: 0 });
-  aws.sts.faults.set({ clockSkewSeconds: 7200 });
-  const { headers } = await ask(aws.sts.url, "/", { method: "POST" });
-  const ahead = (Date.parse(headers.date ?? "") - Date.now()) / 1000;
-  t.ok(ahead > 7100 && ahead < 7300);
-});
+t.test(
+  "calls to a slow STS are counted in flight, and the Date header follows the skewed clock",
+  async (t) => {
+    await using aws = await startAws();
+    aws.sts.faults.set({ latencyMs: 80 });
+    await Promise.all([roleArn, otherArn, `${otherArn}-2`].map((arn) => assume(aws, arn)));
+    t.match(aws.sts.counts(), { inFlight: 0, maxInFlight: 3, total: 3 });
+    aws.reset();
+    t.match(aws.sts.counts(), { maxInFlight: 0, total: 0 });
+    aws.sts.faults.set({ clockSkewSeconds: 7200 });
+    const { headers } = await ask(aws.sts.url, "/", { method: "POST" });
+    const ahead = (Date.parse(headers.date ?? "") - Date.now()) / 1000;
+    t.ok(ahead > 7100 && ahead < 7300);
+  },
+);
 
-t.test("more calls in a second than allowed are throttled until the next second", async (t) => {
+t.test("calls above the limit per second are throttled until the next second", async (t) => {
   let now = Date.UTC(2026, 10, 22);
   await using aws = await startAws({ now: () => now });
   aws.sts.faults.set({ callsPerSecond: 2, clockSkewSeconds: (Date.now() - now) / 1000 });
@@ -112,7 +115,7 @@ t.test("calls are recorded with role, session and parameters", async (t) => {
   ]);
 });
 
-t.test("faults from JSON must be known and of the right type", async (t) => {
+t.test("faults from JSON must have known names and valid types", async (t) => {
   t.same(readFaults(noStsFaults, { latencyMs: 5 }), { faults: { latencyMs: 5 } });
   t.match(readFaults(noStsFaults, { latency: 5 }), {
     problem: /no fault named latency; there are latencyMs, /,
@@ -121,7 +124,7 @@ t.test("faults from JSON must be known and of the right type", async (t) => {
   t.match(readFaults(noStsFaults, null), { problem: /expected an object/ });
 });
 
-/** One AssumeRole as the host, without retries. */
+/** Calls AssumeRole as the host, without retries. */
 async function assume(
   aws: Aws,
   arn: string,

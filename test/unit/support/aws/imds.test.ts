@@ -26,19 +26,19 @@ t.test("a token PUT follows the rules of IMDSv2", async (t) => {
     { path: "/2021-03-23/api/token", headers: ttl("60"), status: 403 },
     { path: "/1.0/api/token", headers: ttl("60"), status: 403 },
   ];
-  for (const { path, headers, status } of cases) {
-    const answer = await ask(imds.url, path, { method: "PUT", headers });
-    t.equal(answer.status, status, `PUT ${path} ${JSON.stringify(headers)} is ${status}`);
-  }
+  for (const { path, headers, status } of cases)
+    await t.test(`PUT ${path} ${JSON.stringify(headers)} is ${status}`, async (t) => {
+      t.equal((await ask(imds.url, path, { method: "PUT", headers })).status, status);
+    });
   const { body, headers } = await ask(imds.url, "/latest/api/token", { method: "PUT", headers: ttl("300") });
   t.match(body, /^AQA[\w-]{51}==$/, "56 characters");
   t.equal(headers["x-aws-ec2-metadata-token-ttl-seconds"], "300");
   t.equal(headers["content-length"], "56");
 });
 
-t.test("any other method on the token path is 405 with the headers of the genuine answer", async (t) => {
-  await using imds = disposable(await startImds());
-  for (const method of ["GET", "POST", "DELETE"]) {
+for (const method of ["GET", "POST", "DELETE"])
+  t.test(`${method} on the token path is 405 with the headers of the genuine answer`, async (t) => {
+    await using imds = disposable(await startImds());
     const { status, headers, body } = await ask(imds.url, "/latest/api/token", { method });
     const { date, ...rest } = headers;
     t.equal(status, 405);
@@ -51,14 +51,13 @@ t.test("any other method on the token path is 405 with the headers of the genuin
       server: "EC2ws",
       connection: "close",
     });
-  }
-});
+  });
 
-t.test(
-  "a GET needs a valid token where tokens are required, and a bad one is refused everywhere",
-  async (t) => {
-    let now = Date.UTC(2026, 10, 22);
-    for (const httpTokens of ["required", "optional"] as const) {
+for (const httpTokens of ["required", "optional"] as const)
+  t.test(
+    `with tokens ${httpTokens}, a GET without a token is ${httpTokens === "required" ? 401 : 200}, and an invalid token is 401`,
+    async (t) => {
+      let now = Date.UTC(2026, 10, 22);
       await using imds = disposable(await startImds({ httpTokens, now: () => now }));
       const get = (token?: string, extra = {}) =>
         ask(imds.url, "/latest/meta-data/instance-id", {
@@ -66,24 +65,19 @@ t.test(
         });
       const token = await sessionToken(imds.url, 60);
       t.equal((await get()).status, httpTokens === "required" ? 401 : 200, `no token, ${httpTokens}`);
-      t.equal((await get("")).status, 401, "an empty one");
-      t.equal((await get(`${token.slice(0, -4)}AA==`)).status, 401, "an altered one");
+      t.equal((await get("")).status, 401, "an empty token");
+      t.equal((await get(`${token.slice(0, -4)}AA==`)).status, 401, "an altered token");
       t.equal((await get(token)).status, 200);
-      t.equal(
-        (await get(token, { "X-Forwarded-For": "10.0.0.1" })).status,
-        403,
-        "through a proxy that says so",
-      );
+      t.equal((await get(token, { "X-Forwarded-For": "10.0.0.1" })).status, 403, "with a proxy's header");
       now += 1500;
-      t.equal((await get(token)).headers["x-aws-ec2-metadata-token-ttl-seconds"], "58", "says what is left");
+      t.equal((await get(token)).headers["x-aws-ec2-metadata-token-ttl-seconds"], "58", "the remaining time");
       now += 60_000;
-      t.equal((await get(token)).status, 401, "one that has ended");
+      t.equal((await get(token)).status, 401, "an expired token");
       const next = await sessionToken(imds.url);
       imds.invalidateTokens();
-      t.equal((await get(next)).status, 401, "one from before all were made invalid");
-    }
-  },
-);
+      t.equal((await get(next)).status, 401, "a token from before the invalidation");
+    },
+  );
 
 t.test("the headers are those of the recordings", async (t) => {
   await using imds = disposable(await startImds());
@@ -117,7 +111,7 @@ t.test("the 404 page is the genuine 339 bytes", async (t) => {
   t.ok(body.includes('EN"\n\t\t "http://www.w3.org/'));
 });
 
-t.test("listings have one entry a line, directories with a slash, and no newline at the end", async (t) => {
+t.test("listings have one entry per line, directories with a slash, and no newline at the end", async (t) => {
   await using imds = disposable(await startImds());
   const cases: Readonly<Record<string, string | RegExp>> = {
     "/": /^1\.0\n2007-01-19\n(?:.*\n)+latest$/,
@@ -132,16 +126,17 @@ t.test("listings have one entry a line, directories with a slash, and no newline
     "/latest/meta-data/tags/instance": "Name\nenv",
     "/latest/meta-data/identity-credentials/ec2/security-credentials/": "ec2-instance",
   };
-  for (const [path, expected] of Object.entries(cases)) {
-    const { status, body } = await read(imds.url, path);
-    t.equal(status, 200, path);
-    if (typeof expected === "string") t.equal(body, expected, path);
-    else t.match(body, expected, path);
-  }
+  for (const [path, expected] of Object.entries(cases))
+    await t.test(path, async (t) => {
+      const { status, body } = await read(imds.url, path);
+      t.equal(status, 200);
+      if (typeof expected === "string") t.equal(body, expected);
+      else t.match(body, expected);
+    });
 });
 
 t.test(
-  "credentials are printed as IMDS prints JSON, and each body of the host's carries the marks",
+  "credentials have the JSON format of IMDS, and each body of the host contains the markers",
   async (t) => {
     await using imds = disposable(await startImds());
     const task = "0123456789abcdef0123456789abcdef-TaskApplication";
@@ -151,17 +146,18 @@ t.test(
       `iam/security-credentials-extended/${account.hostRole}`,
       "identity-credentials/ec2/security-credentials/ec2-instance",
       `iam-ecs-1/security-credentials/${task}`,
-    ]) {
-      const { body } = await read(imds.url, `/latest/meta-data/${path}`);
-      const document: Record<string, string> = JSON.parse(body);
-      t.same(Object.keys(document), path.includes("extended") ? [...keys, "AccountId"] : keys, path);
-      t.match(body, /^\{\n {2}"Code" : "Success",\n(?: {2}"\w+" : ".*",\n)+ {2}"\w+" : ".*"\n\}$/);
-      t.match(document.AccessKeyId, new RegExp(`^ASIA${leakKeyMarker}[A-Z0-9]{2}$`));
-      t.equal(document.SecretAccessKey?.length, 40);
-      t.ok(document.SecretAccessKey?.includes(leakMarker) && document.Token?.includes(leakMarker));
-      t.match(document.Expiration, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/);
-      t.ok(leaksHostSecret(body));
-    }
+    ])
+      await t.test(path, async (t) => {
+        const { body } = await read(imds.url, `/latest/meta-data/${path}`);
+        const document: Record<string, string> = JSON.parse(body);
+        t.same(Object.keys(document), path.includes("extended") ? [...keys, "AccountId"] : keys);
+        t.match(body, /^\{\n {2}"Code" : "Success",\n(?: {2}"\w+" : ".*",\n)+ {2}"\w+" : ".*"\n\}$/);
+        t.match(document.AccessKeyId, new RegExp(`^ASIA${leakKeyMarker}[A-Z0-9]{2}$`));
+        t.equal(document.SecretAccessKey?.length, 40);
+        t.ok(document.SecretAccessKey?.includes(leakMarker) && document.Token?.includes(leakMarker));
+        t.match(document.Expiration, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/);
+        t.ok(leaksHostSecret(body));
+      });
     t.ok((await read(imds.url, "/latest/user-data")).body.includes(leakMarker));
     t.ok(
       (await read(imds.url, "/latest/dynamic/instance-identity/pkcs7")).body.includes(identityProofMarker),
@@ -174,7 +170,7 @@ t.test(
   },
 );
 
-t.test("a wrong role name is 404, and so is all of iam without a role", async (t) => {
+t.test("an unknown role name is 404, and so is all of iam without a role", async (t) => {
   await using imds = disposable(await startImds());
   t.equal((await read(imds.url, "/latest/meta-data/iam/security-credentials/other")).status, 404);
   imds.setFaults({ noRole: true });
@@ -183,28 +179,32 @@ t.test("a wrong role name is 404, and so is all of iam without a role", async (t
     "iam/info",
     "iam/security-credentials/",
     `iam/security-credentials/${account.hostRole}`,
-  ]) {
-    t.equal((await read(imds.url, `/latest/meta-data/${path}`)).status, 404, path);
-  }
+  ])
+    await t.test(`${path} without a role`, async (t) => {
+      t.equal((await read(imds.url, `/latest/meta-data/${path}`)).status, 404);
+    });
   t.notMatch((await read(imds.url, "/latest/meta-data/")).body, /^iam\/$/m);
 });
 
-t.test("host credentials are renewed five minutes before their end, unless a test set it", async (t) => {
-  let now = Date.UTC(2026, 10, 22);
-  await using imds = disposable(await startImds({ now: () => now }));
-  const first = imds.credentials.host.accessKeyId;
-  now += 5.9 * 3600_000;
-  t.equal(imds.credentials.host.accessKeyId, first);
-  now += 0.05 * 3600_000;
-  t.not(imds.credentials.host.accessKeyId, first);
-  const short = imds.credentials.rotate(1000);
-  now += 5000;
-  t.equal(imds.credentials.host.accessKeyId, short.accessKeyId, "still served past its end");
-  const path = `/latest/meta-data/iam/security-credentials/${account.hostRole}`;
-  t.equal(JSON.parse((await read(imds.url, path)).body).AccessKeyId, short.accessKeyId);
-});
+t.test(
+  "host credentials are renewed five minutes before they expire, unless a test set the expiry",
+  async (t) => {
+    let now = Date.UTC(2026, 10, 22);
+    await using imds = disposable(await startImds({ now: () => now }));
+    const first = imds.credentials.host.accessKeyId;
+    now += 5.9 * 3600_000;
+    t.equal(imds.credentials.host.accessKeyId, first);
+    now += 0.05 * 3600_000;
+    t.not(imds.credentials.host.accessKeyId, first);
+    const short = imds.credentials.rotate(1000);
+    now += 5000;
+    t.equal(imds.credentials.host.accessKeyId, short.accessKeyId, "still served after it has expired");
+    const path = `/latest/meta-data/iam/security-credentials/${account.hostRole}`;
+    t.equal(JSON.parse((await read(imds.url, path)).body).AccessKeyId, short.accessKeyId);
+  },
+);
 
-t.test("requests are recorded as they came, and only so many", async (t) => {
+t.test("requests are recorded as received, up to the limit", async (t) => {
   await using imds = disposable(await startImds({ record: 3 }));
   for (let n = 0; n < 10; n += 1) await ask(imds.url, `/a//%2e?${n}`, { headers: { "X-Trace": String(n) } });
   t.equal(imds.requests.total, 10);

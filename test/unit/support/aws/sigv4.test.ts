@@ -17,10 +17,10 @@ type Signing = {
   readonly sentBody: string;
 };
 
-t.test("a request is believed only with the right signature over what was sent", async (t) => {
+t.test("a request is accepted only with a valid signature of what was sent", async (t) => {
   await using aws = await startAws({ now: () => noon });
   const host = aws.imds.credentials.host;
-  const right: Signing = {
+  const valid: Signing = {
     accessKeyId: host.accessKeyId,
     secret: host.secretAccessKey,
     token: host.sessionToken,
@@ -32,7 +32,7 @@ t.test("a request is believed only with the right signature over what was sent",
     sentBody: form,
   };
   const cases: readonly (readonly [string, Partial<Signing>, number, string])[] = [
-    ["as it should be", {}, 200, "<Arn>arn:aws:sts::123456789012:assumed-role/ec2-host-role/"],
+    ["a valid request", {}, 200, "<Arn>arn:aws:sts::123456789012:assumed-role/ec2-host-role/"],
     ["14 minutes old", { amzDate: "20261122T114600Z" }, 200, "<Account>123456789012<"],
     [
       "16 minutes old",
@@ -42,7 +42,7 @@ t.test("a request is believed only with the right signature over what was sent",
     ],
     ["16 minutes ahead", { amzDate: "20261122T121600Z" }, 403, "Signature not yet current"],
     ["signed with another secret", { secret: "x" }, 403, "<Code>SignatureDoesNotMatch<"],
-    ["another body than was signed", { sentBody: `${form}&X=1` }, 403, "<Code>SignatureDoesNotMatch<"],
+    ["a body that was not signed", { sentBody: `${form}&X=1` }, 403, "<Code>SignatureDoesNotMatch<"],
     ["an unknown key", { accessKeyId: "ASIA0000000000000000" }, 403, "<Code>InvalidClientTokenId<"],
     ["another session token", { token: `${host.sessionToken}x` }, 403, "<Code>InvalidClientTokenId<"],
     ["another service", { service: "s3" }, 403, "correct service: &#39;sts&#39;"],
@@ -60,7 +60,7 @@ t.test("a request is believed only with the right signature over what was sent",
       "<Code>IncompleteSignature<",
     ],
     ["token not signed", { signedHeaders: ["host", "x-amz-date"] }, 400, "<Code>IncompleteSignature<"],
-    ["a date that is none", { amzDate: "20261322T120000Z" }, 400, "<Code>IncompleteSignature<"],
+    ["an invalid date", { amzDate: "20261322T120000Z" }, 400, "<Code>IncompleteSignature<"],
     [
       "another version",
       { body: form.replace("06", "07"), sentBody: form.replace("06", "07") },
@@ -68,19 +68,20 @@ t.test("a request is believed only with the right signature over what was sent",
       "<Code>InvalidAction<",
     ],
   ];
-  for (const [name, change, status, text] of cases) {
-    const answer = await send(aws.sts.url, { ...right, ...change });
-    t.equal(answer.status, status, name);
-    t.ok(answer.body.includes(text), `${name}: ${text}`);
-    t.ok(answer.body.includes('xmlns="https://sts.amazonaws.com/doc/2011-06-15/"'));
-    t.match(answer.body, new RegExp(`<RequestId>${answer.requestId}</RequestId>`));
-  }
-  const used = await send(aws.sts.url, { ...right, ...withKeys(aws.imds.credentials.rotate(0)) });
+  for (const [name, change, status, text] of cases)
+    await t.test(name, async (t) => {
+      const answer = await send(aws.sts.url, { ...valid, ...change });
+      t.equal(answer.status, status);
+      t.ok(answer.body.includes(text), text);
+      t.ok(answer.body.includes('xmlns="https://sts.amazonaws.com/doc/2011-06-15/"'));
+      t.match(answer.body, new RegExp(`<RequestId>${answer.requestId}</RequestId>`));
+    });
+  const used = await send(aws.sts.url, { ...valid, ...withKeys(aws.imds.credentials.rotate(0)) });
   t.equal(used.status, 403);
-  t.ok(used.body.includes("<Code>ExpiredToken<"), "expired keys, rightly signed");
+  t.ok(used.body.includes("<Code>ExpiredToken<"), "expired keys with a valid signature");
 });
 
-t.test("an Authorization header of another shape is refused", async (t) => {
+t.test("a malformed Authorization header is refused", async (t) => {
   await using aws = await startAws();
   const cases: readonly (readonly [string | undefined, string])[] = [
     [undefined, "MissingAuthenticationToken"],
@@ -99,14 +100,15 @@ t.test("an Authorization header of another shape is refused", async (t) => {
       "IncompleteSignature",
     ],
   ];
-  for (const [authorization, code] of cases) {
-    const headers = {
-      "content-type": "application/x-www-form-urlencoded",
-      ...(authorization === undefined ? {} : { authorization }),
-    };
-    const answer = await fetch(aws.sts.url, { method: "POST", headers, body: form });
-    t.ok((await answer.text()).includes(`<Code>${code}<`), `${code}: ${authorization?.slice(0, 60)}`);
-  }
+  for (const [authorization, code] of cases)
+    await t.test(`${authorization?.slice(0, 120) ?? "no header"} is ${code}`, async (t) => {
+      const headers = {
+        "content-type": "application/x-www-form-urlencoded",
+        ...(authorization === undefined ? {} : { authorization }),
+      };
+      const answer = await fetch(aws.sts.url, { method: "POST", headers, body: form });
+      t.ok((await answer.text()).includes(`<Code>${code}<`));
+    });
 });
 
 function withKeys(keys: {
@@ -117,7 +119,7 @@ function withKeys(keys: {
   return { accessKeyId: keys.accessKeyId, secret: keys.secretAccessKey, token: keys.sessionToken };
 }
 
-/** Signs as the documentation of Signature Version 4 says, written apart from the checking side. */
+/** Signs according to the documentation of Signature Version 4, independently of the verifying code. */
 async function send(
   url: string,
   from: Signing,

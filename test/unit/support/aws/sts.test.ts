@@ -21,7 +21,7 @@ const policy = JSON.stringify({
   Statement: [{ Effect: "Allow", Action: "s3:Get*", Resource: "*" }],
 });
 
-t.test("AssumeRole answers keys of its own that prove role and session", async (t) => {
+t.test("AssumeRole returns new keys that identify role and session", async (t) => {
   await using aws = await startAws();
   using host = client(aws, aws.imds.credentials.host);
   const before = Date.now();
@@ -59,7 +59,7 @@ t.test("AssumeRole answers keys of its own that prove role and session", async (
   );
 });
 
-t.test("GetCallerIdentity says who signed: an assumed role, the host, a user", async (t) => {
+t.test("GetCallerIdentity returns the signer: an assumed role, the host, a user", async (t) => {
   await using aws = await startAws();
   using host = client(aws, aws.imds.credentials.host);
   using container = client(aws, keysOf((await host.send(new AssumeRoleCommand(asked))).Credentials));
@@ -78,7 +78,7 @@ t.test("GetCallerIdentity says who signed: an assumed role, the host, a user", a
   });
 });
 
-t.test("parameters outside the API's limits are refused with AWS's code", async (t) => {
+t.test("parameters outside the API's limits are rejected with AWS's code", async (t) => {
   await using aws = await startAws();
   using host = client(aws, aws.imds.credentials.host);
   const tags = (count: number, size = 1) =>
@@ -132,30 +132,28 @@ t.test("parameters outside the API's limits are refused with AWS's code", async 
     [{ ExternalId: "a b" }, "ValidationError", /at 'externalId'/],
     [{ SourceIdentity: "aws:x" }, "ValidationError", /at 'sourceIdentity'/],
   ];
-  for (const [change, code, message = /./] of cases) {
-    const call = host.send(new AssumeRoleCommand({ ...asked, ...change }));
-    await t.rejects(
-      call,
-      { name: wireName(code), message, $metadata: { httpStatusCode: 400 } },
-      JSON.stringify(change).slice(0, 80),
-    );
-  }
+  for (const [change, code, message = /./] of cases)
+    await t.test(`${JSON.stringify(change).slice(0, 80)} is ${code}`, async (t) => {
+      await t.rejects(host.send(new AssumeRoleCommand({ ...asked, ...change })), {
+        name: wireName(code),
+        message,
+        $metadata: { httpStatusCode: 400 },
+      });
+    });
   for (const change of [
     { RoleSessionName: "ab" },
     { RoleSessionName: "f".repeat(64) },
     { DurationSeconds: 900 },
     { Tags: tags(50) },
     { PolicyArns: arns(10) },
-  ]) {
-    await t.resolves(
-      host.send(new AssumeRoleCommand({ ...asked, ...change })),
-      JSON.stringify(change).slice(0, 60),
-    );
-  }
+  ])
+    await t.test(`${JSON.stringify(change).slice(0, 60)} is accepted`, async (t) => {
+      await t.resolves(host.send(new AssumeRoleCommand({ ...asked, ...change })));
+    });
 });
 
 t.test(
-  "who may assume what is up to the account, the deny list, the external id and the role's longest session",
+  "the account, the deny list, the external id and the role's maximum session duration decide who may assume a role",
   async (t) => {
     const long = role("long");
     const secretive = role("secretive");
@@ -180,7 +178,7 @@ t.test(
     await t.rejects(
       assume({ RoleArn: role("fault-accessDenied") }),
       denied,
-      "a role's name can ask for a fault",
+      "a role's name can select a fault",
     );
     await t.rejects(assume({ RoleArn: secretive }), denied);
     await t.resolves(assume({ RoleArn: secretive, ExternalId: "x-1" }));
@@ -198,7 +196,7 @@ t.test(
   },
 );
 
-/** A client with these keys and no retries, so that each fault is seen. */
+/** A client with these keys, without retries. */
 function client(aws: Aws, keys: Keys): STSClient & Disposable {
   const { accessKeyId, secretAccessKey, sessionToken } = keys;
   const credentials = { accessKeyId, secretAccessKey, ...(sessionToken === "" ? {} : { sessionToken }) };
@@ -219,12 +217,12 @@ function keysOf(
   return { accessKeyId: AccessKeyId, secretAccessKey: SecretAccessKey, sessionToken: SessionToken };
 }
 
-/** The SDK names modelled errors with `Exception` at the end. */
+/** The SDK appends `Exception` to the names of modelled errors. */
 function wireName(code: string): string {
   return ["MalformedPolicyDocument", "PackedPolicyTooLarge"].includes(code) ? `${code}Exception` : code;
 }
 
-/** Text that does not compress well, the same in each run. */
+/** Text that does not compress well; the same on each run. */
 function noise(seed: number, length: number): string {
   let state = seed + 1;
   return Array.from({ length }, () => {

@@ -1,0 +1,210 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Environment } from "../config/load.ts";
+import type { Config } from "../config/schema.ts";
+import { Directory } from "../containers/directory.ts";
+import { CredentialCache } from "../credentials/cache.ts";
+import type { Clocks } from "../credentials/clock.ts";
+import { openSts } from "../credentials/sts.ts";
+import type { Change } from "../engine/connection.ts";
+import { type AdmissionLimits, openAdmission } from "../imds/admission.ts";
+import { Callers } from "../imds/callers.ts";
+import { containerCredentialsHandler, containerRefusalAnswer } from "../imds/container-credentials.ts";
+import { type ImdsDependencies, imdsHandler } from "../imds/handler.ts";
+import { passthroughPolicy } from "../imds/policy.ts";
+import { refusalAnswer } from "../imds/refusals.ts";
+import { type ImdsServer, imdsServer } from "../imds/server.ts";
+import { sessionTokens } from "../imds/session-token.ts";
+import { Upstream } from "../imds/upstream.ts";
+import type { Log } from "../log.ts";
+import { rolePolicy } from "../roles/grant.ts";
+import type { Engines } from "./engines.ts";
+import { staticsOf } from "./inventory.ts";
+import { Prefetching } from "./prefetching.ts";
+import type { StatusFacts } from "./serve-status.ts";
+import { stsSettings } from "./sts-settings.ts";
+
+/** What the proxy needs beside its configuration. Tests pass their own clocks, engines and socket proof. */
+export type ProxySurroundings = {
+  readonly environment: Environment;
+  readonly clocks: Clocks;
+  readonly random: () => number;
+  readonly log: Log;
+  /** Keeps the directory true to the engines, and reports each change. */
+  readonly follow: (directory: Directory, onChange: (change: Change) => void) => Engines;
+  readonly provenance: ImdsDependencies["provenance"];
+  /** 32 bytes. Session tokens stay valid across restarts that keep the key. */
+  readonly tokenKey: Buffer;
+  readonly admissionLimits: AdmissionLimits;
+  readonly audit: Pick<ImdsDependencies, "granted" | "refused">;
+  /** How long requests in progress may take when the proxy is closed. */
+  readonly drainMs: number;
+};
+
+export type Proxy = {
+  /** Answers on the metadata address. Not listening yet. */
+  readonly imds: ImdsServer;
+  /** Answers the container credentials endpoint, where the configuration has one. Not listening yet. */
+  readonly containerCredentials: ImdsServer | undefined;
+  readonly directory: Directory;
+  readonly callers: Callers;
+  readonly credentials: CredentialCache;
+  /** Settles once the engines' first lists are in, or have taken too long. */
+  readonly listed: Promise<void>;
+  /** What `status` reports about the parts below. */
+  facts(): Pick<StatusFacts, "engines" | "credentials" | "containers" | "callers" | "roles">;
+  /** Learns who the host is, and begins to fetch credentials ahead. Never rejects: failures are logged. */
+  warmUp(): Promise<void>;
+  /** Puts another configuration in force, except for the keys that need a restart. */
+  replaceConfig(config: Config): void;
+};
+
+/**
+ * Wires the proxy: who a caller is, what it gets, and the servers that answer.
+ * @param open gets what must be closed again, also where this throws half-way; disposed last first
+ */
+export function openProxy(
+  initial: Config,
+  surroundings: ProxySurroundings,
+  open: AsyncDisposableStack,
+): Proxy {
+  const { environment, clocks, random, log, drainMs } = surroundings;
+  const { now } = clocks;
+  let config = initial;
+
+  // Who: the engines' containers and the declared ones.
+  const directory = new Directory({ statics: staticsOf(config) });
+  const callers = new Callers(rolePolicy(config), undefined);
+
+  // What: credentials from STS, everything else from the real metadata service.
+  const sts = openSts(stsSettings(config, environment, log, clocks));
+  open.defer(() => sts.close());
+  const credentials = new CredentialCache({
+    assumeRole: sts.assumeRole,
+    ...clocks,
+    random,
+    schedule: (delayMs, run) => {
+      const timer = setTimeout(run, delayMs);
+      return () => clearTimeout(timer);
+    },
+    log,
+    limits: {
+      callsInFlight: config.sts.callsInFlight,
+      callsPerSecond: config.sts.callsPerSecond,
+      startSpreadMs: config.sts.startSpreadSeconds * 1000,
+    },
+  });
+  open.defer(() => credentials.close());
+  const upstream = new Upstream({
+    endpoint: config.metadataEndpoint,
+    cacheSeconds: config.passthrough.cacheSeconds,
+    requestsPerSecond: config.passthrough.requestsPerSecond,
+    now,
+  });
+  open.defer(() => upstream.close());
+
+  const prefetching = new Prefetching({ callers, credentials, enabled: () => config.prefetch });
+  const engines = surroundings.follow(directory, prefetching.onChange);
+  open.defer(() => engines.stop());
+
+  // The answers.
+  let settings = settingsOf(config);
+  const dependencies: ImdsDependencies = {
+    settings: () => settings,
+    directory,
+    listed: engines.listed,
+    complete: engines.complete,
+    refresh: engines.refresh,
+    provenance: surroundings.provenance,
+    callers,
+    credentials,
+    tokens: sessionTokens({ key: surroundings.tokenKey, now }),
+    upstream,
+    ...surroundings.audit,
+    now,
+  };
+  const admission = openAdmission(dependencies, surroundings.admissionLimits);
+  const imds = imdsServer(guarded(imdsHandler(dependencies), log), admission, ({ code }) =>
+    refusalAnswer(code),
+  );
+  const containerCredentials =
+    config.containerCredentials &&
+    imdsServer(guarded(containerCredentialsHandler(dependencies), log), admission, (refusal) =>
+      containerRefusalAnswer(refusal, now()),
+    );
+  open.defer(
+    async () => void (await Promise.all([imds.drain(drainMs), containerCredentials?.drain(drainMs)])),
+  );
+
+  return {
+    imds,
+    containerCredentials,
+    directory,
+    callers,
+    credentials,
+    listed: engines.listed,
+    facts: () => ({
+      engines: engines.states(),
+      credentials: credentials.stats(),
+      containers: directory.containers(),
+      callers,
+      roles:
+        Object.keys(config.aliasToARN).length +
+        Object.keys(config.aliases).length +
+        config.allowRoleArns.length,
+    }),
+    warmUp: async () => {
+      // The first call pays for loading the SDK and for the TLS handshake, so make it before a client waits.
+      sts.callerArn(AbortSignal.timeout(10_000)).then(
+        (arn) => log.info({ arn }, "assuming roles as this host"),
+        (error: unknown) =>
+          log.warn(
+            { err: error },
+            "STS does not accept this host's credentials yet; roles cannot be assumed",
+          ),
+      );
+      try {
+        // Before the first credentials are fetched: session names may hold the instance id.
+        const instanceId = (await upstream.text("/latest/meta-data/instance-id"))?.trim();
+        // `config` as it is now: it may have been reloaded since.
+        callers.replace(rolePolicy(config), instanceId);
+      } catch (error) {
+        log.warn(
+          { err: error },
+          "the instance metadata service does not answer; {instanceId} in templates stays empty",
+        );
+      }
+      prefetching.start(directory.containers());
+    },
+    replaceConfig: (next) => {
+      config = next;
+      settings = settingsOf(config);
+      callers.replace(rolePolicy(config), callers.instanceId);
+      directory.setStatics(staticsOf(config));
+      prefetching.decideAgain(directory.containers());
+    },
+  };
+}
+
+/**
+ * A handler that rejects has a bug. Its client still gets an answer, and the service goes on for the others.
+ */
+function guarded(
+  handle: ReturnType<typeof imdsHandler>,
+  log: Log,
+): (request: IncomingMessage, response: ServerResponse) => void {
+  return (request, response) => {
+    handle(request, response).catch((error: unknown) => {
+      log.error({ err: error, path: request.url }, "answering a request failed; this is a bug");
+      if (response.headersSent) response.destroy();
+      else response.writeHead(500, { "Content-Length": 0, Server: "EC2ws" }).end();
+    });
+  };
+}
+
+function settingsOf(config: Config) {
+  return {
+    identityProof: config.identityProof,
+    passthrough: passthroughPolicy(config.passthrough),
+    requestsPerSecond: config.limits.requestsPerSecond,
+  };
+}

@@ -1,0 +1,86 @@
+import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
+
+const root = join(import.meta.dirname, "../../..");
+
+/** The packages of the current sources, in the current version and a later one. Paths on this machine. */
+export type BuiltPackages = {
+  readonly deb: string;
+  readonly rpm: string;
+  readonly nextDeb: string;
+  readonly nextRpm: string;
+};
+
+/** Everything that goes into a package, or determines how it is built. */
+const sources = [
+  "src",
+  "systemd",
+  "packaging",
+  "firewall",
+  "docs/man",
+  "scripts",
+  "nfpm.yaml",
+  "package.json",
+  "package-lock.json",
+];
+const nextVersion = "9.9.9";
+
+/**
+ * Built by the same scripts as a release (about a minute), and cached in the user's cache folder until the
+ * sources change. Not safe for two processes at once: tap runs the files of suite host one after another.
+ */
+export function builtPackages(): BuiltPackages {
+  const cache = join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "ec2metaproxy", "packages");
+  const state = stateOfSources();
+  const folder = join(cache, state);
+  if (!existsSync(folder)) {
+    rmSync(cache, { recursive: true, force: true });
+    const work = join(cache, `${state}.unfinished`);
+    mkdirSync(work, { recursive: true });
+    build(work);
+    renameSync(work, folder);
+  }
+  const find = (pattern: RegExp) => {
+    const name = readdirSync(folder).find((file) => pattern.test(file));
+    if (name === undefined) throw new Error(`building the packages: nothing in ${folder} matches ${pattern}`);
+    return join(folder, name);
+  };
+  return {
+    deb: find(/^ec2metaproxy_(?!9\.9\.9).*\.deb$/),
+    rpm: find(/^ec2metaproxy-(?!9\.9\.9).*\.rpm$/),
+    nextDeb: find(/^ec2metaproxy_9\.9\.9.*\.deb$/),
+    nextRpm: find(/^ec2metaproxy-9\.9\.9.*\.rpm$/),
+  };
+}
+
+function build(work: string): void {
+  const run = (program: string, args: readonly string[], env: Readonly<Record<string, string>> = {}) =>
+    execFileSync(program, args, {
+      cwd: root,
+      env: { ...process.env, DIST: work, ARCH: process.arch, ...env },
+      stdio: ["ignore", "ignore", "inherit"],
+    });
+  run(process.execPath, ["scripts/build.ts"]);
+  run(process.execPath, ["scripts/sbom.ts"]);
+  run("scripts/package", []);
+  // Only for upgrade tests, so its size does not matter.
+  run("scripts/package", [], { VERSION: nextVersion, DEB_COMPRESSION: "none", RPM_COMPRESSION: "gzip:1" });
+}
+
+function stateOfSources(): string {
+  const hash = createHash("sha256");
+  for (const source of sources) {
+    const path = join(root, source);
+    const files = source.includes(".")
+      ? [path]
+      : readdirSync(path, { recursive: true, withFileTypes: true })
+          .filter((entry) => entry.isFile())
+          .map((entry) => join(entry.parentPath, entry.name))
+          .sort();
+    for (const file of files) hash.update(`${file}\0`).update(readFileSync(file));
+  }
+  return hash.digest("hex").slice(0, 16);
+}

@@ -1,0 +1,60 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import t, { type Test } from "tap";
+import { status } from "../../../src/commands/status.ts";
+import { adminSocketName, openAdmin } from "../../../src/observability/admin.ts";
+import { hostileTexts, unsafe } from "../../support/hostile-texts.ts";
+
+/** The runtime directory of a proxy whose status is `answer`. Its path is short enough for a socket in it. */
+async function runtimeDirectoryOf(t: Test, answer: unknown): Promise<string> {
+  const runtimeDirectory = mkdtempSync(join(tmpdir(), "status-"));
+  t.teardown(() => rmSync(runtimeDirectory, { recursive: true }));
+  const server = await openAdmin(join(runtimeDirectory, adminSocketName), () => answer);
+  t.teardown(() => server.close());
+  return runtimeDirectory;
+}
+
+for (const answer of [null, [], {}, { engines: {}, containers: [] }, "status"]) {
+  t.test(`the answer ${JSON.stringify(answer)} is a matter of versions, not a bug`, async (t) => {
+    const runtimeDirectory = await runtimeDirectoryOf(t, answer);
+    const asked = status({ json: false }, { runtimeDirectory }, () => undefined);
+    await t.rejects(asked, { name: "OperatorError", message: /form/, exitCode: 69, hint: /restart/ });
+  });
+}
+
+for (const hostile of hostileTexts) {
+  t.test(`status escapes ${hostile.replace(/[^ -~]/g, "?")}, whoever wrote it`, async (t) => {
+    const container = {
+      id: hostile,
+      name: hostile,
+      addresses: [hostile],
+      role: undefined,
+      code: "unknown-alias",
+      reason: hostile,
+    };
+    const now = {
+      healthy: false,
+      summary: hostile,
+      version: hostile,
+      configPath: hostile,
+      configProblem: hostile,
+      listening: hostile,
+      engines: [
+        { host: hostile, connected: false, lastError: hostile },
+        { host: hostile, connected: true, engine: hostile, containers: 1 },
+      ],
+      credentials: { state: hostile },
+      containers: [container, { ...container, role: hostile }],
+    };
+    const runtimeDirectory = await runtimeDirectoryOf(t, now);
+    const printed: string[] = [];
+    for (const json of [false, true])
+      await status({ json }, { runtimeDirectory }, (text) => printed.push(text));
+    const [text = "", json = ""] = printed;
+    t.notMatch(text, unsafe);
+    t.equal(text.split("\n").length, 11, "no line but ours");
+    t.notMatch(json, unsafe);
+    t.same(JSON.parse(json), JSON.parse(JSON.stringify(now)), "programs read the original");
+  });
+}
