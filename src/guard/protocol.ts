@@ -92,7 +92,7 @@ export function containerMessage(
     container: {
       ...{ id, name, image, imageId, user, pid },
       labels: Object.entries(labels),
-      env: { ...env },
+      env: roleVariables(env),
       attachments: attachments.map(({ network, ipv4, ipv6 }) => ({
         network,
         ...(ipv4 !== undefined && { ipv4 }),
@@ -105,6 +105,11 @@ export function containerMessage(
   };
 }
 
+/** The two variables by name, so that no other variable is sent even if it was kept by mistake. */
+function roleVariables({ IAM_ROLE, IAM_POLICY }: WireContainer["env"]): Container["env"] {
+  return { ...(IAM_ROLE !== undefined && { IAM_ROLE }), ...(IAM_POLICY !== undefined && { IAM_POLICY }) };
+}
+
 type WireContainer = Extract<GuardMessage, { type: "container" }>["container"];
 
 export function containerOf({ attachments, env, labels, pidStartedAt, ...rest }: WireContainer): Container {
@@ -113,10 +118,7 @@ export function containerOf({ attachments, env, labels, pidStartedAt, ...rest }:
   return {
     ...rest,
     labels: named,
-    env: {
-      ...(env.IAM_ROLE !== undefined && { IAM_ROLE: env.IAM_ROLE }),
-      ...(env.IAM_POLICY !== undefined && { IAM_POLICY: env.IAM_POLICY }),
-    },
+    env: roleVariables(env),
     attachments: attachments.map(({ network, ipv4, ipv6 }) => ({ network, ipv4, ipv6 })),
     ...(pidStartedAt !== undefined && { pidStartedAt }),
     source: "engine",

@@ -69,6 +69,8 @@ export class GuardSubscriber {
   /** Settles with the next whole state. */
   #snapshot = Promise.withResolvers<void>();
   #refreshedAt = Number.NEGATIVE_INFINITY;
+  /** This connection was closed to request the state again, which is not a failure. */
+  #isRefreshing = false;
   #wake: (() => void) | undefined;
   readonly #run: Promise<void>;
 
@@ -118,6 +120,7 @@ export class GuardSubscriber {
     if (this.#isClosed) return;
     this.#refreshedAt = this.#options.now();
     const { promise } = this.#snapshot;
+    this.#isRefreshing = true;
     this.#socket?.destroy();
     this.#wake?.();
     let timer: NodeJS.Timeout | undefined;
@@ -128,13 +131,12 @@ export class GuardSubscriber {
   async #stayConnected(): Promise<void> {
     let failures = 0;
     while (!this.#isClosed) {
-      const refreshes = this.#refreshedAt;
+      this.#isRefreshing = false;
       try {
         await this.#follow();
       } catch (error) {
         if (this.#isClosed) return;
-        // Closed by ourselves, to ask anew: that is no failure.
-        if (this.#refreshedAt !== refreshes) {
+        if (this.#isRefreshing && this.#state.connected) {
           failures = 0;
           continue;
         }

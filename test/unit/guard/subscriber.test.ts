@@ -76,13 +76,14 @@ t.test("to refresh is to connect again: the guard compares, and the whole state 
   const [a, b] = [container("a", 2), container("b", 3)];
   await using both = await GuardAndProxy.start(a);
   t.equal(both.refreshes, 1);
+  both.logged.length = 0; // the first attempt may have been earlier than the guard
   // The guard learns of a container without an event, as from a list.
   both.onRefresh = async () => void both.put(b);
   await Promise.all([both.proxy.refresh(), both.proxy.refresh()]);
   t.equal(both.refreshes, 2, "two that ask at once share it");
   t.equal(both.directory.at("172.17.0.3").kind, "container");
   t.equal(both.proxy.state().connected, true);
-  t.notMatch(both.logged, [/cannot be followed/]);
+  t.same(both.logged, [], "a refresh is not a failure");
 });
 
 t.test("without a guard the service settles all the same, and a refresh ends in its time", async (t) => {
