@@ -3,6 +3,7 @@ import { openSts } from "../credentials/sts.ts";
 import { explain, OperatorError } from "../errors.ts";
 import { Upstream } from "../imds/upstream.ts";
 import type { Log } from "../log.ts";
+import { MetadataClient } from "../metadata/client.ts";
 import { rolePolicy } from "../roles/grant.ts";
 import type { HostChecks } from "./check.ts";
 import { hostClocks } from "./clocks.ts";
@@ -16,8 +17,9 @@ const timeoutMs = 5_000;
 export function hostChecks(environment: Environment, log: Log): HostChecks {
   return {
     metadata: async (config) => {
+      const metadata = new MetadataClient({ endpoint: config.metadataEndpoint, now: hostClocks().now });
       const upstream = new Upstream({
-        endpoint: config.metadataEndpoint,
+        metadata,
         cacheSeconds: 0,
         requestsPerSecond: config.passthrough.requestsPerSecond,
         now: hostClocks().now,
@@ -28,23 +30,29 @@ export function hostChecks(environment: Environment, log: Log): HostChecks {
         return `${config.metadataEndpoint} answers; instance ${instanceId?.trim() ?? "without an id"}`;
       } finally {
         upstream.close();
+        metadata.close();
       }
     },
     sts: async (config) => {
-      const sts = openSts(stsSettings(config, environment, log, hostClocks()));
+      const clocks = hostClocks();
+      const metadata = new MetadataClient({ endpoint: config.metadataEndpoint, now: clocks.now });
+      const sts = openSts(stsSettings(config, environment, log, clocks, metadata));
       try {
         const region = await sts.region(AbortSignal.timeout(timeoutMs));
         const arn = await sts.callerArn(AbortSignal.timeout(timeoutMs));
         return `region ${region}; this host is ${arn}, by the ${sts.identity().source}`;
       } finally {
         sts.close();
+        metadata.close();
       }
     },
     role: async (config, alias) => {
       // From the Map that the containers' requests are looked up in: `config.aliases.constructor` is there in every object.
       const settings = rolePolicy(config).aliases.get(alias);
       const roleArn = settings?.roleArn ?? "";
-      const sts = openSts(stsSettings(config, environment, log, hostClocks()));
+      const clocks = hostClocks();
+      const metadata = new MetadataClient({ endpoint: config.metadataEndpoint, now: clocks.now });
+      const sts = openSts(stsSettings(config, environment, log, clocks, metadata));
       const request = {
         roleArn,
         sessionName: "ec2metaproxy-check",
@@ -58,6 +66,7 @@ export function hostChecks(environment: Environment, log: Log): HostChecks {
         throw new Error(`${alias}: assuming ${roleArn}`, { cause });
       } finally {
         sts.close();
+        metadata.close();
       }
     },
     firewall: async () => {

@@ -22,6 +22,7 @@ import { imdsServer } from "../imds/server.ts";
 import { readOrCreateKey, sessionTokens } from "../imds/session-token.ts";
 import { Upstream } from "../imds/upstream.ts";
 import type { Log } from "../log.ts";
+import { MetadataClient } from "../metadata/client.ts";
 import { adminSocketName, openAdmin } from "../observability/admin.ts";
 import { openAudit } from "../observability/audit.ts";
 import { openLog } from "../observability/journal.ts";
@@ -79,7 +80,9 @@ export async function serve(options: ServeOptions, environment: Environment, hos
   const callers = new Callers(rolePolicy(config), undefined);
 
   // What: credentials from STS, everything else from the real metadata service.
-  const sts = openSts(stsSettings(config, environment, log, clocks));
+  const metadata = new MetadataClient({ endpoint: config.metadataEndpoint, now });
+  open.defer(() => metadata.close());
+  const sts = openSts(stsSettings(config, environment, log, clocks, metadata));
   open.defer(() => sts.close());
   const credentials = new CredentialCache({
     assumeRole: sts.assumeRole,
@@ -98,7 +101,7 @@ export async function serve(options: ServeOptions, environment: Environment, hos
   });
   open.defer(() => credentials.close());
   const upstream = new Upstream({
-    endpoint: config.metadataEndpoint,
+    metadata,
     cacheSeconds: config.passthrough.cacheSeconds,
     requestsPerSecond: config.passthrough.requestsPerSecond,
     now,

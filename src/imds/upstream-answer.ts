@@ -1,4 +1,6 @@
 import type { IncomingMessage } from "node:http";
+import { drain } from "../metadata/body.ts";
+import { MetadataError } from "../metadata/error.ts";
 import { type Answer, errorAnswers } from "./answers.ts";
 
 /** The real service could not be asked, or answered what cannot be passed on. `status` is what the client is told. */
@@ -18,6 +20,13 @@ export class UpstreamBusy extends UpstreamError {
     super(503, message);
     this.name = "UpstreamBusy";
   }
+}
+
+/** What the client is told of a failure; 500 for a bug of ours. */
+export function statusOf(error: unknown): 500 | 502 | 503 {
+  if (error instanceof UpstreamError) return error.status;
+  if (error instanceof MetadataError) return error.kind === "no-answer" ? 503 : 502;
+  return 500;
 }
 
 /** What of the service's headers goes on to the client: a list of those, so that nothing about our own session slips through. */
@@ -90,41 +99,4 @@ function redirected(upstream: IncomingMessage, path: string): Answer {
     "EC2ws",
   ];
   return { status: 301, headers, body };
-}
-
-/** Lets a body run out that nobody wants, so that its connection can be used again; within limits. */
-export function drain(answer: IncomingMessage): void {
-  readBody(answer, 64 * 1024, 5000).catch(() => undefined);
-}
-
-/** A whole body. Rejects with UpstreamError, and gives the connection up, if it is longer than `limit` bytes, cut short, or not there in time. */
-export function readBody(answer: IncomingMessage, limit: number, timeoutMs: number): Promise<Buffer> {
-  return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = [];
-    let length = 0;
-    const fail = (why: string, cause?: unknown) => {
-      clearTimeout(deadline);
-      answer.destroy();
-      reject(new UpstreamError(502, `reading the metadata service's answer: ${why}`, cause));
-    };
-    const deadline = setTimeout(() => fail(`not complete after ${timeoutMs} ms`), timeoutMs);
-    if (Number(answer.headers["content-length"]) > limit) {
-      fail(`more than ${limit} bytes`);
-      return;
-    }
-    answer.on("data", (chunk: Buffer) => {
-      length += chunk.length;
-      if (length > limit) fail(`more than ${limit} bytes`);
-      else chunks.push(chunk);
-    });
-    answer.once("end", () => {
-      clearTimeout(deadline);
-      const [only] = chunks;
-      resolve(chunks.length === 1 && only !== undefined ? only : Buffer.concat(chunks));
-    });
-    answer.once("error", (error) => fail("it was cut short", error));
-    answer.once("close", () => {
-      if (!answer.complete) fail("it was cut short");
-    });
-  });
 }

@@ -1,3 +1,4 @@
+import { pool } from "../metadata/client.ts";
 import type { UpstreamRate } from "./upstream-rate.ts";
 
 /** A question to the real service that waits for its turn. */
@@ -19,7 +20,7 @@ type Share = {
 
 export const queueLimits = {
   /** At one time, all containers together. The service caps connections; a few dozen serve any load that its packet limit lets through. */
-  inFlight: 32,
+  inFlight: pool.connections - pool.reserved,
   /** Of those, for containers that have none yet: a service that is slow fills the others. */
   inFlightReserve: 8,
   inFlightPerContainer: 8,

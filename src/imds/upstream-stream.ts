@@ -1,16 +1,9 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
+import { readBody } from "../metadata/body.ts";
+import type { MetadataClient, Meter } from "../metadata/client.ts";
 import { type Answer, ttlHeader } from "./answers.ts";
-import {
-  instead,
-  isPassed,
-  passed,
-  readBody,
-  UpstreamBusy,
-  UpstreamError,
-  whole,
-} from "./upstream-answer.ts";
+import { instead, isPassed, passed, UpstreamBusy, UpstreamError, whole } from "./upstream-answer.ts";
 import type { Unread } from "./upstream-unread.ts";
-import type { UpstreamWire } from "./upstream-wire.ts";
 
 /** User-data has at most 16 KiB, the largest of the rest (a certificate chain) a few more. */
 export const longestBody = 1024 * 1024;
@@ -33,17 +26,29 @@ export type Streamed = Answer | { readonly status: number; readonly bytes: numbe
  * the connection to the service is free for others then.
  */
 export async function stream(
-  the: { readonly wire: UpstreamWire; readonly unread: Unread; readonly timeoutMs: number },
+  the: {
+    readonly metadata: Pick<MetadataClient, "forward">;
+    readonly meter: Meter;
+    readonly unread: Unread;
+    readonly timeoutMs: number;
+  },
   request: StreamRequest,
   response: ServerResponse,
 ): Promise<Streamed> {
   const { method, path, container } = request;
   const left = new AbortController();
-  const leave = () => left.abort();
+  const leave = () => left.abort(new Error("the client went away"));
   response.once("close", leave);
   try {
     const range = safeRange(request.range);
-    const upstream = await the.wire.ask({ method, path, range, signal: left.signal });
+    const upstream = await the.metadata.forward({
+      method,
+      path,
+      range,
+      signal: left.signal,
+      timeoutMs: the.timeoutMs,
+      meter: the.meter,
+    });
     if (!isPassed(upstream)) return instead(upstream, path);
     const status = upstream.statusCode ?? 502;
     const length = Number(upstream.headers["content-length"] ?? Number.NaN);

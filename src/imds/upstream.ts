@@ -1,19 +1,20 @@
 import type { ServerResponse } from "node:http";
 import { explain } from "../errors.ts";
+import { readBody } from "../metadata/body.ts";
+import type { MetadataClient } from "../metadata/client.ts";
 import { type Answer, errorAnswers, sendAnswer } from "./answers.ts";
 import { classify } from "./paths.ts";
-import { instead, isPassed, readBody, UpstreamBusy, UpstreamError, whole } from "./upstream-answer.ts";
+import { instead, isPassed, statusOf, UpstreamBusy, UpstreamError, whole } from "./upstream-answer.ts";
 import { sharing, UpstreamCache } from "./upstream-cache.ts";
 import { type Client, UpstreamFlights } from "./upstream-flights.ts";
 import { UpstreamQueue } from "./upstream-queue.ts";
 import { UpstreamRate } from "./upstream-rate.ts";
 import { longestBody, type StreamRequest, stream, taken } from "./upstream-stream.ts";
 import { Unread } from "./upstream-unread.ts";
-import { UpstreamWire } from "./upstream-wire.ts";
 
 export type UpstreamOptions = {
-  /** Origin only, e.g. `http://169.254.169.254`. */
-  readonly endpoint: string;
+  /** The real service; closed by its owner. */
+  readonly metadata: Pick<MetadataClient, "forward">;
   /** How long what does not change on a running instance is kept; 0: not at all. */
   readonly cacheSeconds: number;
   /** To the service, of all containers together. */
@@ -50,7 +51,8 @@ export function upstreamCode(error: unknown): UpstreamCode {
 
 /** The real instance metadata service, as far as containers may see it. */
 export class Upstream {
-  readonly #wire: UpstreamWire;
+  readonly #metadata: UpstreamOptions["metadata"];
+  readonly #rate: UpstreamRate;
   readonly #cache: UpstreamCache;
   readonly #flights: UpstreamFlights;
   readonly #unread = new Unread();
@@ -59,10 +61,10 @@ export class Upstream {
   constructor(options: UpstreamOptions) {
     const { now } = options;
     this.#timeoutMs = options.timeoutMs ?? 5000;
-    const rate = new UpstreamRate(options.requestsPerSecond, now);
-    this.#wire = new UpstreamWire({ endpoint: options.endpoint, now, rate, timeoutMs: this.#timeoutMs });
+    this.#metadata = options.metadata;
+    this.#rate = new UpstreamRate(options.requestsPerSecond, now);
     this.#cache = new UpstreamCache({ cacheSeconds: options.cacheSeconds, now });
-    this.#flights = new UpstreamFlights(new UpstreamQueue({ rate, now }), this.#timeoutMs);
+    this.#flights = new UpstreamFlights(new UpstreamQueue({ rate: this.#rate, now }), this.#timeoutMs);
   }
 
   /** Answers `response`. What is cached has been sent when this returns. Never rejects: a failure is an answer, and a `problem`. */
@@ -92,7 +94,6 @@ export class Upstream {
 
   close(): void {
     this.#flights.close();
-    this.#wire.close();
   }
 
   async #forwardAnew(request: ForwardRequest, response: ServerResponse): Promise<ForwardResult> {
@@ -116,7 +117,7 @@ export class Upstream {
       sendAnswer(response, answer, request.tokenSecondsLeft);
       return { status: answer.status, bytes: answer.body.length, from: "upstream" };
     } catch (error) {
-      const status = error instanceof UpstreamError ? error.status : 500;
+      const status = statusOf(error);
       // With headers out, a broken connection is the only way to say that the body is not whole.
       if (response.headersSent) response.destroy();
       else {
@@ -142,13 +143,24 @@ export class Upstream {
   }
 
   async #fetch(path: string): Promise<Answer> {
-    const upstream = await this.#wire.ask({ method: "GET", path });
+    const upstream = await this.#metadata.forward({
+      method: "GET",
+      path,
+      timeoutMs: this.#timeoutMs,
+      meter: this.#rate,
+    });
     if (!isPassed(upstream)) return instead(upstream, path);
     return whole(upstream, await readBody(upstream, longestBody, this.#timeoutMs));
   }
 
   #stream(request: ForwardRequest, response: ServerResponse) {
-    return stream({ wire: this.#wire, unread: this.#unread, timeoutMs: this.#timeoutMs }, request, response);
+    const context = {
+      metadata: this.#metadata,
+      meter: this.#rate,
+      unread: this.#unread,
+      timeoutMs: this.#timeoutMs,
+    };
+    return stream(context, request, response);
   }
 }
 

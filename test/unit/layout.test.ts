@@ -13,6 +13,7 @@ const floors = [
   ["text.ts"],
   ["errors.ts", "log.ts", "output.ts", "single-flight.ts", "version.ts"],
   ["config"],
+  ["metadata"],
   ["containers"],
   ["engine"],
   ["roles"],

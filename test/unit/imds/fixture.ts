@@ -17,6 +17,7 @@ import { imdsServer } from "../../../src/imds/server.ts";
 import { sessionTokens } from "../../../src/imds/session-token.ts";
 import type { TurnedAway } from "../../../src/imds/turn-away.ts";
 import { Upstream } from "../../../src/imds/upstream.ts";
+import { MetadataClient } from "../../../src/metadata/client.ts";
 import { rolePolicy } from "../../../src/roles/grant.ts";
 import { account } from "../../support/aws/account.ts";
 import { type AwsOptions, startAws } from "../../support/aws/aws.ts";
@@ -69,8 +70,9 @@ export async function givenProxy(t: Test, given: Given = {}) {
   let skewMs = 0;
   const now = () => Date.now() + skewMs;
   const user = aws.addUser("proxy");
+  const metadata = new MetadataClient({ endpoint: aws.imds.url, now });
   const sts = openSts({
-    metadataEndpoint: aws.imds.url,
+    metadata,
     region: account.region,
     endpoint: aws.sts.url,
     hostKeys: user,
@@ -93,7 +95,7 @@ export async function givenProxy(t: Test, given: Given = {}) {
     },
     log: silent,
   });
-  const upstream = new Upstream({ endpoint: aws.imds.url, cacheSeconds: 60, requestsPerSecond: 10_000, now });
+  const upstream = new Upstream({ metadata, cacheSeconds: 60, requestsPerSecond: 10_000, now });
   const directory = new Directory({
     statics: [web, db, admin, none, lax].map(({ address, ...declared }) =>
       staticContainer(address, declared),
@@ -159,6 +161,7 @@ export async function givenProxy(t: Test, given: Given = {}) {
     credentials.close();
     sts.close();
     upstream.close();
+    metadata.close();
     await aws.stop();
     // Assertions come too late in a teardown; what is thrown here fails the test.
     if (failures.length > 0) throw new AggregateError(failures, "requests failed by a bug");
