@@ -14,6 +14,7 @@ const floors = [
   ["text.ts"],
   ["errors.ts", "log.ts", "output.ts", "single-flight.ts", "token-bucket.ts", "version.ts"],
   ["config"],
+  ["metadata"],
   ["containers"],
   ["engine"],
   ["roles"],

@@ -4,6 +4,7 @@ import t from "tap";
 import { kindOf } from "../../../src/credentials/assume-role.ts";
 import { asAssumeRoleError } from "../../../src/credentials/sdk-errors.ts";
 import { openSts } from "../../../src/credentials/sts.ts";
+import { MetadataClient } from "../../../src/metadata/client.ts";
 import { startAws } from "../../support/aws/aws.ts";
 import { keptLog, roleRequest } from "./fixture.ts";
 
@@ -89,8 +90,10 @@ async function givenGateway(t: { teardown(run: () => unknown): void }) {
   await once(gateway, "listening");
   const bound = gateway.address();
   const { log } = keptLog();
+  const metadata = new MetadataClient({ endpoint: aws.imds.url, now: Date.now });
+  t.teardown(() => metadata.close());
   const sts = openSts({
-    metadataEndpoint: aws.imds.url,
+    metadata,
     region: undefined,
     endpoint: `http://127.0.0.1:${typeof bound === "object" ? bound?.port : ""}`,
     hostKeys: undefined,

@@ -3,6 +3,7 @@ import { hostClocks } from "../../../src/commands/clocks.ts";
 import { keyOf } from "../../../src/credentials/assume-role.ts";
 import { CredentialCache } from "../../../src/credentials/cache.ts";
 import { openSts } from "../../../src/credentials/sts.ts";
+import { MetadataClient } from "../../../src/metadata/client.ts";
 import { TokenBucket } from "../../../src/token-bucket.ts";
 import { SimulatedSts } from "../../simulation/simulated-sts.ts";
 import { SimulatedTime, seededRandom } from "../../simulation/simulated-time.ts";
@@ -37,8 +38,10 @@ t.test("the clock for durations does not follow the wall clock", async (t) => {
 
 /** STS by the real SDK, with this process's clocks. */
 function givenSts(t: { teardown(run: () => unknown): void }, aws: Aws, assumeFirst?: string) {
+  const metadata = new MetadataClient({ endpoint: aws.imds.url, now: Date.now });
+  t.teardown(() => metadata.close());
   const sts = openSts({
-    metadataEndpoint: aws.imds.url,
+    metadata,
     region: undefined,
     endpoint: aws.sts.url,
     hostKeys: undefined,

@@ -3,6 +3,7 @@ import { keyOf } from "../../../src/credentials/assume-role.ts";
 import { type CacheAnswer, CredentialCache } from "../../../src/credentials/cache.ts";
 import { openSts } from "../../../src/credentials/sts.ts";
 import { judgeDocument } from "../../../src/credentials/sts-answer.ts";
+import { MetadataClient } from "../../../src/metadata/client.ts";
 import { account } from "../../support/aws/account.ts";
 import { type AwsOptions, startAws } from "../../support/aws/aws.ts";
 import type { StsFaults } from "../../support/aws/faults.ts";
@@ -14,8 +15,10 @@ async function given(t: Test, options: { assumeFirst?: string; aws?: AwsOptions;
   const aws = await startAws(options.aws);
   const { log, lines } = keptLog();
   const clocks = { now: () => performance.timeOrigin + performance.now(), wallNow: Date.now };
+  const metadata = new MetadataClient({ endpoint: aws.imds.url, now: Date.now });
+  t.teardown(() => metadata.close());
   const sts = openSts({
-    metadataEndpoint: aws.imds.url,
+    metadata,
     region: undefined,
     endpoint: aws.sts.url,
     hostKeys: undefined,

@@ -5,6 +5,7 @@ import { AssumeRoleError, keyOf } from "../../../src/credentials/assume-role.ts"
 import { CredentialCache } from "../../../src/credentials/cache.ts";
 import { openSts, type StsSettings } from "../../../src/credentials/sts.ts";
 import { OperatorError } from "../../../src/errors.ts";
+import { MetadataClient } from "../../../src/metadata/client.ts";
 import {
   account,
   instance,
@@ -24,8 +25,10 @@ async function given(t: Test, settings: Partial<StsSettings> = {}, awsOptions: A
     await aws.stop();
     mustHoldNoSecret(aws, all);
   });
+  const metadata = new MetadataClient({ endpoint: aws.imds.url, now: Date.now });
+  t.teardown(() => metadata.close());
   const sts = openSts({
-    metadataEndpoint: aws.imds.url,
+    metadata,
     region: undefined,
     endpoint: aws.sts.url,
     hostKeys: undefined,
@@ -190,17 +193,19 @@ t.test("a malformed policy is a refusal that says what is wrong with it", async 
   t.match(error, { kind: "refused", code: "MalformedPolicyDocument" });
 });
 
-for (const { name, settings } of [
-  { name: "nobody listens", settings: { metadataEndpoint: "http://127.0.0.1:9" } },
-  { name: "it is no URL of a service", settings: { metadataEndpoint: "http://[::1]:9" } },
+for (const { name, endpoint } of [
+  { name: "nothing listens", endpoint: "http://127.0.0.1:9" },
+  { name: "nothing listens on IPv6", endpoint: "http://[::1]:9" },
 ]) {
   t.test(
     `without a metadata service (${name}) there is no credential, and the reason names the address`,
     async (t) => {
-      const { assume } = await given(t, settings);
+      const metadata = new MetadataClient({ endpoint, now: Date.now });
+      t.teardown(() => metadata.close());
+      const { assume } = await given(t, { metadata });
       const error = await failureOf(assume("db"));
       t.match(error, { kind: "temporary", code: "HostCredentialsUnavailable" });
-      t.ok(error.message.includes(settings.metadataEndpoint));
+      t.ok(error.message.includes(endpoint));
     },
   );
 }

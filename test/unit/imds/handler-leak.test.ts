@@ -13,6 +13,7 @@ import { refusalAnswer } from "../../../src/imds/refusals.ts";
 import { imdsServer } from "../../../src/imds/server.ts";
 import { sessionTokens } from "../../../src/imds/session-token.ts";
 import { Upstream } from "../../../src/imds/upstream.ts";
+import { MetadataClient } from "../../../src/metadata/client.ts";
 import { rolePolicy } from "../../../src/roles/grant.ts";
 import { account, identityProofMarker, leaksHostSecret } from "../../support/aws/account.ts";
 import { startImds } from "../../support/aws/imds.ts";
@@ -28,8 +29,9 @@ async function givenProxy(t: Test, passthrough: object) {
     passthrough,
   });
   const tokens = sessionTokens({ key: Buffer.alloc(32, 1), now: Date.now });
+  const metadata = new MetadataClient({ endpoint: imds.url, now: Date.now });
   const upstream = new Upstream({
-    endpoint: imds.url,
+    metadata,
     cacheSeconds: 60,
     requestsPerSecond: 100_000,
     now: Date.now,
@@ -86,6 +88,7 @@ async function givenProxy(t: Test, passthrough: object) {
   t.teardown(async () => {
     await drain(0);
     upstream.close();
+    metadata.close();
     await imds.stop();
   });
   const { port } = server.address() as AddressInfo;
