@@ -21,7 +21,7 @@ import { type PathVariant, pathVariants } from "../../support/path-variants.ts";
 
 const roleArn = "arn:aws:iam::123456789012:role/containers/web";
 /** The proxy in front of a metadata service that accepts every spelling that some server accepts. */
-async function givenProxy(t: Test, passthrough: object) {
+async function proxyFixture(t: Test, passthrough: object) {
   const imds = await startImds({ generous: true, keepAlive: true, record: 0 });
   const config = configSchema.parse({
     aliasToARN: { web: roleArn },
@@ -156,7 +156,7 @@ const configurations: readonly [string, object, readonly PathVariant[]][] = [
 
 for (const [name, passthrough, variants] of configurations) {
   t.test(`no odd path gets a secret of the host out of a lenient service, ${name}`, async (t) => {
-    const { imds, port, token, failures } = await givenProxy(t, passthrough);
+    const { imds, port, token, failures } = await proxyFixture(t, passthrough);
     const statuses = new Map<string, number>();
     const leaks: string[] = [];
     let own = 0;
