@@ -3,8 +3,8 @@ import { ask, wire } from "../../support/raw-http.ts";
 import { admin, db, engineContainer, none, proxyFixture, roleArn, stranger, web } from "./fixture.ts";
 
 const path = "/v1/credentials";
-type Given = Awaited<ReturnType<typeof proxyFixture>>;
-const get = (proxy: Given, from: string, lines: readonly string[] = ["Host: 127.0.0.1"]) =>
+type Fixture = Awaited<ReturnType<typeof proxyFixture>>;
+const get = (proxy: Fixture, from: string, lines: readonly string[] = ["Host: 127.0.0.1"]) =>
   ask({ port: proxy.ecsPort, from }, "GET", path, lines);
 const json = (body: string) => JSON.parse(body) as Readonly<Record<string, string>>; // the documents hold texts, and one number
 
