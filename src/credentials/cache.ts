@@ -27,16 +27,18 @@ export type CacheOptions = {
 export type CacheLimits = SchedulerLimits & {
   /** Of this host; the quota of 600 calls a second is the account's, per region. */
   readonly callsPerSecond: number;
-  /** A call that takes longer is cancelled and counts as failed, even if the STS client ignores the signal. */
+  /**
+   * A call that takes longer is cancelled and counts as failed, even if the STS client ignores the signal.
+   */
   readonly callMs: number;
   /**
-   * How long a client waits. Go v2 gives up after 500 ms and asks again; the other SDKs give up after 1 s, most of
-   * them for good.
+   * How long a client waits. Go v2 gives up after 500 ms and asks again; the other SDKs give up after 1 s,
+   * most of them for good.
    */
   readonly waitMs: number;
   /**
-   * For this long after the start, credentials that no client waits for are fetched at a random time. Meant for
-   * fleets; see docs/credentials.md.
+   * For this long after the start, credentials that no client waits for are fetched at a random time. Meant
+   * for fleets; see docs/credentials.md.
    */
   readonly startSpreadMs: number;
 };
@@ -51,7 +53,9 @@ const defaultLimits: CacheLimits = {
   startSpreadMs: 0,
 };
 
-/** The state of one key. Containers share an entry if their requests are equal in every input of AssumeRole. */
+/**
+ * The state of one key. Containers share an entry if their requests are equal in every input of AssumeRole.
+ */
 type Entry = {
   /** keyOf(request). */
   readonly key: string;
@@ -80,28 +84,32 @@ type Entry = {
   /** Why the last call failed; undefined if it succeeded. */
   lastError: AssumeRoleError | undefined;
   /**
-   * The state that was logged last. One line is written per change of state and never one per call, so that the log
-   * still shows when a problem began.
+   * The state that was logged last. One line is written per change of state and never one per call, so that
+   * the log still shows when a problem began.
    */
   logged: "new" | "ok" | "failing" | `refused ${string}`;
 };
 
 /**
- * The credentials of every container on this host: fetched early, renewed in time, served through outages until they
- * expire.
+ * The credentials of every container on this host: fetched early, renewed in time, and in an outage served
+ * until they expire.
  *
  * The file follows one key from top to bottom:
  *
- * 1. A container asks (`get`) or starts (`prefetch`). What is cached is returned at once; otherwise the client waits.
+ * 1. A container asks (`get`) or starts (`prefetch`). A cached answer is returned at once; without one, the
+ *    client waits.
  * 2. The scheduler starts the call to STS (`#call`). Concurrent requests for the key share it.
- * 3. Its result (`#ended`) is served to everyone (`#fetched`, `#refused`) or the call is repeated later (`#failed`).
- *    `#fetched` also sets the timer for the renewal, which is step 2 again while the old credentials are served.
+ * 3. Its result (`#ended`) is served to all clients (`#fetched`, `#refused`), or the call is repeated later
+ *    (`#failed`). `#fetched` also sets the timer for the renewal: step 2 again, while the old credentials are
+ *    served.
  * 4. The last container that holds the key goes (`release`), and the entry with it.
  */
 export class CredentialCache {
   readonly #options: CacheOptions;
   readonly #limits: CacheLimits;
-  /** By key. Nothing outside this class changes an entry, except that the scheduler sets two times in its job. */
+  /**
+   * By key. Nothing outside this class changes an entry, except that the scheduler sets two times in its job.
+   */
   readonly #entries = new Map<string, Entry>();
   /** The one key that each container holds, by container id. */
   readonly #keys = new Map<string, string>();
@@ -132,8 +140,9 @@ export class CredentialCache {
   }
 
   /**
-   * The hot path: synchronous if there is an answer. Otherwise a promise that resolves within `waitMs` and never
-   * rejects. The call to STS continues when the client has given up, and its answer serves the next request.
+   * The hot path: synchronous if there is an answer. Otherwise a promise that resolves within `waitMs` and
+   * never rejects. The call to STS continues when the client has given up, and its answer serves the next
+   * request.
    * `holder`: the container's id. `key`: keyOf(request), computed once and kept by the caller.
    */
   get(
@@ -149,7 +158,10 @@ export class CredentialCache {
     return this.#known(held) ?? this.#wait(held, waitMs);
   }
 
-  /** Fetches credentials that a container will need. It releases those it held before, if its grant has changed. */
+  /**
+   * Fetches credentials that a container will need. It releases those it held before, if its grant has
+   * changed.
+   */
   prefetch(holder: string, key: string, request: RoleRequest): void {
     const entry = this.#hold(holder, key, request);
     if (this.#known(entry) === undefined) this.#scheduler.add(entry.job);
@@ -250,7 +262,8 @@ export class CredentialCache {
     });
     assumeRole(entry.request, call.signal)
       .then((credentials) => {
-        // Checked whatever the source: expired credentials would be renewed at once, in a loop without a pause.
+        // Checked whatever the source: expired credentials would be renewed at once, in a loop without a
+        // pause.
         mustBeUsable(credentials, entry.request);
         end(credentials);
       })
@@ -297,8 +310,8 @@ export class CredentialCache {
   }
 
   /**
-   * Credentials that are still valid stay in use, and the renewal is repeated later. Otherwise the refusal is served
-   * for a while, and the next request after that calls STS again.
+   * Credentials that are still valid stay in use, and the renewal is repeated later. Otherwise the refusal is
+   * served for a while, and the next request after that calls STS again.
    */
   #refused(entry: Entry, error: AssumeRoleError): boolean {
     const { now, wallNow, random } = this.#options;
@@ -328,15 +341,18 @@ export class CredentialCache {
   }
 
   /**
-   * Counted from the start of the last call. If that took seconds to fail, it was a pause in itself, and a client
-   * must not wait for both.
+   * Counted from the start of the last call. If that took seconds to fail, it was a pause in itself, and a
+   * client must not wait for both.
    */
   #retryAt({ failures, job, lastError }: Entry): number {
     const how = { waitedFor: job.waitedFor, throttled: lastError?.kind === "throttled" };
     return job.triedAt + retryMs(failures, how, this.#options.random());
   }
 
-  /** Calls that clients wait for start now. The others follow when their pauses end, as fast as the scheduler allows. */
+  /**
+   * Calls that clients wait for start now. The others follow when their pauses end, as fast as the scheduler
+   * allows.
+   */
   #outageEnded(): void {
     const now = this.#options.now();
     for (const { job } of this.#entries.values()) if (job.waitedFor) job.notBefore = now;
@@ -351,7 +367,10 @@ export class CredentialCache {
     return unavailableAnswer(entry.lastError, entry.request.roleArn, this.#options.wallNow(), retryAfterMs);
   }
 
-  /** The container has gone. Drops its credentials, and cancels a call for them, unless another container holds them. */
+  /**
+   * The container has gone. Drops its credentials, and cancels a call for them, unless another container
+   * holds them.
+   */
   release(holder: string): void {
     const key = this.#keys.get(holder);
     if (key === undefined) return;
@@ -378,8 +397,8 @@ export class CredentialCache {
   }
 
   #changeRenewalRate(request: RoleRequest, sign: 1 | -1): void {
-    // Two renewals per session. STS may limit a session to one hour, whatever was requested; assuming at most an hour
-    // allows too many renewals rather than too few.
+    // Two renewals per session. STS may limit a session to one hour, whatever was requested; assuming at most
+    // an hour allows too many renewals rather than too few.
     this.#renewalRate += (sign * 2) / Math.min(request.durationSeconds, 3_600);
     this.#scheduler.setRenewalRate(this.#renewalRate);
   }
@@ -455,7 +474,10 @@ function settle(entry: Entry, answer: CacheAnswer, until: number): void {
   for (const resolve of [...entry.waiters]) resolve(answer);
 }
 
-/** AssumeRole must reject with its own error only. Anything else is a bug, and its message may contain a secret. */
+/**
+ * AssumeRole must reject with its own error only. Anything else is a bug, and its message may contain a
+ * secret.
+ */
 function asCallError(error: unknown): AssumeRoleError {
   if (error instanceof AssumeRoleError) return error;
   return new AssumeRoleError("temporary", "InternalError", error instanceof Error ? error.name : "unknown");

@@ -16,15 +16,17 @@ export type HostKeys = {
 const renewBeforeMs = 10 * 60_000;
 /** Close to the expiry, and when STS rejects the keys, IMDS is asked again, but no more often than this. */
 const minReadIntervalMs = 5_000;
-/** Instance profile credentials live for six hours. A longer or missing expiration is treated as this much. */
+/**
+ * Instance profile credentials live for six hours. A longer or missing expiration is treated as this much.
+ */
 const maxLifetimeMs = 6 * 3_600_000;
 const regionPath = "/latest/meta-data/placement/region";
 const listPath = "/latest/meta-data/iam/security-credentials/";
 
 /**
- * The host's own AWS credentials: from the environment, otherwise from the instance profile. No other source is used:
- * a stray AWS_PROFILE, a credentials file or AWS_CONTAINER_CREDENTIALS_* (the proxy itself may run as an ECS task)
- * would silently change the host's identity.
+ * The host's own AWS credentials: from the environment, otherwise from the instance profile. No other source
+ * is used: a stray AWS_PROFILE, a credentials file or AWS_CONTAINER_CREDENTIALS_* (the proxy itself may run
+ * as an ECS task) would silently change the host's identity.
  */
 export class HostCredentials {
   readonly source: "environment" | "instance profile";
@@ -66,7 +68,10 @@ export class HostCredentials {
     return this.#read().catch(() => keys);
   }
 
-  /** STS rejected these keys: reads them again, unless that was done a moment ago. True if the keys have changed. */
+  /**
+   * STS rejected these keys: reads them again, unless that was done a moment ago. True if the keys have
+   * changed.
+   */
   async replaced(rejected: HostKeys): Promise<boolean> {
     if (this.#keys !== rejected) return true;
     if (this.source === "environment" || this.#now() - this.#readAt < minReadIntervalMs) return false;
@@ -104,7 +109,8 @@ export class HostCredentials {
     const parsed = parseKeys(answer.body);
     if (parsed === undefined)
       throw unavailable(`${endpoint} has no credentials for the instance's role ${role}`);
-    // Measured by the service's clock if it sends its time: the host's may be wrong, or be set while the keys live.
+    // Measured by the service's clock if it sends its time: the host's may be wrong, or be set while the keys
+    // live.
     const leftMs = parsed.expiration - (answer.at ?? this.#wallNow());
     const expiresAt = this.#now() + (leftMs < maxLifetimeMs ? leftMs : maxLifetimeMs);
     const { accessKeyId, secretAccessKey, sessionToken } = parsed;
@@ -132,7 +138,9 @@ function unavailable(message: string): AssumeRoleError {
   return new AssumeRoleError("temporary", "HostCredentialsUnavailable", message);
 }
 
-/** Undefined unless the document is complete and successful. Its text is never quoted: it may hold a secret. */
+/**
+ * Undefined unless the document is complete and successful. Its text is never quoted: it may hold a secret.
+ */
 function parseKeys(
   body: string,
 ): (Omit<HostKeys, "expiresAt"> & { readonly expiration: number }) | undefined {

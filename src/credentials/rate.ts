@@ -14,8 +14,8 @@ const waitedProbeMs = 2_000;
 const maxProbeMs = 30_000;
 
 /**
- * Limits how fast the whole program calls STS. The rate halves when STS throttles and grows back linearly. In an outage
- * only a probe is sent now and then. One rate for all roles, because the quota is the account's.
+ * Limits how fast the whole program calls STS. The rate halves when STS throttles and grows back linearly. In
+ * an outage only a probe is sent now and then. One rate for all roles, because the quota is the account's.
  */
 export class CallRate {
   readonly #full: number;

@@ -5,8 +5,8 @@ import type { CallRate } from "./rate.ts";
 export type Schedule = (delayMs: number, run: () => void) => () => void;
 
 /**
- * A call to STS: queued, started, repeated and started again for each renewal. Its owner sets `waitedFor`, `renewalOf`
- * and `notBefore`; they take effect at the next `add` or `finished`, of any job.
+ * A call to STS: queued, started, repeated and started again for each renewal. Its owner sets `waitedFor`,
+ * `renewalOf` and `notBefore`; they take effect at the next `add` or `finished`, of any job.
  */
 export type Job = {
   /** Starts the call; it must end with `finished(job)`. */
@@ -43,9 +43,9 @@ const ranks = { urgent: 0, initial: 1, renewal: 2 } as const;
 type Rank = (typeof ranks)[keyof typeof ranks];
 
 /**
- * Decides which call to STS starts next, and how many run at once. Calls that clients wait for come first, then
- * containers that have no credentials yet, then renewals. Renewals start in order of need, at no more than twice their
- * normal rate, so the backlog of an outage is not released at once.
+ * Decides which call to STS starts next, and how many run at once. Calls that clients wait for come first,
+ * then containers that have no credentials yet, then renewals. Renewals start in order of need, at no more
+ * than twice their normal rate, so the backlog of an outage is not released at once.
  */
 export class Scheduler {
   readonly #limits: SchedulerLimits;
@@ -193,8 +193,8 @@ export class Scheduler {
   }
 
   /**
-   * In an outage: a job that a client waits for, if any, and among those the one tried longest ago, so that a role
-   * which always fails is not probed forever.
+   * In an outage: a job that a client waits for, if any, and among those the one tried longest ago, so that a
+   * role which always fails is not probed forever.
    */
   #nextProbe(): Job | number {
     let best: Job | undefined;

@@ -48,7 +48,9 @@ export type StsConnection = {
 
 export type StsTimeouts = {
   readonly connectMs: number;
-  /** From the call to the answer's last byte. Below 5 s, the longest that a waiting client waits for a retry. */
+  /**
+   * From the call to the answer's last byte. Below 5 s, the longest that a waiting client waits for a retry.
+   */
   readonly requestMs: number;
   /** For one role including the host's credentials, the first hop and a retry. */
   readonly deadlineMs: number;

@@ -33,7 +33,10 @@ export function openSts(settings: StsSettings): HostSts {
   return new HostSts(settings);
 }
 
-/** Assumes roles as this host: with its credentials, in its region, through the first hop, with one retry where that can help. */
+/**
+ * Assumes roles as this host: with its credentials, in its region, through the first hop, with one retry
+ * where that can help.
+ */
 export class HostSts {
   readonly #settings: StsSettings;
   readonly #timeouts: StsTimeouts;
@@ -61,7 +64,8 @@ export class HostSts {
     const { assumeFirst } = settings;
     if (assumeFirst === undefined) return;
     const first = { roleArn: assumeFirst, sessionName: "ec2metaproxy", durationSeconds: chainedSeconds };
-    // It has a deadline of its own: the caller that started it may give up while others wait for the same result.
+    // It has a deadline of its own: the caller that started it may give up while others wait for the same
+    // result.
     const open = () =>
       this.#within(AbortSignal.timeout(this.#timeouts.deadlineMs), (end) =>
         this.#assumeAs(this.#host, first, end),
@@ -81,9 +85,9 @@ export class HostSts {
   }
 
   /**
-   * Asks STS for this host's ARN: `arn:aws:sts::123456789012:assumed-role/host/i-0abc`. Called at startup, it also
-   * warms up the host's credentials, the connection and the SDK (150 ms) before the first container asks.
-   * Rejects with an AssumeRoleError.
+   * Asks STS for this host's ARN: `arn:aws:sts::123456789012:assumed-role/host/i-0abc`. Called at startup, it
+   * also warms up the host's credentials, the connection and the SDK (150 ms) before the first container
+   * asks. Rejects with an AssumeRoleError.
    */
   callerArn(signal: AbortSignal): Promise<string> {
     return this.#within(
@@ -108,7 +112,10 @@ export class HostSts {
     this.#client?.close();
   }
 
-  /** Ends when `end` is aborted, even if the work does not listen to it. Every failure becomes an AssumeRoleError. */
+  /**
+   * Ends when `end` is aborted, even if the work does not listen to it. Every failure becomes an
+   * AssumeRoleError.
+   */
   async #within<Result>(end: AbortSignal, work: (end: AbortSignal) => Promise<Result>): Promise<Result> {
     const ended = Promise.withResolvers<never>();
     const onEnd = () =>
@@ -181,7 +188,10 @@ export class HostSts {
     return this.#client?.clockOffsetMs ?? 0;
   }
 
-  /** Loads the SDK at the first call: that takes tens of milliseconds, which the start of the service must not pay. */
+  /**
+   * Loads the SDK at the first call: that takes tens of milliseconds, which the start of the service must not
+   * pay.
+   */
   async #loadedClient(): Promise<StsConnection> {
     // A failure (too many open files, say) is not kept: the next call tries again.
     return this.#client ?? this.#load();

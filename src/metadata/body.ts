@@ -6,8 +6,8 @@ const drainBytes = 64 * 1024;
 const drainMs = 5_000;
 
 /**
- * Reads a whole body. Rejects with a MetadataError, and closes the connection, if the body is longer than `limit`
- * bytes, is cut short, or is not complete within `timeoutMs`.
+ * Reads a whole body. Rejects with a MetadataError, and closes the connection, if the body is longer than
+ * `limit` bytes, is cut short, or is not complete within `timeoutMs`.
  */
 export function readBody(answer: IncomingMessage, limit: number, timeoutMs: number): Promise<Buffer> {
   return new Promise((resolve, reject) => {

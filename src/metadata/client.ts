@@ -39,15 +39,15 @@ export type MetadataAnswer = {
 };
 
 /**
- * Connections for requests on behalf of containers. `reserved` of them are out of the containers' reach (imds'
- * queue lets through only the rest), so that a token request never waits behind them in the pool.
+ * Connections for requests on behalf of containers. `reserved` of them are out of the containers' reach
+ * (imds' queue lets through only the rest), so that a token request never waits behind them in the pool.
  */
 export const pool = { connections: 40, reserved: 8 } as const;
 
 const tokenPath = "/latest/api/token";
 const tokenTimeoutMs = 5_000;
-const longestToken = 4_096;
-const longestOwnAnswer = 65_536;
+const maxTokenBytes = 4_096;
+const maxOwnAnswerBytes = 65_536;
 
 /** Where and how a request is sent. */
 type Route = { readonly agent: HttpAgent; readonly timeoutMs: number; readonly meter: Meter };
@@ -55,17 +55,18 @@ type Route = { readonly agent: HttpAgent; readonly timeoutMs: number; readonly m
 const unmetered: Meter = { charge: () => undefined, throttled: () => undefined };
 
 /**
- * The one client of the real instance metadata service (IMDS). It has two users and one session token for both:
+ * The one client of the real instance metadata service (IMDS). It serves two purposes with one session token:
  *
- * - `read`: what this host reads for itself, its own credentials above all. IMDSv2 only. A connection of its own for
- *   each request (there are a few in hours), so that nothing containers do can delay it.
- * - `forward`: what is passed through for containers. Kept connections, streaming, charged to the rate limit.
+ * - `read`: for this host itself, mainly its own credentials. IMDSv2 only. Each request has a connection of
+ *   its own (there are a few in hours), so that containers cannot delay it.
+ * - `forward`: pass-through for containers. Kept connections, streaming, charged to the rate limit.
  *
- * It sends GET and HEAD for the paths it is given and PUT for the token, and no header of a client but `Range`. It
- * follows no redirect. Its agents are its own, so they obey no HTTP_PROXY variable.
+ * It sends GET and HEAD for given paths and PUT for the token. Of a client's headers it sends only `Range`.
+ * It follows no redirect. Its agents are its own, so they ignore HTTP_PROXY.
  *
- * The AWS SDK's metadata client would not do: only AWS_EC2_METADATA_SERVICE_ENDPOINT tells it where the service is,
- * and on this host that may well name this proxy; it can fall back to IMDSv1, and a proxy may get in between.
+ * The AWS SDK's metadata client is not suitable. Its endpoint comes from AWS_EC2_METADATA_SERVICE_ENDPOINT
+ * only, which on this host may be the address of this proxy. It can also fall back to IMDSv1, and use an HTTP
+ * proxy.
  */
 export class MetadataClient {
   /** Origin only, e.g. `http://169.254.169.254`. */
@@ -85,23 +86,23 @@ export class MetadataClient {
     this.endpoint = options.endpoint;
     this.#host = url.host;
     this.#origin = {
-      // URL keeps the brackets of an IPv6 address; sockets do not want them.
+      // URL keeps the brackets of an IPv6 address, which sockets do not accept.
       hostname: url.hostname.replace(/^\[|\]$/g, ""),
       port: url.port === "" ? (secure ? 443 : 80) : Number(url.port),
     };
     this.#request = secure ? requestHttps : requestHttp;
     this.#ownAgent = new Agent({ keepAlive: false });
-    // All of them may stay open when idle: a connection that we close would be in TIME_WAIT for a minute.
+    // All of them may stay open when idle: a connection that we close stays in TIME_WAIT for a minute.
     const { connections } = pool;
     this.#poolAgent = new Agent({ keepAlive: true, maxSockets: connections, maxFreeSockets: connections });
     this.#token = new MetadataSessionToken(options.now);
   }
 
   /**
-   * Reads a path that begins with `/latest/`, for this host itself. A service that issues no session tokens is not
-   * asked. A status other than 200 is an answer; rejects with a MetadataError if there is none.
-   * @param timeoutMs for each request, from the connection to the answer's last byte: a body that trickles must not
-   *   last longer than an answer that never begins
+   * Reads a path that begins with `/latest/`, for this host itself. A service that issues no session tokens
+   * is not asked. A status other than 200 is an answer; rejects with a MetadataError if there is none.
+   * @param timeoutMs for each request, from the connection to the answer's last byte: a body that trickles
+   *   must not take longer than an answer that never begins
    */
   async read(path: string, timeoutMs: number): Promise<MetadataAnswer> {
     const route = { agent: this.#ownAgent, timeoutMs, meter: unmetered };
@@ -114,8 +115,8 @@ export class MetadataClient {
   }
 
   /**
-   * Sends a request on behalf of a container. Resolves when the answer's headers are there; the caller reads or
-   * destroys its body. A 401 is answered by one new token and one retry. Rejects with a MetadataError.
+   * Sends a request on behalf of a container. Resolves when the answer's headers have arrived; the caller
+   * reads or destroys its body. After a 401 it retries once with a new token. Rejects with a MetadataError.
    */
   async forward(request: ForwardedRequest): Promise<IncomingMessage> {
     const { timeoutMs, meter } = request;
@@ -143,7 +144,7 @@ export class MetadataClient {
 
   async #requiredToken(route: Route): Promise<string> {
     const request = this.#tokenRequest(route);
-    // Also asks again where none were issued a moment ago.
+    // An empty token counts as none: the service is asked again.
     const token = this.#token.valid(request) || (await this.#waitForToken(this.#token.renew(request), route));
     if (token !== "") return token;
     throw new MetadataError(
@@ -152,7 +153,7 @@ export class MetadataClient {
     );
   }
 
-  /** Another user may have sent the request, with a longer limit than this one has. */
+  /** The token request may have been sent by the other user of this client, with a longer timeout. */
   async #waitForToken(renewal: Promise<string>, { timeoutMs, meter }: Route): Promise<string> {
     const late = Promise.withResolvers<never>();
     const timer = setTimeout(() => {
@@ -173,7 +174,7 @@ export class MetadataClient {
         ...["X-aws-ec2-metadata-token-ttl-seconds", String(ttlSeconds)],
         ...["Content-Length", "0"],
       ]);
-      const body = (await readBody(answer, longestToken, tokenTimeoutMs)).toString("latin1");
+      const body = (await readBody(answer, maxTokenBytes, tokenTimeoutMs)).toString("latin1");
       const ttl = answer.headers["x-aws-ec2-metadata-token-ttl-seconds"];
       return { status: answer.statusCode ?? 0, body, ttlHeader: typeof ttl === "string" ? ttl : "" };
     };
@@ -186,7 +187,7 @@ export class MetadataClient {
     try {
       const { signal } = late;
       const answer = await this.#get(route, { method: "GET", path, signal }, token);
-      const body = await readBody(addAbortSignal(signal, answer), longestOwnAnswer, route.timeoutMs);
+      const body = await readBody(addAbortSignal(signal, answer), maxOwnAnswerBytes, route.timeoutMs);
       const at = Date.parse(answer.headers.date ?? "");
       return {
         status: answer.statusCode ?? 0,

@@ -19,8 +19,9 @@ const unsupportedMs = 60_000;
 /**
  * This host's own session token of the real service. One token for all requests; no container ever sees it.
  *
- * The empty string stands for "the service does not issue tokens": services older than IMDSv2, mostly stand-ins, do
- * not know the token path. Whether a request may go out without a token is for the caller to decide.
+ * The empty string stands for "the service does not issue tokens": services older than IMDSv2, mostly
+ * stand-ins, do not know the token path. Whether a request may go out without a token is for the caller to
+ * decide.
  */
 export class MetadataSessionToken {
   readonly #now: () => number;
@@ -31,13 +32,17 @@ export class MetadataSessionToken {
     this.#now = now;
   }
 
-  /** The token in hand; undefined if there is none. Close to its expiry it is renewed in the background by `request`. */
+  /**
+   * The token in hand; undefined if there is none. Close to its expiry it is renewed in the background by
+   * `request`.
+   */
   valid(request: RequestToken): string | undefined {
     const held = this.#held;
     if (held === undefined) return undefined;
     const now = this.#now();
     if (now >= held.expiresAt) return undefined;
-    // A failure is harmless here: the next request tries again, and after the expiry it fails itself and reports why.
+    // A failure is harmless here: the next request tries again, and after the expiry it fails itself and
+    // reports why.
     if (now >= held.renewAt) this.renew(request).catch(() => undefined);
     return held.value;
   }

@@ -43,6 +43,9 @@ const testedElsewhere: Readonly<Record<string, string>> = {
   "commands/serve-status.ts": "unit/commands/serve-metrics.test.ts",
   "commands/serve.ts": "unit/main.test.ts",
   "commands/sts-settings.ts": "unit/imds/role-credentials.test.ts",
+  "credentials/stats.ts": "types only",
+  "credentials/sts-settings.ts": "unit/credentials/sts.test.ts",
+  "credentials/timing.ts": "unit/credentials/cache.test.ts",
   "firewall/backend.ts": "unit/commands/firewall.test.ts",
   "firewall/conntrack.ts": "unit/commands/firewall.test.ts",
   "firewall/ebtables.ts": "netns/frames.test.ts",
@@ -62,6 +65,7 @@ const testedElsewhere: Readonly<Record<string, string>> = {
   "imds/upstream-stream.ts": "unit/imds/upstream.test.ts",
   "imds/upstream-unread.ts": "load/upstream-hog.test.ts",
   "log.ts": "types only",
+  "metadata/error.ts": "unit/metadata/client.test.ts",
   "roles/denial.ts": "unit/roles/grant.test.ts",
   "version.ts": "unit/main.test.ts",
 };

@@ -2,6 +2,7 @@ import t, { type Test } from "tap";
 import { HostCredentials } from "../../../src/credentials/host-credentials.ts";
 import { MetadataClient } from "../../../src/metadata/client.ts";
 import { type Answer, metadataService } from "../metadata/fixture.ts";
+import { busyMachineMs, mustBeUnavailable, realCache } from "./fixture.ts";
 
 function hostCredentials(
   t: Test,
@@ -25,9 +26,9 @@ function keysPage(expiration: () => string | undefined, serviceNow: () => number
 
 const hour = 3_600_000;
 for (const [what, leftMs, expected] of [
-  ["two hours to live", 2 * hour, 2 * hour],
-  ["an end in the past", -hour, -hour],
-  ["ten years to live", 87_600 * hour, 6 * hour],
+  ["two hours left", 2 * hour, 2 * hour],
+  ["an expiration in the past", -hour, -hour],
+  ["ten years left", 87_600 * hour, 6 * hour],
   ["no expiration", undefined, 6 * hour],
 ] as const) {
   t.test(`host credentials with ${what} are measured by the service's clock`, async (t) => {
@@ -50,9 +51,34 @@ for (const [what, leftMs, expected] of [
 }
 
 for (const region of ["eu-west-1.evil.example/", "a b", "", "<html>", "169.254.169.254"]) {
-  t.test(`a region of ${JSON.stringify(region)} does not become a part of STS's name`, async (t) => {
-    const { endpoint } = await metadataService(t, { page: (_, res) => res.end(region) });
-    const host = hostCredentials(t, endpoint, { now: Date.now, wallNow: Date.now });
-    await t.rejects(host.region(), { code: "HostCredentialsUnavailable" });
-  });
+  t.test(
+    `a region of ${JSON.stringify(region)} is rejected, so it never becomes part of a host name`,
+    async (t) => {
+      const { endpoint } = await metadataService(t, { page: (_, res) => res.end(region) });
+      const host = hostCredentials(t, endpoint, { now: Date.now, wallNow: Date.now });
+      await t.rejects(host.region(), { code: "HostCredentialsUnavailable" });
+    },
+  );
 }
+
+t.test(
+  "host credentials that have expired cause no loop, at STS or at IMDS, and the log says so",
+  async (t) => {
+    const { aws, lines, get } = await realCache(t);
+    aws.imds.credentials.rotate(-60_000);
+    const until = performance.now() + 6_000;
+    await Promise.all(
+      ["a", "b", "c", "d"].map(async (role) => {
+        while (performance.now() < until) mustBeUnavailable(await get(role));
+      }),
+    );
+    t.ok(aws.sts.counts().total <= 25, `${aws.sts.counts().total} calls in 6 s`);
+    t.ok(aws.imds.requests.total <= 12, `${aws.imds.requests.total} requests to IMDS in 6 s`);
+    t.match(JSON.stringify(lines), /the host's credentials at .* expired 6\d s ago/);
+    aws.imds.credentials.rotate();
+    const over = performance.now();
+    let answer = await get("a");
+    while (answer.kind !== "credentials" && performance.now() - over < busyMachineMs) answer = await get("a");
+    t.equal(answer.kind, "credentials", `served after ${Math.round(performance.now() - over)} ms`);
+  },
+);

@@ -5,7 +5,9 @@ import type { Test } from "tap";
 
 export type Answer = (req: IncomingMessage, res: ServerResponse) => void;
 
-/** A metadata service on loopback with answers for token requests and for everything else. Ends with the test. */
+/**
+ * A metadata service on loopback with answers for token requests and for everything else. Ends with the test.
+ */
 export async function metadataService(
   t: Test,
   options: { readonly token?: Answer; readonly page?: Answer; readonly server?: http.Server } = {},
