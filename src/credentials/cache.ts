@@ -16,7 +16,7 @@ export type CacheOptions = {
   readonly assumeRole: AssumeRole;
   /** For durations, milliseconds; monotonic, see clock.ts. */
   readonly now: () => number;
-  /** For the times that clients are told: milliseconds since the epoch. */
+  /** For the times in answers to clients: milliseconds since the epoch. */
   readonly wallNow: () => number;
   readonly random: () => number;
   readonly schedule: Schedule;

@@ -132,7 +132,7 @@ export class StsClient implements StsConnection {
       };
   }
 
-  /** Learns from the outcome of a call: STS's time, and connections that are dead. */
+  /** Notes what a call shows: STS's time, and after a timeout that idle connections may hang too. */
   async #noteOutcome<Output>(client: STSClient, call: Promise<Output>): Promise<Output> {
     try {
       return await call;

@@ -10,7 +10,9 @@ import { drain, readBody } from "./body.ts";
 import { MetadataError } from "./error.ts";
 import { MetadataSessionToken, type RequestToken } from "./session-token.ts";
 
-/** Told about requests that go out beyond the one asked for, and about a service that is overloaded. */
+/**
+ * Counts the requests that are sent in addition to the caller's own, and notes a service that is overloaded.
+ */
 export type Meter = {
   /** One more request: a token, a retry. */
   charge(): void;
@@ -100,7 +102,8 @@ export class MetadataClient {
 
   /**
    * Reads a path that begins with `/latest/`, for this host itself. A service that issues no session tokens
-   * is not asked. A status other than 200 is an answer; rejects with a MetadataError if there is none.
+   * gets no such request. A status other than 200 is an answer; rejects with a MetadataError if there is
+   * none.
    * @param timeoutMs for each request, from the connection to the answer's last byte: a body that trickles
    *   must not take longer than an answer that never begins
    */
@@ -227,7 +230,7 @@ export class MetadataClient {
         reject(this.#error(path, "", signal.reason));
         return;
       }
-      // The retry has a connection of its own: the others in the pool may be as dead as the first.
+      // The retry has a connection of its own: the others in the pool may be closed too.
       const agent = isRetry ? false : route.agent;
       const all = ["Host", this.#host, ...headers];
       const request = this.#request({ ...this.#origin, agent, method, path, headers: all });
@@ -249,7 +252,7 @@ export class MetadataClient {
       });
       request.on("error", (error: NodeJS.ErrnoException) => {
         settle();
-        if (answered) return; // the answer's own `error` event tells whoever reads the body
+        if (answered) return; // whoever reads the body gets the answer's own `error` event
         const stale = request.reusedSocket && (error.code === "ECONNRESET" || error.code === "EPIPE");
         if (stale && !isRetry && !signal?.aborted) {
           meter.charge();

@@ -45,7 +45,6 @@ const testedElsewhere: Readonly<Record<string, string>> = {
   "commands/sts-settings.ts": "unit/imds/role-credentials.test.ts",
   "credentials/stats.ts": "types only",
   "credentials/sts-settings.ts": "unit/credentials/sts.test.ts",
-  "credentials/timing.ts": "unit/credentials/cache.test.ts",
   "firewall/backend.ts": "unit/commands/firewall.test.ts",
   "firewall/conntrack.ts": "unit/commands/firewall.test.ts",
   "firewall/ebtables.ts": "netns/frames.test.ts",

@@ -10,7 +10,7 @@ for (const { code, status, shown, saysWhy } of [
   { code: "ValidationError", status: 400, shown: "ValidationError", saysWhy: false },
 ]) {
   t.test(`${code} is answered as ${shown}, ${saysWhy ? "with" : "without"} STS's message`, async (t) => {
-    const error = new AssumeRoleError("refused", code, "words of STS about i-0abc", status);
+    const error = new AssumeRoleError("refused", code, "STS's message about i-0abc", status);
     const { time, get, cache } = simulatedCache({ sts: { fault: () => error } });
     const answer = watch(get("c", roleRequest("db")));
     await time.runFor(60);

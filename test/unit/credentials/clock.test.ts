@@ -18,7 +18,7 @@ function suspendableHost() {
   return { host, now };
 }
 
-t.test("the clock begins at the wall clock's time and goes on with the monotonic one", async (t) => {
+t.test("the clock starts at the wall clock's time and continues with the monotonic one", async (t) => {
   const { host, now } = suspendableHost();
   t.equal(now(), 1_700_000_000_000);
   let before = now();

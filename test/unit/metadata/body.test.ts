@@ -37,7 +37,7 @@ for (const [what, page, message] of [
   });
 }
 
-t.test("a body that nobody reads is drained", async (t) => {
+t.test("drain reads a body to its end", async (t) => {
   const answer = await answerOf(t, (_, res) => res.end("x".repeat(1_000)));
   drain(answer);
   await once(answer, "end");

@@ -50,7 +50,7 @@ t.test("an https endpoint is spoken to by TLS, and its certificate must be right
   });
   const endpoint = `https://127.0.0.1:${port}`;
   await t.rejects(clientOf(t, endpoint).read("/latest/x", 2_000), { cause: { message: /self-signed/ } });
-  t.same(requests, [], "nothing was said to it");
+  t.same(requests, [], "no request was sent");
   const before = tls.getCACertificates("default");
   tls.setDefaultCACertificates([cert]);
   t.teardown(() => tls.setDefaultCACertificates(before));
@@ -73,7 +73,7 @@ for (const [what, token] of [
   ["403, turned off", (_, res) => res.writeHead(403).end()],
   ["a redirect", (_, res) => res.writeHead(307, { Location: "/latest/other" }).end()],
 ] satisfies [string, Answer][]) {
-  t.test(`a token answer of ${what}: the host's credentials are not asked for`, async (t) => {
+  t.test(`after a token answer of ${what} the host's credentials are not requested`, async (t) => {
     const { endpoint, requests } = await metadataService(t, { token });
     await t.rejects(clientOf(t, endpoint).read(credentialsPath, 2_000));
     t.same(requests, ["PUT /latest/api/token"]);
