@@ -1,10 +1,12 @@
 import type { Plugin } from "esbuild";
 
 /**
- * Packages that a dependency imports at load time and that this product never uses. They would be 40 % of the
+ * Packages that a dependency imports at load time and that this product never uses. They would double the
  * bundle, and `ssh2` would search for a native addon at each start. The reason is part of the error on use.
  */
 const leftOut: Readonly<Record<string, string>> = {
+  "@aws-sdk/credential-provider-node":
+    "the SDK's own search for credentials; every call is signed with the keys that it is given",
   "@grpc/grpc-js": "BuildKit sessions of dockerode; no image is built here",
   "@grpc/proto-loader": "BuildKit sessions of dockerode; no image is built here",
   protobufjs: "BuildKit progress messages of dockerode; no image is built here",

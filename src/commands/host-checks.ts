@@ -1,8 +1,10 @@
 import type { Environment } from "../config/load.ts";
-import { openSts } from "../credentials/sts.ts";
+import type { Config } from "../config/schema.ts";
+import { type HostSts, openSts } from "../credentials/sts.ts";
 import { explain, OperatorError } from "../errors.ts";
 import { Upstream } from "../imds/upstream.ts";
 import type { Log } from "../log.ts";
+import { MetadataClient } from "../metadata/client.ts";
 import { rolePolicy } from "../roles/grant.ts";
 import type { HostChecks } from "./check.ts";
 import { hostClocks } from "./clocks.ts";
@@ -13,52 +15,65 @@ const timeoutMs = 5_000;
 
 /** What `check` asks the instance: its metadata service, STS with its own credentials, its firewall. */
 export function hostChecks(environment: Environment, log: Log): HostChecks {
-  return {
-    metadata: async (config) => {
-      const upstream = new Upstream({
-        endpoint: config.metadataEndpoint,
-        cacheSeconds: 0,
-        requestsPerSecond: config.passthrough.requestsPerSecond,
-        now: hostClocks().now,
-        timeoutMs,
-      });
+  const clocks = hostClocks();
+  const withMetadata = async <T>(config: Config, use: (metadata: MetadataClient) => Promise<T>) => {
+    const metadata = new MetadataClient({ endpoint: config.metadataEndpoint, now: clocks.now });
+    try {
+      return await use(metadata);
+    } finally {
+      metadata.close();
+    }
+  };
+  const withSts = <T>(config: Config, use: (sts: HostSts) => Promise<T>) =>
+    withMetadata(config, async (metadata) => {
+      const sts = openSts(stsSettings(config, environment, log, clocks, metadata));
       try {
-        const instanceId = await upstream.text("/latest/meta-data/instance-id");
-        return `${config.metadataEndpoint} answers; instance ${instanceId?.trim() ?? "without an id"}`;
+        return await use(sts);
       } finally {
-        upstream.close();
+        sts.close();
       }
-    },
-    sts: async (config) => {
-      const sts = openSts(stsSettings(config, environment, log, hostClocks()));
-      try {
+    });
+  return {
+    metadata: (config) =>
+      withMetadata(config, async (metadata) => {
+        const upstream = new Upstream({
+          metadata,
+          cacheSeconds: 0,
+          requestsPerSecond: config.passthrough.requestsPerSecond,
+          now: clocks.now,
+          timeoutMs,
+        });
+        try {
+          const instanceId = await upstream.text("/latest/meta-data/instance-id");
+          return `${config.metadataEndpoint} answers; instance ${instanceId?.trim() ?? "without an id"}`;
+        } finally {
+          upstream.close();
+        }
+      }),
+    sts: (config) =>
+      withSts(config, async (sts) => {
         const region = await sts.region(AbortSignal.timeout(timeoutMs));
         const arn = await sts.callerArn(AbortSignal.timeout(timeoutMs));
         return `region ${region}; this host is ${arn}, from the ${sts.identity().source}`;
-      } finally {
-        sts.close();
-      }
-    },
-    role: async (config, alias) => {
-      // Not `config.aliases[alias]`: every object has a member `constructor`. The Map has aliases only.
-      const settings = rolePolicy(config).aliases.get(alias);
-      const roleArn = settings?.roleArn ?? "";
-      const sts = openSts(stsSettings(config, environment, log, hostClocks()));
-      const request = {
-        roleArn,
-        sessionName: "ec2metaproxy-check",
-        durationSeconds: 900,
-        ...(settings?.externalId !== undefined && { externalId: settings.externalId }),
-      };
-      try {
-        await sts.assumeRole(request, AbortSignal.timeout(timeoutMs));
-        return `${alias}: this host may assume ${roleArn}`;
-      } catch (cause) {
-        throw new Error(`${alias}: assuming ${roleArn}`, { cause });
-      } finally {
-        sts.close();
-      }
-    },
+      }),
+    role: (config, alias) =>
+      withSts(config, async (sts) => {
+        // Not `config.aliases[alias]`: every object has a member `constructor`. The Map has aliases only.
+        const settings = rolePolicy(config).aliases.get(alias);
+        const roleArn = settings?.roleArn ?? "";
+        const request = {
+          roleArn,
+          sessionName: "ec2metaproxy-check",
+          durationSeconds: 900,
+          ...(settings?.externalId !== undefined && { externalId: settings.externalId }),
+        };
+        try {
+          await sts.assumeRole(request, AbortSignal.timeout(timeoutMs));
+          return `${alias}: this host may assume ${roleArn}`;
+        } catch (cause) {
+          throw new Error(`${alias}: assuming ${roleArn}`, { cause });
+        }
+      }),
     firewall: async () => {
       try {
         const { inPlace, summary, layer2 } = await hostFirewallStatus(log);

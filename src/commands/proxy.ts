@@ -16,6 +16,7 @@ import { type ImdsServer, imdsServer } from "../imds/server.ts";
 import { sessionTokens } from "../imds/session-token.ts";
 import { Upstream } from "../imds/upstream.ts";
 import type { Log } from "../log.ts";
+import { MetadataClient } from "../metadata/client.ts";
 import { rolePolicy } from "../roles/grant.ts";
 import type { Engines } from "./engines.ts";
 import { staticsOf } from "./inventory.ts";
@@ -76,7 +77,9 @@ export function openProxy(
   const callers = new Callers(rolePolicy(config), undefined);
 
   // What: credentials from STS, everything else from the real metadata service.
-  const sts = openSts(stsSettings(config, environment, log, clocks));
+  const metadata = new MetadataClient({ endpoint: config.metadataEndpoint, now });
+  open.defer(() => metadata.close());
+  const sts = openSts(stsSettings(config, environment, log, clocks, metadata));
   open.defer(() => sts.close());
   const credentials = new CredentialCache({
     assumeRole: sts.assumeRole,
@@ -95,7 +98,7 @@ export function openProxy(
   });
   open.defer(() => credentials.close());
   const upstream = new Upstream({
-    endpoint: config.metadataEndpoint,
+    metadata,
     cacheSeconds: config.passthrough.cacheSeconds,
     requestsPerSecond: config.passthrough.requestsPerSecond,
     now,

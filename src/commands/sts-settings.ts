@@ -3,12 +3,19 @@ import type { Config } from "../config/schema.ts";
 import type { Clocks } from "../credentials/clock.ts";
 import type { StsSettings } from "../credentials/sts.ts";
 import type { Log } from "../log.ts";
+import type { MetadataClient } from "../metadata/client.ts";
 
 /** How to reach STS: from the configuration, else the environment, else the instance's own metadata. */
-export function stsSettings(config: Config, environment: Environment, log: Log, clocks: Clocks): StsSettings {
+export function stsSettings(
+  config: Config,
+  environment: Environment,
+  log: Log,
+  clocks: Clocks,
+  metadata: MetadataClient,
+): StsSettings {
   const { accessKeyId, secretAccessKey, sessionToken } = environment;
   return {
-    metadataEndpoint: config.metadataEndpoint,
+    metadata,
     region: config.sts.region ?? environment.awsRegion,
     endpoint: config.sts.endpoint ?? environment.stsEndpoint,
     hostKeys:

@@ -3,17 +3,17 @@ import { refusalFor } from "./assume-role.ts";
 import type { Credentials, Documents, FailureDocuments } from "./document.ts";
 import { documentsOf, failureDocuments } from "./document.ts";
 
-/** What a container's request for credentials is answered with. The same object until something changes. */
+/** The answer to a container's request for credentials. Stays the same object until something changes. */
 export type CacheAnswer =
   | { readonly kind: "credentials"; readonly credentials: Credentials; readonly documents: Documents }
-  /** IAM said no: 200 with `Code` and `Message`, as EC2 does. */
+  /** IAM refused: sent as 200 with `Code` and `Message`, as EC2 does. */
   | {
       readonly kind: "refused";
       readonly code: StsCode;
       readonly message: string;
       readonly documents: FailureDocuments;
     }
-  /** Not now: 503, so that clients try again and keep what they have. */
+  /** Temporary: sent as 503, so that clients retry and keep the credentials that they have. */
   | {
       readonly kind: "unavailable";
       readonly code: "CredentialsUninitialized";
@@ -31,7 +31,7 @@ export function refusedAnswer(error: AssumeRoleError, roleArn: string, at: numbe
   return { kind: "refused", ...failure, documents: failureDocuments(failure, at, 403) };
 }
 
-/** `error`: the last failure, if any call has ended. What went wrong in detail is the operator's business and in the log. */
+/** `error`: the last failure, if a call has ended. Its details are for the operator, and are only logged. */
 export function unavailableAnswer(
   error: AssumeRoleError | undefined,
   roleArn: string,

@@ -1,26 +1,34 @@
 import type { RoleRequest } from "../roles/grant.ts";
 import type { Credentials } from "./document.ts";
 
-/** Rejects with an AssumeRoleError, and with nothing else. */
+/** Rejects only with an AssumeRoleError. */
 export type AssumeRole = (request: RoleRequest, signal: AbortSignal) => Promise<Credentials>;
 
 /**
- * - `refused`: IAM or STS said no to this role; asking again soon will not help.
- * - `throttled`: the account asks too much; the whole program must slow down.
- * - `temporary`: no answer, or one that says nothing about the role (network, 5xx, the host's own credentials).
+ * - `refused`: IAM or STS refused this role; an immediate retry will not help.
+ * - `throttled`: the account makes too many calls; the whole program must slow down.
+ * - `temporary`: no answer, or one that says nothing about the role (network, 5xx, the host's own
+ *   credentials).
  */
 export type FailureKind = "refused" | "throttled" | "temporary";
 
 /**
- * A code of STS, or one that EC2 uses for its failures, e.g. `AssumeRoleUnauthorizedAccess`. Open-ended: STS may add some. They are in
- * PascalCase, so none of this program's own refusal codes (`no-role-requested`) is one.
+ * A code of STS, or one that EC2 uses for its failures, e.g. `AssumeRoleUnauthorizedAccess`. Open-ended: STS
+ * may add codes. They are in PascalCase, so none of this program's own refusal codes (`no-role-requested`) is
+ * one.
  */
 export type StsCode = Capitalize<string>;
 
-/** Why there are no credentials. Carries words only: never the SDK's error, whose `$response` holds headers and bodies. */
+/**
+ * Why there are no credentials. Holds text only, and never the SDK's error as its cause: that has a
+ * `$response` with headers and bodies.
+ */
 export class AssumeRoleError extends Error {
   readonly kind: FailureKind;
-  /** STS's error code (`AccessDenied`), Node's (`ECONNREFUSED`), or one of ours (`HostCredentialsUnavailable`). */
+  /**
+   * STS's error code (`AccessDenied`), Node's (`ECONNREFUSED`), or one of ours
+   * (`HostCredentialsUnavailable`).
+   */
   readonly code: string;
   readonly httpStatus: number | undefined;
 
@@ -33,7 +41,10 @@ export class AssumeRoleError extends Error {
   }
 }
 
-/** Two requests with the same key get the same credentials: so every input of AssumeRole is in it, in a fixed order. */
+/**
+ * Requests with the same key share their credentials, so it holds every input of AssumeRole, in a fixed
+ * order.
+ */
 export function keyOf(request: RoleRequest): string {
   const tags = Object.entries(request.tags ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
   return JSON.stringify([
@@ -48,7 +59,10 @@ export function keyOf(request: RoleRequest): string {
   ]);
 }
 
-/** The codes by which AWS services say "too often". https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html */
+/**
+ * The codes with which AWS services throttle.
+ * https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+ */
 const throttlingCodes: ReadonlySet<string> = new Set([
   "Throttling",
   "ThrottlingException",
@@ -63,7 +77,10 @@ const throttlingCodes: ReadonlySet<string> = new Set([
   "PriorRequestNotComplete",
 ]);
 
-/** STS does not like the credentials that we sign with, or the clock that we sign by; they may have been replaced since we read them. */
+/**
+ * STS rejects the credentials or the clock that we sign with. The credentials may have been replaced since we
+ * read them.
+ */
 const hostCredentialCodes: ReadonlySet<string> = new Set([
   "AuthFailure",
   "ExpiredToken",
@@ -86,7 +103,10 @@ const hostCredentialCodes: ReadonlySet<string> = new Set([
   "UnrecognizedClientException",
 ]);
 
-/** STS has trouble of its own, or did not get the call that we sent: nothing is said about the role, whatever the status. */
+/**
+ * STS has a problem, or did not receive the call as we sent it. Says nothing about the role, whatever the
+ * HTTP status.
+ */
 const notAboutTheRole: ReadonlySet<string> = new Set([
   "IDPCommunicationError",
   "InternalError",
@@ -106,7 +126,7 @@ const notAboutTheRole: ReadonlySet<string> = new Set([
   "UnsupportedOperation",
 ]);
 
-/** What STS says of a role, a session or what was asked for. */
+/** STS refuses the role, the session or a parameter. */
 const refusalCodes: ReadonlySet<string> = new Set([
   "AccessDenied",
   "AccessDeniedException",
@@ -121,7 +141,9 @@ const refusalCodes: ReadonlySet<string> = new Set([
   "ValidationError",
 ]);
 
-/** Whether the code is one that STS is known to give. Others count only in a document that is certainly STS's. */
+/**
+ * Whether STS is known to use this code. Unknown codes count only in a document that is certainly from STS.
+ */
 export function isKnownCode(code: string): boolean {
   return [refusalCodes, throttlingCodes, hostCredentialCodes, notAboutTheRole].some((codes) =>
     codes.has(code),
@@ -133,8 +155,9 @@ export function isHostCredentialCode(code: string): boolean {
 }
 
 /**
- * By the code and the status of an answer that is known to be STS's (see sts-answer.ts). STS refuses with 400 or 403; a code that nobody has
- * listed is a refusal there, for it would be answered the same way again. Any other status says nothing about the role.
+ * Classifies an answer that is known to be from STS (see sts-answer.ts). STS refuses with 400 or 403. An
+ * unknown code with one of these is a refusal, because a retry would get the same answer. Any other status
+ * says nothing about the role.
  */
 export function kindOf(code: string, httpStatus: number | undefined): FailureKind {
   if (throttlingCodes.has(code) || httpStatus === 429) return "throttled";
@@ -142,15 +165,15 @@ export function kindOf(code: string, httpStatus: number | undefined): FailureKin
   return httpStatus === 400 || httpStatus === 403 ? "refused" : "temporary";
 }
 
-/** STS's answer to more than an hour for a role that was itself assumed by a role. */
+/** STS's error if a role session requests more than an hour for another role (role chaining). */
 export function isChainingLimit(code: string, message: string): boolean {
   return code === "ValidationError" && /role chaining/i.test(message);
 }
 
 /**
- * What a container is told of a refusal: the code that the real IMDS uses for it, and words.
- * Who was refused (the host's role, the instance id) is in STS's own message; that goes to the log and not to containers,
- * except where it can only be about what the container wrote itself: its policy.
+ * The code and message that a container gets for a refusal; the code is the one that the real IMDS uses.
+ * STS's own message names the host's role and the instance id. It is logged but not sent to containers,
+ * except for errors about the session policy, which the container wrote itself.
  */
 export function refusalFor(
   error: AssumeRoleError,

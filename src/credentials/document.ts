@@ -1,15 +1,15 @@
-/** Temporary credentials of one assumed role session, as this program keeps them. Times are in milliseconds. */
+/** Temporary credentials of one role session, as the cache keeps them. Times are in milliseconds. */
 export type Credentials = {
   readonly accessKeyId: string;
   readonly secretAccessKey: string;
   readonly sessionToken: string;
-  /** Since the epoch, as STS said it, by STS's clock: what clients are told. */
+  /** Since the epoch, by STS's clock. This is the expiration that clients get. */
   readonly expiresAt: number;
-  /** When STS answered, by our clock for durations. */
+  /** When STS answered, by our monotonic clock. */
   readonly fetchedAt: number;
   /**
-   * How long they live from `fetchedAt` on. Kept beside `expiresAt` because the host's clock may be wrong:
-   * this is the difference of two readings of STS's clock, so it is right whatever ours says.
+   * How long they are valid, from `fetchedAt` on. Kept in addition to `expiresAt` because the host's clock
+   * may be wrong: this is the difference of two times of STS's clock, so it does not depend on ours.
    */
   readonly lifetimeMs: number;
   /** 12 digits, from the assumed role's ARN. */
@@ -20,7 +20,9 @@ export type Credentials = {
   readonly assumedRoleId: string;
 };
 
-/** What clients are sent for credentials. Each is built once and is the same Buffer until the credentials are renewed. */
+/**
+ * The bodies for credentials. Each is built once and stays the same Buffer until the credentials are renewed.
+ */
 export type Documents = {
   /** `iam/security-credentials/<role>`; `text/plain`. */
   readonly imds: Buffer;
@@ -28,21 +30,21 @@ export type Documents = {
   readonly extended: Buffer;
   /** `iam/info`; `text/plain`. */
   readonly info: Buffer;
-  /** `/v1/credentials`, the form of the ECS and EKS agents; `application/json`. */
+  /** `/v1/credentials`, the format of the ECS and EKS agents; `application/json`. */
   readonly container: Buffer;
 };
 
-/** What clients are sent instead of credentials. */
+/** The bodies that clients get instead of credentials. */
 export type FailureDocuments = {
-  /** The IMDS form: `Code`, `Message`, `LastUpdated`. */
+  /** The IMDS format: `Code`, `Message`, `LastUpdated`. */
   readonly imds: Buffer;
-  /** The form of the ECS agent, with the keys that each SDK looks for. */
+  /** The format of the ECS agent, with the keys that each SDK reads. */
   readonly container: Buffer;
 };
 
 export function documentsOf(credentials: Credentials, roleArn: string): Documents {
   const imds = buffer(imdsObject(credentialFields(credentials)));
-  // A Go or boto client asks for the first form alone; the other three are made when somebody asks.
+  // Go and boto clients request only the first one; the others are built on demand.
   let extended: Buffer | undefined;
   let info: Buffer | undefined;
   let container: Buffer | undefined;
@@ -65,7 +67,7 @@ export function documentsOf(credentials: Credentials, roleArn: string): Document
   };
 }
 
-/** `at`: milliseconds since the epoch; becomes `LastUpdated`. `status`: the HTTP status that the container form names. */
+/** `at`: `LastUpdated`, milliseconds since the epoch. `status`: the HTTP status in the container format. */
 export function failureDocuments(
   failure: { readonly code: string; readonly message: string },
   at: number,
@@ -79,7 +81,8 @@ export function failureDocuments(
         ["LastUpdated", timestamp(at)],
       ]),
     ),
-    // Go and Rust read `code` and `message`, the JS SDK reads `Code` and `Message`; ECS sends HTTPErrorCode too.
+    // Go and Rust read `code` and `message`, the JS SDK reads `Code` and `Message`. ECS also sends
+    // HTTPErrorCode.
     container: buffer(
       JSON.stringify({
         code: failure.code,
@@ -90,11 +93,6 @@ export function failureDocuments(
       }),
     ),
   };
-}
-
-/** The role's name without its path: the whole body of the role list. A newline after it would break clients that do not trim. */
-export function roleNameOf(roleArn: string): string {
-  return roleArn.slice(roleArn.lastIndexOf("/") + 1);
 }
 
 type Field = readonly [key: string, value: string];
@@ -111,12 +109,14 @@ function credentialFields(credentials: Credentials): Field[] {
   ];
 }
 
-/** By STS's clock, as the expiration beside it is: ours may be wrong. */
+/** By STS's clock, like the expiration next to it: ours may be wrong. */
 function issuedAt({ expiresAt, lifetimeMs }: Credentials): number {
   return expiresAt - lifetimeMs;
 }
 
-/** There is no instance profile behind a container's role: the role's own path, name and unique id stand in for one. */
+/**
+ * A container's role has no instance profile, so the role's own path, name and unique id are used instead.
+ */
 function infoFields(credentials: Credentials, roleArn: string): Field[] {
   return [
     ["Code", "Success"],
@@ -137,12 +137,15 @@ function containerObject(credentials: Credentials, roleArn: string): Readonly<Re
   };
 }
 
-/** EC2's own layout, byte for byte: some clients of the first years looked for `"Code" : "Success"` as text. */
+/** EC2's layout, byte for byte: some early clients searched for `"Code" : "Success"` as text. */
 function imdsObject(fields: readonly Field[]): string {
   return `{\n${fields.map(([key, value]) => `  "${key}" : ${JSON.stringify(value)}`).join(",\n")}\n}`;
 }
 
-/** Whole seconds, rounded down: boto 2 dies of a fraction, botocore skips its expiry check, and up would promise too much. */
+/**
+ * Whole seconds: with a fraction, boto 2 crashes and botocore skips its expiry check. Rounded down, because
+ * rounded up it would be later than the real expiration.
+ */
 function timestamp(atMs: number): string {
   return `${new Date(Math.floor(atMs / 1000) * 1000).toISOString().slice(0, 19)}Z`;
 }

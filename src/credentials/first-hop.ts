@@ -1,19 +1,23 @@
+import { singleFlight } from "../single-flight.ts";
 import { AssumeRoleError } from "./assume-role.ts";
 import type { Credentials } from "./document.ts";
 import type { HostKeys } from "./host-credentials.ts";
 
 const renewBeforeMs = 10 * 60_000;
-const leastPauseMs = 5_000;
+/**
+ * Close to the expiry, and when STS rejects the keys, the role is assumed again, but no more often than this.
+ */
+const minPauseMs = 5_000;
 
 /**
- * The keys of `sts.assumeFirst`: the role that the host assumes before the containers' roles. One call for all who need them.
- * That this role is refused is the operator's fault and says nothing about a container's role: so it never counts as a refusal.
+ * The keys of `sts.assumeFirst`, the role that the host assumes before the containers' roles. Concurrent
+ * requests share one AssumeRole call. If this role is refused, the operator has to fix it, and it says
+ * nothing about a container's role. So it is reported as a temporary failure.
  */
 export class FirstHop {
   readonly #open: () => Promise<Credentials>;
   readonly #now: () => number;
   #keys: HostKeys | undefined;
-  #opening: Promise<HostKeys> | undefined;
   #openedAt = Number.NEGATIVE_INFINITY;
 
   constructor(open: () => Promise<Credentials>, now: () => number) {
@@ -25,26 +29,19 @@ export class FirstHop {
     const keys = this.#keys;
     if (keys === undefined) return this.#renew();
     const left = (keys.expiresAt ?? 0) - this.#now();
-    if (left > renewBeforeMs || this.#now() - this.#openedAt < leastPauseMs) return keys;
+    if (left > renewBeforeMs || this.#now() - this.#openedAt < minPauseMs) return keys;
     return left > 0 ? this.#renew().catch(() => keys) : this.#renew();
   }
 
-  /** STS did not like `rejected`. True if others are there, or will be made at the next call. */
+  /** STS rejected these keys. True if there are new ones, or the next call will get some. */
   async replaced(rejected: HostKeys): Promise<boolean> {
     if (this.#keys !== rejected) return true;
-    if (this.#now() - this.#openedAt < leastPauseMs) return false;
+    if (this.#now() - this.#openedAt < minPauseMs) return false;
     this.#keys = undefined;
     return true;
   }
 
-  #renew(): Promise<HostKeys> {
-    this.#opening ??= this.#renewNow().finally(() => {
-      this.#opening = undefined;
-    });
-    return this.#opening;
-  }
-
-  async #renewNow(): Promise<HostKeys> {
+  readonly #renew = singleFlight(async (): Promise<HostKeys> => {
     this.#openedAt = this.#now();
     try {
       const opened = await this.#open();
@@ -62,5 +59,5 @@ export class FirstHop {
       const message = `assuming the role of sts.assumeFirst: ${error.code}: ${error.message}`;
       throw new AssumeRoleError("temporary", "AssumeFirstRefused", message, error.httpStatus);
     }
-  }
+  });
 }

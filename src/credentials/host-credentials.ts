@@ -1,6 +1,7 @@
 import { explain } from "../errors.ts";
+import type { MetadataAnswer, MetadataClient } from "../metadata/client.ts";
+import { singleFlight } from "../single-flight.ts";
 import { AssumeRoleError } from "./assume-role.ts";
-import { InstanceMetadata, type MetadataAnswer } from "./instance-metadata.ts";
 
 /** The keys that sign calls to STS. The same object until they are replaced. */
 export type HostKeys = {
@@ -11,47 +12,49 @@ export type HostKeys = {
   readonly expiresAt: number | undefined;
 };
 
-/** EC2 has new ones ready at least five minutes before the old end. */
+/** EC2 provides new credentials at least five minutes before the old ones expire. */
 const renewBeforeMs = 10 * 60_000;
-/** Near the end, and when STS refuses, IMDS is asked again, but no more often than this. */
-const leastPauseMs = 5_000;
-/** What an instance has from its profile lives for six hours; what claims more, or says nothing, is read again after so long. */
-const longestMs = 6 * 3_600_000;
+/** Close to the expiry, and when STS rejects the keys, IMDS is asked again, but no more often than this. */
+const minReadIntervalMs = 5_000;
+/**
+ * Instance profile credentials live for six hours. A longer or missing expiration is treated as this much.
+ */
+const maxLifetimeMs = 6 * 3_600_000;
 const regionPath = "/latest/meta-data/placement/region";
 const listPath = "/latest/meta-data/iam/security-credentials/";
 
 /**
- * Who this host is to AWS: keys from the environment, else the instance profile. Nothing else is looked at: a stray AWS_PROFILE, a
- * credentials file or AWS_CONTAINER_CREDENTIALS_* (the proxy itself may run as an ECS task) would silently make the host somebody else.
+ * The host's own AWS credentials: from the environment, otherwise from the instance profile. No other source
+ * is used: a stray AWS_PROFILE, a credentials file or AWS_CONTAINER_CREDENTIALS_* (the proxy itself may run
+ * as an ECS task) would silently change the host's identity.
  */
 export class HostCredentials {
   readonly source: "environment" | "instance profile";
-  readonly #metadata: InstanceMetadata;
-  readonly #endpoint: string;
+  readonly #metadata: Pick<MetadataClient, "endpoint" | "read">;
+  readonly #timeoutMs: number;
   readonly #now: () => number;
   readonly #wallNow: () => number;
   #keys: HostKeys | undefined;
   #readAt = Number.NEGATIVE_INFINITY;
-  #reading: Promise<HostKeys> | undefined;
   #region: string | undefined;
-  #readingRegion: Promise<string> | undefined;
 
   constructor(options: {
-    readonly metadataEndpoint: string;
+    readonly metadata: Pick<MetadataClient, "endpoint" | "read">;
     readonly environmentKeys: HostKeys | undefined;
+    /** For each request to the metadata service. */
     readonly timeoutMs: number;
     readonly now: () => number;
     readonly wallNow: () => number;
   }) {
     this.source = options.environmentKeys === undefined ? "instance profile" : "environment";
-    this.#metadata = new InstanceMetadata(options.metadataEndpoint, options.timeoutMs);
-    this.#endpoint = options.metadataEndpoint;
+    this.#metadata = options.metadata;
+    this.#timeoutMs = options.timeoutMs;
     this.#keys = options.environmentKeys;
     this.#now = options.now;
     this.#wallNow = options.wallNow;
   }
 
-  /** For status lines; undefined before the first call. */
+  /** For status output; undefined before the first call. */
   get accessKeyId(): string | undefined {
     return this.#keys?.accessKeyId;
   }
@@ -60,84 +63,74 @@ export class HostCredentials {
     const keys = this.#keys;
     if (keys === undefined) return this.#read();
     if (keys.expiresAt === undefined || keys.expiresAt - this.#now() > renewBeforeMs) return keys;
-    if (this.#now() - this.#readAt < leastPauseMs) return keys;
-    // Credentials at their end are still better than none: STS decides.
+    if (this.#now() - this.#readAt < minReadIntervalMs) return keys;
+    // Expiring credentials are better than none: STS decides.
     return this.#read().catch(() => keys);
   }
 
-  /** STS did not like `rejected`: reads again, unless that was done a moment ago. True if there are other keys now. */
+  /**
+   * STS rejected these keys: reads them again, unless that was done a moment ago. True if the keys have
+   * changed.
+   */
   async replaced(rejected: HostKeys): Promise<boolean> {
     if (this.#keys !== rejected) return true;
-    if (this.source === "environment" || this.#now() - this.#readAt < leastPauseMs) return false;
+    if (this.source === "environment" || this.#now() - this.#readAt < minReadIntervalMs) return false;
     const keys = await this.#read().catch(() => rejected);
     return keys.accessKeyId !== rejected.accessKeyId;
   }
 
-  /** What an operator should know of keys that STS did not like; empty where there is nothing to say. */
-  complaint({ expiresAt }: HostKeys): string {
+  /** Appended to STS's error message if the keys that it rejected have expired; otherwise empty. */
+  expiryNote({ expiresAt }: HostKeys): string {
     if (expiresAt === undefined || expiresAt > this.#now()) return "";
     const seconds = Math.round((this.#now() - expiresAt) / 1000);
-    return ` (the host's credentials at ${this.#endpoint} expired ${seconds} s ago, and there are no newer ones)`;
+    return ` (the host's credentials at ${this.#metadata.endpoint} expired ${seconds} s ago, and there are no newer ones)`;
   }
 
   /** The instance's own region, e.g. `eu-west-1`. */
   async region(): Promise<string> {
-    if (this.#region !== undefined) return this.#region;
-    this.#readingRegion ??= this.#readRegion().finally(() => {
-      this.#readingRegion = undefined;
-    });
-    return this.#readingRegion;
+    return this.#region ?? this.#readRegion();
   }
 
-  async #readRegion(): Promise<string> {
+  readonly #readRegion = singleFlight(async () => {
     const region = (await this.#get(regionPath)).body.trim();
-    // It becomes a part of the host name that is sent signed calls: what is no region must not.
+    // It becomes part of the host name that signed calls go to, so anything else must be rejected.
     if (!/^[a-z]{2,8}(-[a-z0-9]{1,16}){1,5}$/.test(region))
-      throw unavailable(`reading ${this.#endpoint}${regionPath}: the answer is no region`);
+      throw unavailable(`reading ${this.#metadata.endpoint}${regionPath}: the answer is not a region`);
     this.#region = region;
     return region;
-  }
+  });
 
-  close(): void {
-    this.#metadata.close();
-  }
-
-  #read(): Promise<HostKeys> {
-    this.#reading ??= this.#readNow().finally(() => {
-      this.#reading = undefined;
-    });
-    return this.#reading;
-  }
-
-  async #readNow(): Promise<HostKeys> {
+  readonly #read = singleFlight(async () => {
+    const { endpoint } = this.#metadata;
     this.#readAt = this.#now();
     const role = (await this.#get(listPath)).body.split("\n", 1)[0]?.trim() ?? "";
-    if (role === "")
-      throw unavailable(`${this.#endpoint} lists no role: the instance has no instance profile`);
+    if (role === "") throw unavailable(`${endpoint} lists no role: the instance has no instance profile`);
     const answer = await this.#get(`${listPath}${encodeURIComponent(role)}`);
     const parsed = parseKeys(answer.body);
     if (parsed === undefined)
-      throw unavailable(`${this.#endpoint} has no credentials for the instance's role ${role}`);
-    // By the service's own clock where it tells it: the host's may be wrong, and may be set while the keys live.
+      throw unavailable(`${endpoint} has no credentials for the instance's role ${role}`);
+    // Measured by the service's clock if it sends its time: the host's may be wrong, or be set while the keys
+    // live.
     const leftMs = parsed.expiration - (answer.at ?? this.#wallNow());
-    const expiresAt = this.#now() + (leftMs < longestMs ? leftMs : longestMs);
+    const expiresAt = this.#now() + (leftMs < maxLifetimeMs ? leftMs : maxLifetimeMs);
     const { accessKeyId, secretAccessKey, sessionToken } = parsed;
-    const keys = { accessKeyId, secretAccessKey, sessionToken, expiresAt };
-    // The same keys stay the same object, so that who compares sees no change.
+    const keys: HostKeys = { accessKeyId, secretAccessKey, sessionToken, expiresAt };
+    // Unchanged keys stay the same object, so a comparison sees no change.
     if (this.#keys?.accessKeyId !== keys.accessKeyId) this.#keys = keys;
     return this.#keys ?? keys;
-  }
+  });
 
   async #get(path: string): Promise<MetadataAnswer> {
-    const answer = await this.#metadata.get(path).catch((error: unknown) => {
-      throw unavailable(`reading ${this.#endpoint}${path}: ${explain(error)}`);
+    const what = `reading ${this.#metadata.endpoint}${path}`;
+    const answer = await this.#metadata.read(path, this.#timeoutMs).catch((error: unknown) => {
+      throw unavailable(`${what}: ${explain(error)}`);
     });
     if (answer.status === 200) return answer;
     const hint =
       answer.status === 403
-        ? " (metadata is turned off for this instance, or metadataEndpoint names this proxy)"
+        ? " (metadata is turned off for this instance, or metadataEndpoint is the address of this proxy)"
         : "";
-    throw unavailable(`reading ${this.#endpoint}${path}: status ${answer.status}${hint}`);
+    throw unavailable(`${what}: status ${answer.status}${hint}`);
   }
 }
 
@@ -145,28 +138,31 @@ function unavailable(message: string): AssumeRoleError {
   return new AssumeRoleError("temporary", "HostCredentialsUnavailable", message);
 }
 
-/** Undefined for anything that is not a whole and successful answer; its text is never shown, since it may hold a secret. */
+/**
+ * Undefined unless the document is complete and successful. Its text is never quoted: it may hold a secret.
+ */
 function parseKeys(
   body: string,
 ): (Omit<HostKeys, "expiresAt"> & { readonly expiration: number }) | undefined {
-  let wire: unknown;
+  let document: unknown;
   try {
-    wire = JSON.parse(body);
+    document = JSON.parse(body);
   } catch {
     return undefined;
   }
-  if (typeof wire !== "object" || wire === null) return undefined;
+  if (typeof document !== "object" || document === null) return undefined;
+  const fields: object = document;
   const field = (name: string): string => {
-    const value: unknown = Reflect.get(wire, name);
+    const value: unknown = Reflect.get(fields, name);
     return typeof value === "string" ? value : "";
   };
   const keys = {
     accessKeyId: field("AccessKeyId"),
     secretAccessKey: field("SecretAccessKey"),
     sessionToken: field("Token"),
-    // NaN where there is none, or one that cannot be read.
+    // NaN if missing or unreadable.
     expiration: Date.parse(field("Expiration")),
   };
-  const whole = field("Code") === "Success" && keys.accessKeyId !== "" && keys.secretAccessKey !== "";
-  return whole && keys.sessionToken !== "" ? keys : undefined;
+  const complete = field("Code") === "Success" && Object.values(keys).every((value) => value !== "");
+  return complete ? keys : undefined;
 }

@@ -1,38 +1,42 @@
 import type { Log } from "../log.ts";
 import { TokenBucket } from "../token-bucket.ts";
 
-export type PaceState = "normal" | "throttled" | "down";
+export type RateState = "normal" | "throttled" | "down";
 
-/** Below this a host of many containers could not even renew what it has. */
-const leastCallsPerSecond = 1;
-/** From the least rate back to the full one. */
+/** Below this a host with many containers could not even renew what it has. */
+const minCallsPerSecond = 1;
+/** How long the rate takes to recover from zero. */
 const recoveryMs = 120_000;
-/** This many different roles failing one after the other, and none succeeding, is STS and not a role. */
+/** If this many different roles fail and none succeeds in between, the problem is STS and not a role. */
 const rolesForAnOutage = 3;
-/** With an answer from STS within 3 s, those who wait are served within 5 s of its return. */
-const probeWhileWaitedForMs = 2_000;
-const probeLeastOftenMs = 30_000;
+/** If STS answers within 3 s, waiting clients are served within 5 s of its return. */
+const waitedProbeMs = 2_000;
+const maxProbeMs = 30_000;
 
 /**
- * How fast the whole program may call STS. It halves when STS throttles and grows back linearly; when nobody gets an answer it
- * stops calling but for a probe now and then. One for all roles: the quota is the account's.
+ * Limits how fast the whole program calls STS. The rate halves when STS throttles and grows back linearly. In
+ * an outage only a probe is sent now and then. One rate for all roles, because the quota is the account's.
  */
-export class Pace {
+export class CallRate {
   readonly #full: number;
   readonly #now: () => number;
   readonly #random: () => number;
   readonly #log: Log;
   readonly #bucket: TokenBucket;
+  /** Calls a second at `#rateAt`. */
   #rate: number;
   #rateAt: number;
   #throttledAt = Number.NEGATIVE_INFINITY;
   #answeredAt = Number.NEGATIVE_INFINITY;
   #throttled = false;
   #down = false;
+  /** Keys of the requests that have failed since the last answer. */
   readonly #failing = new Set<string>();
   #downSince = 0;
   #probedAt = 0;
+  /** Probes since the outage began. */
   #probes = 0;
+  /** Factor of the next probe's interval. */
   #jitter = 1;
 
   constructor(options: {
@@ -50,7 +54,7 @@ export class Pace {
     this.#bucket = new TokenBucket(options.callsPerSecond, this.#rateAt);
   }
 
-  get state(): PaceState {
+  get state(): RateState {
     this.#grow(this.#now());
     return this.#down ? "down" : this.#throttled ? "throttled" : "normal";
   }
@@ -60,17 +64,15 @@ export class Pace {
     return this.#rate;
   }
 
-  /** How long until the next call may start; 0 for now. `waitedFor`: whether a client wants what is not there. */
+  /** Milliseconds until the next call may start; 0: now. `waitedFor`: a client waits for one of the calls. */
   delay(waitedFor: boolean): number {
     const now = this.#now();
     if (!this.#down) {
       this.#grow(now);
       return this.#bucket.delay(now);
     }
-    const interval = waitedFor
-      ? probeWhileWaitedForMs
-      : Math.min(probeLeastOftenMs, probeWhileWaitedForMs * 2 ** this.#probes);
-    // A clock set back must not put the next probe off by hours.
+    const interval = waitedFor ? waitedProbeMs : Math.min(maxProbeMs, waitedProbeMs * 2 ** this.#probes);
+    // If the clock is set back, the next probe must not be delayed by hours.
     const elapsed = Math.abs(now - this.#probedAt);
     return Math.max(0, Math.ceil(interval * this.#jitter) - elapsed);
   }
@@ -85,7 +87,7 @@ export class Pace {
     this.#jitter = 0.75 + this.#random() * 0.5;
   }
 
-  /** STS answered, with credentials or with a refusal. True if that ends an outage. */
+  /** STS answered: credentials, a refusal or throttling. Returns true if that ends an outage. */
   answered(): boolean {
     const now = this.#now();
     this.#answeredAt = now;
@@ -100,10 +102,10 @@ export class Pace {
   throttled(startedAt: number): void {
     const now = this.#now();
     this.#grow(now);
-    // The calls that were under way when we slowed down say nothing about the new rate.
+    // Calls that were in flight when the rate was lowered say nothing about the new rate.
     if (startedAt < this.#throttledAt) return;
     this.#throttledAt = now;
-    this.#rate = Math.max(Math.min(leastCallsPerSecond, this.#full), this.#rate / 2);
+    this.#rate = Math.max(Math.min(minCallsPerSecond, this.#full), this.#rate / 2);
     this.#bucket.setRate(this.#rate, now);
     this.#bucket.empty(now);
     if (this.#throttled) return;
@@ -114,9 +116,9 @@ export class Pace {
     );
   }
 
-  /** No usable answer for the request with this key. `reason` is for the log. */
+  /** The request with this key got no usable answer. `reason` is for the log. */
   failed(key: string, startedAt: number, reason: string): void {
-    // It was sent before the last answer came: it tells of an outage that is over.
+    // A call that started before the last answer belongs to an outage that is over.
     if (startedAt < this.#answeredAt || this.#down) return;
     this.#failing.add(key);
     if (this.#failing.size < rolesForAnOutage) return;
@@ -127,10 +129,11 @@ export class Pace {
     this.#probes = 0;
     this.#log.warn(
       { reason },
-      "STS does not answer: credentials are served until they expire, and STS is probed",
+      "STS does not answer: cached credentials are served until they expire, and STS is probed",
     );
   }
 
+  /** Raises a lowered rate by the time that has passed. */
   #grow(now: number): void {
     const elapsed = Math.max(0, now - this.#rateAt);
     this.#rateAt = now;

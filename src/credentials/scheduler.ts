@@ -1,68 +1,77 @@
 import { TokenBucket } from "../token-bucket.ts";
-import type { Pace } from "./rate.ts";
+import type { CallRate } from "./rate.ts";
 
 /** Runs something later; returns what cancels it. */
 export type Schedule = (delayMs: number, run: () => void) => () => void;
 
-/** A call to be made. Its owner changes the fields and then calls `changed()`. */
+/**
+ * A call to STS: queued, started, repeated and started again for each renewal. Its owner sets `waitedFor`,
+ * `renewalOf` and `notBefore`; they take effect at the next `add` or `finished`, of any job.
+ */
 export type Job = {
-  readonly key: string;
-  /** A client wants it and has nothing. Goes before everything else. */
+  /** Starts the call; it must end with `finished(job)`. */
+  readonly start: () => void;
+  /** A client waits for it: it goes before everything else. */
   waitedFor: boolean;
-  /** There are valid credentials already; this is to replace them. Undefined: there are none. */
+  /** The valid credentials that this call is to replace; undefined if there are none. */
   renewalOf: { readonly neededBy: number; readonly expiresAt: number } | undefined;
-  /** Not before this time; in an outage the probes do not heed it. */
+  /** Not before this time; ignored by the probes in an outage. */
   notBefore: number;
-  /** When it was last started, 0 for never: probes go round by it. */
+  /** Set by the scheduler: when the call was last started, 0 for never. */
   triedAt: number;
+  /** Set by the scheduler: when the job was last queued. */
   queuedAt: number;
 };
 
-export type LaneLimits = {
-  /** Calls that STS is expected to answer any moment. */
+export type SchedulerLimits = {
+  /** Calls that may run at once, stalled ones aside. */
   readonly callsInFlight: number;
-  /** A call older than this no longer counts as one of those, so a role that hangs cannot hold up the others. */
+  /** A call that takes longer counts as stalled, so that a role that hangs does not hold up the others. */
   readonly stalledAfterMs: number;
-  /** But there may be only so many of them. */
+  /** Stalled calls, in addition to `callsInFlight`. */
   readonly stalledCalls: number;
 };
 
-/** A renewal with less than this left does not wait for its turn. */
+/** A renewal goes first if the credentials that it replaces expire sooner than this. */
 const urgentMs = 5 * 60_000;
-const leastRenewalsPerSecond = 0.5;
+const minRenewalsPerSecond = 0.5;
+/** How long to wait if nothing is due sooner. */
+const idleMs = 60_000;
+
+/** The order in which jobs start. */
+const ranks = { urgent: 0, initial: 1, renewal: 2 } as const;
+type Rank = (typeof ranks)[keyof typeof ranks];
 
 /**
- * Who may call STS next, and how many at once. Waiting clients first, then containers that have nothing yet, then renewals;
- * renewals, in order of need and no faster than twice the rate at which they come up anyway, so what an outage
- * has dammed up does not burst out at its end.
+ * Decides which call to STS starts next, and how many run at once. Calls that clients wait for come first,
+ * then containers that have no credentials yet, then renewals. Renewals start in order of need, at no more
+ * than twice their normal rate, so the backlog of an outage is not released at once.
  */
-export class CallLanes {
-  readonly #limits: LaneLimits;
-  readonly #pace: Pace;
+export class Scheduler {
+  readonly #limits: SchedulerLimits;
+  readonly #rate: CallRate;
   readonly #now: () => number;
   readonly #schedule: Schedule;
-  readonly #call: (job: Job) => void;
   readonly #queue = new Set<Job>();
+  /** Running jobs, each with what cancels its timer for `#stalled`. */
   readonly #running = new Map<Job, () => void>();
   readonly #stalled = new Set<Job>();
   readonly #renewals: TokenBucket;
+  /** Cancels the timer for the next dispatch. */
   #cancelWake: (() => void) | undefined;
-  #pumping = false;
+  #dispatching = false;
 
-  /** `call` starts the call and must end with `finished(job)`. */
   constructor(options: {
-    readonly limits: LaneLimits;
-    readonly pace: Pace;
+    readonly limits: SchedulerLimits;
+    readonly rate: CallRate;
     readonly now: () => number;
     readonly schedule: Schedule;
-    readonly call: (job: Job) => void;
   }) {
     this.#limits = options.limits;
-    this.#pace = options.pace;
+    this.#rate = options.rate;
     this.#now = options.now;
     this.#schedule = options.schedule;
-    this.#call = options.call;
-    this.#renewals = new TokenBucket(leastRenewalsPerSecond, options.now());
+    this.#renewals = new TokenBucket(minRenewalsPerSecond, options.now());
   }
 
   get queued(): number {
@@ -77,18 +86,18 @@ export class CallLanes {
     return this.#stalled.size;
   }
 
-  /** `perSecond`: how often a renewal comes up when nothing is wrong. */
+  /** `perSecond`: how many renewals are due in normal operation. */
   setRenewalRate(perSecond: number): void {
-    this.#renewals.setRate(Math.max(leastRenewalsPerSecond, 2 * perSecond), this.#now());
+    this.#renewals.setRate(Math.max(minRenewalsPerSecond, 2 * perSecond), this.#now());
   }
 
-  /** Does nothing for a job that is queued or running already, except to look again at who is next. */
+  /** Queues a job, unless it is queued or running already. Starts every job that may start. */
   add(job: Job): void {
     if (!this.#running.has(job) && !this.#stalled.has(job)) {
       if (!this.#queue.has(job)) job.queuedAt = this.#now();
       this.#queue.add(job);
     }
-    this.changed();
+    this.#dispatch();
   }
 
   remove(job: Job): void {
@@ -99,7 +108,7 @@ export class CallLanes {
     this.#running.get(job)?.();
     this.#running.delete(job);
     this.#stalled.delete(job);
-    this.changed();
+    this.#dispatch();
   }
 
   close(): void {
@@ -108,27 +117,27 @@ export class CallLanes {
     for (const cancel of this.#running.values()) cancel();
   }
 
-  /** Starts what may start, and sets the alarm for the next. */
-  changed(): void {
-    // A call that fails at once comes back in here while the loop below is at it.
-    if (this.#pumping) return;
-    this.#pumping = true;
+  /** Starts every job that may start, and sets the timer for the next. */
+  #dispatch(): void {
+    // A call that fails at once re-enters here while the loop below is running.
+    if (this.#dispatching) return;
+    this.#dispatching = true;
     this.#cancelWake?.();
     this.#cancelWake = undefined;
     const wait = this.#startAll();
-    if (wait !== undefined) this.#cancelWake = this.#schedule(Math.max(1, wait), () => this.changed());
-    this.#pumping = false;
+    if (wait !== undefined) this.#cancelWake = this.#schedule(Math.max(1, wait), () => this.#dispatch());
+    this.#dispatching = false;
   }
 
-  /** How long until it is worth looking again; undefined: until something changes. */
+  /** Returns how long until another job may start; undefined: not before something changes. */
   #startAll(): number | undefined {
     while (this.#queue.size > 0) {
       if (this.#running.size >= this.#limits.callsInFlight) return undefined;
       if (this.#running.size + this.#stalled.size >= this.#limits.callsInFlight + this.#limits.stalledCalls)
         return undefined;
-      const pause = this.#pace.delay(this.#anyoneWaits());
+      const pause = this.#rate.delay(this.#isAnyWaitedFor());
       if (pause > 0) return pause;
-      const next = this.#pace.state === "down" ? this.#nextProbe() : this.#next();
+      const next = this.#rate.state === "down" ? this.#nextProbe() : this.#next();
       if (typeof next === "number") return next;
       this.#start(next);
     }
@@ -136,31 +145,30 @@ export class CallLanes {
   }
 
   #start(job: Job): void {
-    const now = this.#now();
     this.#queue.delete(job);
-    job.triedAt = now;
-    this.#pace.started();
+    job.triedAt = this.#now();
+    this.#rate.started();
     const cancel = this.#schedule(this.#limits.stalledAfterMs, () => {
       this.#running.delete(job);
       this.#stalled.add(job);
-      this.changed();
+      this.#dispatch();
     });
     this.#running.set(job, cancel);
-    this.#call(job);
+    job.start();
   }
 
-  #anyoneWaits(): boolean {
+  #isAnyWaitedFor(): boolean {
     for (const job of this.#queue) if (job.waitedFor) return true;
     return false;
   }
 
-  /** The job whose turn it is, or how long until there is one. */
+  /** The next job, or how long until there is one. */
   #next(): Job | number {
     const now = this.#now();
     let best: Job | undefined;
     let bestRank = Number.POSITIVE_INFINITY;
     let bestBy = Number.POSITIVE_INFINITY;
-    let wait = 60_000;
+    let wait = idleMs;
     const renewalsIn = this.#renewals.delay(now);
     for (const job of this.#queue) {
       if (job.notBefore > now) {
@@ -168,11 +176,11 @@ export class CallLanes {
         continue;
       }
       const rank = rankOf(job, now);
-      if (rank === 2 && renewalsIn > 0) {
+      if (rank === ranks.renewal && renewalsIn > 0) {
         wait = Math.min(wait, renewalsIn);
         continue;
       }
-      const by = rank === 2 ? (job.renewalOf?.neededBy ?? 0) : job.queuedAt;
+      const by = rank === ranks.renewal ? (job.renewalOf?.neededBy ?? 0) : job.queuedAt;
       if (rank < bestRank || (rank === bestRank && by < bestBy)) {
         best = job;
         bestRank = rank;
@@ -180,23 +188,26 @@ export class CallLanes {
       }
     }
     if (best === undefined) return wait;
-    if (bestRank === 2) this.#renewals.take();
+    if (bestRank === ranks.renewal) this.#renewals.take();
     return best;
   }
 
-  /** In an outage: one that somebody waits for, and among equals the one that was tried longest ago, so that no bad role is asked for for ever. */
+  /**
+   * In an outage: a job that a client waits for, if any, and among those the one tried longest ago, so that a
+   * role which always fails is not probed forever.
+   */
   #nextProbe(): Job | number {
     let best: Job | undefined;
     for (const job of this.#queue) {
       if (best === undefined || (job.waitedFor && !best.waitedFor)) best = job;
       else if (job.waitedFor === best.waitedFor && job.triedAt < best.triedAt) best = job;
     }
-    return best ?? 60_000;
+    return best ?? idleMs;
   }
 }
 
-function rankOf(job: Job, now: number): 0 | 1 | 2 {
-  if (job.waitedFor) return 0;
-  if (job.renewalOf === undefined) return 1;
-  return job.renewalOf.expiresAt - now < urgentMs ? 0 : 2;
+function rankOf(job: Job, now: number): Rank {
+  if (job.waitedFor) return ranks.urgent;
+  if (job.renewalOf === undefined) return ranks.initial;
+  return job.renewalOf.expiresAt - now < urgentMs ? ranks.urgent : ranks.renewal;
 }

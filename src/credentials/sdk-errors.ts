@@ -1,16 +1,17 @@
 import { AssumeRoleError, kindOf } from "./assume-role.ts";
 
-const longestMessage = 512;
+const maxMessageLength = 512;
 
 /**
- * What the SDK threw, as words that may be logged. Only what is known to be harmless is taken over: STS's own code and message, and
- * the network's. Anything else (an answer cut in the middle is a parser's error that quotes it) could hold a secret.
+ * Converts what the SDK threw to an error that may be logged. Only known harmless text is copied: STS's code
+ * and message, and the network's error code. Anything else could contain a secret: the parser's error for a
+ * truncated answer, for example, quotes the answer.
  */
 export function asAssumeRoleError(error: unknown, aborted: boolean): AssumeRoleError {
   if (error instanceof AssumeRoleError) return error;
   const name = textOf(error, "name");
   const code = textOf(error, "code");
-  // The SDK calls a reset connection a TimeoutError too; that one has a code of its own.
+  // The SDK also reports a reset connection as a TimeoutError, but with its own `code`.
   if (aborted || code === "ETIMEDOUT" || (code === "" && ["TimeoutError", "AbortError"].includes(name))) {
     return new AssumeRoleError("temporary", "Timeout", "STS has not answered in time");
   }
@@ -20,7 +21,7 @@ export function asAssumeRoleError(error: unknown, aborted: boolean): AssumeRoleE
     textOf(error, "$fault") !== "" &&
     status !== undefined &&
     status >= 400 &&
-    // The SDK's own words for an error without a code.
+    // The SDK's names for an error without a code.
     !["Error", "Unknown", "UnknownError", "NotFound"].includes(name) &&
     /^[A-Za-z][\w.]{0,127}$/.test(name)
   ) {
@@ -40,7 +41,7 @@ function statusOf(error: unknown): number | undefined {
   const metadata = fieldOf(error, "$metadata");
   const response = fieldOf(error, "$response");
   const status =
-    fieldOf(metadata, "httpStatusCode") ?? fieldOf(response, "statusCode") ?? fieldOf(error, "statusCode"); // the last: a proxy's answer to CONNECT
+    fieldOf(metadata, "httpStatusCode") ?? fieldOf(response, "statusCode") ?? fieldOf(error, "statusCode"); // the last one: a proxy's answer to CONNECT
   return typeof status === "number" ? status : undefined;
 }
 
@@ -53,7 +54,7 @@ function fieldOf(value: unknown, name: string): unknown {
   return typeof value === "object" && value !== null ? Reflect.get(value, name) : undefined;
 }
 
-/** One line, of a length that a log can bear: STS quotes what it was sent, and a container writes some of that. */
+/** One line of bounded length: STS quotes its input, and a container controls some of that. */
 function clean(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}\u2028\u2029]+/gu, " ").slice(0, longestMessage);
+  return text.replace(/[\p{Cc}\p{Cf}\u2028\u2029]+/gu, " ").slice(0, maxMessageLength);
 }

@@ -1,9 +1,9 @@
 import { AssumeRoleError, isKnownCode } from "./assume-role.ts";
 
-/** More than the longest answer of STS: a session token has a few kilobytes. */
-const longestAnswer = 65_536;
+/** Longer than any answer of STS: a session token has a few kilobytes. */
+const maxAnswerBytes = 65_536;
 
-/** What the SDK hands over of an HTTP answer before it reads it. Its types promise less. */
+/** An HTTP answer as the SDK hands it to its middleware. The SDK's own type is `unknown`. */
 export type RawAnswer = {
   statusCode: number;
   headers: Record<string, string | undefined>;
@@ -11,17 +11,18 @@ export type RawAnswer = {
 };
 
 /**
- * Reads the whole answer and makes sure that it is STS's, before the SDK makes something of it. Between this host and STS there may be a
- * proxy, a WAF or a captive portal, and each has its own 400, 403, 404, 407 and login page: taken for a refusal by IAM, one
- * of those would keep a container without credentials for minutes after it is over.
- * Rejects with a temporary AssumeRoleError that names the HTTP status and nothing of the body, which may hold a secret.
+ * Reads the whole answer and checks that it is from STS, before the SDK interprets it. A proxy, a WAF or a
+ * captive portal between this host and STS has its own 400, 403, 404, 407 and login page. Mistaken for a
+ * refusal by IAM, one of those would leave a container without credentials for minutes after it has gone.
+ * Rejects with a temporary AssumeRoleError that names the HTTP status, but nothing of the body: that may
+ * contain a secret.
  */
 export async function readStsAnswer(answer: RawAnswer, limitMs: number): Promise<void> {
   const { statusCode: status } = answer;
   const type = (answer.headers["content-type"] ?? "no content type").split(";", 1)[0] ?? "";
-  const described = `HTTP status ${status}, ${/^[\w.+/ -]{1,64}$/.test(type) ? type : "an odd content type"}`;
+  const described = `HTTP status ${status}, ${/^[\w.+/ -]{1,64}$/.test(type) ? type : "an unusual content type"}`;
   const body = await readBody(answer.body, limitMs).catch((error: unknown) => {
-    const why = error instanceof BodyError ? error.message : "it ended in the middle";
+    const why = error instanceof BodyError ? error.message : "it was cut short";
     throw new AssumeRoleError("temporary", "UnusableAnswer", `STS's answer (${described}): ${why}`, status);
   });
   const kind = judgeDocument(status, body.toString("utf8"));
@@ -29,34 +30,37 @@ export async function readStsAnswer(answer: RawAnswer, limitMs: number): Promise
     throw new AssumeRoleError(
       "temporary",
       "UnusableAnswer",
-      `STS's answer (${described}): it ended in the middle`,
+      `STS's answer (${described}): it was cut short`,
       status,
     );
   if (kind === "foreign")
     throw new AssumeRoleError(
       "temporary",
       "NotFromSts",
-      `the answer is not STS's (${described}): something between this host and STS gave it, or sts.endpoint is not STS`,
+      `the answer is not from STS (${described}): it comes from something between this host and STS, or sts.endpoint is not STS`,
       status,
     );
   answer.body = body;
 }
 
-/** STS's own time, from its `Date` header, as milliseconds since the epoch. Undefined without one, or where a cache has kept the answer. */
+/**
+ * STS's own time, from its `Date` header, in milliseconds since the epoch. Undefined without one, or if the
+ * answer comes from an HTTP cache.
+ */
 export function answeredAt(headers: RawAnswer["headers"]): number | undefined {
   const at = Date.parse(headers.date ?? "");
   return Number.isNaN(at) || headers.age !== undefined ? undefined : at;
 }
 
-/** The whole of what stands in the root's tag where STS itself wrote the document, in every partition. */
+/** All attributes of the root element in a document that STS itself wrote; the same in every partition. */
 const ownNamespace = /^\s+xmlns\s*=\s*(["'])https:\/\/sts\.amazonaws\.com\/doc\/2011-06-15\/\1\s*$/;
-/** What AWS's front ends write for all services, before STS has seen the call. */
+/** Used by AWS's front ends for all services, for calls that have not reached STS. */
 const faultNamespace = /^http:\/\/webservices\.amazon\.com\/AWSFault\//;
 
 /**
- * Whether a text is what STS says with this status: a result, or `ErrorResponse` with a code. The services that stand in for STS
- * (LocalStack, MinIO) do not all write a namespace, and other services and WAFs write an `ErrorResponse` as well: without STS's own
- * namespace, an error counts only with a code that STS is known to give.
+ * Whether STS sends such a document with this status: a result, or an `ErrorResponse` with a code. Not all
+ * services that emulate STS (LocalStack, MinIO) write a namespace, and other services and WAFs send an
+ * `ErrorResponse` too. So without STS's own namespace, an error counts only if STS is known to use its code.
  */
 export function judgeDocument(status: number, text: string): "ok" | "cut" | "foreign" {
   const start = /^\uFEFF?\s*(?:<\?xml[^>]{0,200}\?>\s*)?<([A-Za-z]{1,64})((?:\s[^<>]{0,512})?)>/.exec(text);
@@ -74,7 +78,10 @@ export function judgeDocument(status: number, text: string): "ok" | "cut" | "for
   return code !== undefined && (isOwn || isKnownCode(code)) ? "ok" : "foreign";
 }
 
-/** The code of an error document. Undefined where the SDK, which parses the whole, could find another one in it: STS writes neither a second code nor comments. */
+/**
+ * The code of an error document. Undefined if the SDK, which parses the whole document, could find a
+ * different one: STS writes neither a second code nor comments.
+ */
 function errorCode(text: string): string | undefined {
   if (text.includes("<!") || text.match(/<Code[\s>/]/g)?.length !== 1) return undefined;
   const from = text.indexOf("<Error>");
@@ -84,12 +91,12 @@ function errorCode(text: string): string | undefined {
 
 class BodyError extends Error {}
 
-/** The SDK's time limits end with the answer's head: a body that trickles needs one of its own. */
+/** The SDK's timeouts end with the answer's headers, so a body that trickles needs its own. */
 async function readBody(body: unknown, limitMs: number): Promise<Buffer> {
   if (body === undefined || body === null) return Buffer.alloc(0);
   if (body instanceof Uint8Array) return Buffer.from(body);
   if (!isStream(body)) throw new BodyError("it cannot be read");
-  const late = () => body.destroy(new BodyError("it was not whole in time"));
+  const late = () => body.destroy(new BodyError("it was not complete in time"));
   const timer = setTimeout(late, Math.max(1, limitMs));
   const chunks: Buffer[] = [];
   let length = 0;
@@ -97,7 +104,7 @@ async function readBody(body: unknown, limitMs: number): Promise<Buffer> {
     for await (const chunk of body) {
       if (!(chunk instanceof Uint8Array)) throw new BodyError("it cannot be read");
       length += chunk.length;
-      if (length > longestAnswer) throw new BodyError(`it has more than ${longestAnswer} bytes`);
+      if (length > maxAnswerBytes) throw new BodyError(`it has more than ${maxAnswerBytes} bytes`);
       chunks.push(Buffer.from(chunk));
     }
   } finally {

@@ -22,17 +22,24 @@ export type ClientSettings = Pick<
   Pick<StsTimeouts, "connectMs" | "requestMs">;
 
 const clockToleranceMs = 5 * 60_000;
-/** It sees an answer as it came, before the SDK reads a clock, a code or credentials out of it. */
+/** The middleware sees an answer before the SDK reads a time, an error code or credentials from it. */
 const innermost = { name: "readStsAnswer", step: "deserialize", priority: "low" } as const;
 
-/** When the answer's head came: by STS's own clock, if it has a `Date`, and by our clock for durations. */
-type Told = { readonly at: number | undefined; readonly arrivedAt: number };
+/** When the answer's headers arrived. */
+type AnswerTime = {
+  /** By STS's clock; undefined without a `Date` header. */
+  readonly sts: number | undefined;
+  /** By our monotonic clock. */
+  readonly own: number;
+};
 
-/** STS by the SDK: one call, with given keys. Rejects with what the SDK throws; only `asAssumeRoleError` may look at that. */
+/**
+ * Calls STS through the SDK. Rejects with what the SDK throws, which only `asAssumeRoleError` may inspect.
+ */
 export class StsClient implements StsConnection {
   readonly #settings: ClientSettings;
   readonly #agents: { readonly httpAgent: HttpAgent; readonly httpsAgent: HttpsAgent };
-  /** One for each set of keys: an SDK client keeps the keys that it has until they expire, whatever STS says of them. */
+  /** One per set of keys: an SDK client uses its keys until they expire, even if STS rejects them. */
   readonly #clients = new WeakMap<HostKeys, STSClient>();
   #clockOffsetMs = 0;
   #clockIsWrong = false;
@@ -44,7 +51,7 @@ export class StsClient implements StsConnection {
     this.#agents = { httpAgent: new HttpAgent(agent), httpsAgent: new HttpsAgent(agent) };
   }
 
-  /** How far STS's clock is ahead of ours, by its last answer. */
+  /** How far STS's clock is ahead of our wall clock, as of its last answer. */
   get clockOffsetMs(): number {
     return this.#clockOffsetMs;
   }
@@ -57,35 +64,36 @@ export class StsClient implements StsConnection {
   ): Promise<Credentials> {
     const client = this.#clientFor(keys, region);
     const command = new AssumeRoleCommand(inputOf(request));
-    let told: Told | undefined;
+    let answered: AnswerTime | undefined;
     command.middlewareStack.add(
-      this.#reading((seen) => {
-        told = seen;
+      this.#readAnswer((time) => {
+        answered = time;
       }),
       innermost,
     );
-    const output = await this.#noting(client, client.send(command, { abortSignal: signal }));
+    const output = await this.#noteOutcome(client, client.send(command, { abortSignal: signal }));
     const wire = output.Credentials;
     const role = output.AssumedRoleUser;
     if (!wire?.AccessKeyId || !wire.SecretAccessKey || !wire.SessionToken || !role?.Arn)
       throw new AssumeRoleError(
         "temporary",
         "UnusableAnswer",
-        "STS's answer lacks a part of the credentials",
+        "STS's answer lacks part of the credentials",
         200,
       );
-    // Missing or unreadable, it is no number, and the answer is of no use.
+    // NaN if missing or unreadable, which mustBeUsable rejects.
     const expiresAt = wire.Expiration?.getTime() ?? Number.NaN;
-    const answeredAtMs = told?.at ?? this.#settings.wallNow() + this.#clockOffsetMs;
+    const answeredAtMs = answered?.sts ?? this.#settings.wallNow() + this.#clockOffsetMs;
     mustBeUsable({ lifetimeMs: expiresAt - answeredAtMs, assumedRoleArn: role.Arn }, request);
-    // What lives longer than it was asked to is renewed as if it did not, and a client is told the same: else it would keep it past our renewals.
+    // A lifetime beyond the requested one is cut, for renewals and for the expiration that clients get:
+    // otherwise they would keep the credentials past our renewals.
     const lifetimeMs = Math.min(expiresAt - answeredAtMs, request.durationSeconds * 1000);
     return {
       accessKeyId: wire.AccessKeyId,
       secretAccessKey: wire.SecretAccessKey,
       sessionToken: wire.SessionToken,
       expiresAt: answeredAtMs + lifetimeMs,
-      fetchedAt: told?.arrivedAt ?? this.#settings.now(),
+      fetchedAt: answered?.own ?? this.#settings.now(),
       lifetimeMs,
       accountId: role.Arn.split(":")[4] ?? "",
       assumedRoleArn: role.Arn,
@@ -97,10 +105,10 @@ export class StsClient implements StsConnection {
     const client = this.#clientFor(keys, region);
     const command = new GetCallerIdentityCommand({});
     command.middlewareStack.add(
-      this.#reading(() => undefined),
+      this.#readAnswer(() => undefined),
       innermost,
     );
-    const output = await this.#noting(client, client.send(command, { abortSignal: end }));
+    const output = await this.#noteOutcome(client, client.send(command, { abortSignal: end }));
     return output.Arn ?? "";
   }
 
@@ -109,22 +117,23 @@ export class StsClient implements StsConnection {
     this.#agents.httpsAgent.destroy();
   }
 
-  /** A middleware of the SDK. Rejects where the answer is not STS's; tells when STS answered. */
-  #reading(tell: (told: Told) => void) {
+  /** A middleware for the SDK. Rejects if the answer is not from STS; reports when STS answered. */
+  #readAnswer(onAnswer: (time: AnswerTime) => void) {
     const { requestMs, now } = this.#settings;
     const startedAt = now();
     return <Args, Result extends { response: unknown }>(next: (args: Args) => Promise<Result>) =>
       async (args: Args) => {
         const result = await next(args);
         const answer = rawAnswer(result.response);
-        const told = { at: answeredAt(answer.headers), arrivedAt: now() };
-        await readStsAnswer(answer, startedAt + requestMs - told.arrivedAt);
-        tell(told);
+        const time = { sts: answeredAt(answer.headers), own: now() };
+        await readStsAnswer(answer, startedAt + requestMs - time.own);
+        onAnswer(time);
         return result;
       };
   }
 
-  async #noting<Output>(client: STSClient, call: Promise<Output>): Promise<Output> {
+  /** Notes what a call shows: STS's time, and after a timeout that idle connections may hang too. */
+  async #noteOutcome<Output>(client: STSClient, call: Promise<Output>): Promise<Output> {
     try {
       return await call;
     } catch (error) {
@@ -135,7 +144,10 @@ export class StsClient implements StsConnection {
     }
   }
 
-  /** After a time-out: what swallowed one connection (a gateway that was replaced) has swallowed the idle ones too, each good for one more time-out. */
+  /**
+   * After a timeout, whatever made one connection hang (a gateway that was replaced, for example) has
+   * probably done the same to the idle ones, and each would cost another timeout.
+   */
   #dropIdle(): void {
     for (const agent of Object.values(this.#agents))
       for (const sockets of Object.values(agent.freeSockets))
@@ -144,7 +156,7 @@ export class StsClient implements StsConnection {
 
   #clientFor(keys: HostKeys, region: string): STSClient {
     const client = this.#clients.get(keys) ?? this.#open(keys, region);
-    // What one of them has learnt of STS's time is true for all.
+    // The offset that one client has learnt holds for all.
     client.config.systemClockOffset = this.#clockOffsetMs;
     return client;
   }
@@ -158,9 +170,9 @@ export class StsClient implements StsConnection {
       credentials: { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) },
       useFipsEndpoint: useFips,
       useDualstackEndpoint: useDualstack,
-      // Not `auto`, which would look for the region in the metadata service on its own.
+      // Not `auto`, which would read the region from the metadata service.
       defaultsMode: "standard",
-      // The cache makes failed calls again: it knows who waits, and how fast all of them together may go.
+      // The cache retries: it knows which calls clients wait for, and how fast all calls together may go.
       maxAttempts: 1,
       retryMode: "standard",
       userAgentAppId: "ec2metaproxy",
@@ -168,7 +180,7 @@ export class StsClient implements StsConnection {
         ...this.#agents,
         connectionTimeout: connectMs,
         requestTimeout: requestMs,
-        // Without it the SDK writes a warning and goes on waiting.
+        // Without this, the SDK logs a warning and keeps waiting.
         throwOnRequestTimeout: true,
       },
     });
@@ -191,10 +203,11 @@ export class StsClient implements StsConnection {
   }
 }
 
-/** The SDK promises its middleware nothing about the response; that it is an HTTP answer is seen here. */
+/** The SDK's middleware gets the response as `unknown`; this checks that it is an HTTP answer. */
 function rawAnswer(response: unknown): RawAnswer {
   if (typeof response === "object" && response !== null && "statusCode" in response && "headers" in response)
-    // Each field's use checks its type again, and the body is replaced in place, which is how the SDK gets it.
+    // Every use of a field checks its type again. The same object is returned: the SDK reads the body from
+    // it.
     return response as RawAnswer;
   throw new AssumeRoleError("temporary", "UnusableAnswer", "STS's answer is not an HTTP answer");
 }

@@ -1,14 +1,15 @@
 import type { Log } from "../log.ts";
+import type { MetadataClient } from "../metadata/client.ts";
 import type { RoleRequest } from "../roles/grant.ts";
 import type { Credentials } from "./document.ts";
 import type { HostKeys } from "./host-credentials.ts";
 
 export type StsSettings = {
-  /** The true instance metadata service. */
-  readonly metadataEndpoint: string;
-  /** Undefined: the instance's own, asked for at the first call. */
+  /** The real instance metadata service; closed by its owner. */
+  readonly metadata: Pick<MetadataClient, "endpoint" | "read">;
+  /** Undefined: the instance's own, read at the first call. */
   readonly region: string | undefined;
-  /** Undefined: the region's. */
+  /** Undefined: the regional endpoint. */
   readonly endpoint: string | undefined;
   /** From the environment; undefined: the instance profile. */
   readonly hostKeys:
@@ -18,39 +19,42 @@ export type StsSettings = {
   readonly assumeFirst: string | undefined;
   readonly useFips: boolean;
   readonly useDualstack: boolean;
-  /** For STS, never for the metadata service; `{}` for none. */
+  /** Used for STS, never for the metadata service; `{}` for none. */
   readonly proxyEnvironment: {
     readonly HTTPS_PROXY?: string;
     readonly HTTP_PROXY?: string;
     readonly NO_PROXY?: string;
   };
   readonly log: Log;
-  /** For durations, in milliseconds; never goes back and never jumps: see clock.ts. */
+  /** For durations, milliseconds; monotonic, see clock.ts. */
   readonly now: () => number;
-  /** What this host takes for the time, milliseconds since the epoch; may be wrong and may jump. */
+  /** This host's wall clock, milliseconds since the epoch; may be wrong and may jump. */
   readonly wallNow: () => number;
   readonly timeouts?: Partial<StsTimeouts>;
-  /** Connections to STS at one time; at least as many as calls in flight. */
+  /** Connections to STS; at least as many as calls in flight. */
   readonly maxSockets?: number;
 };
 
 /** One call to STS with given keys. */
 export type StsConnection = {
-  /** Rejects with anything; only `asAssumeRoleError` may look at it. */
+  /** Rejects with what the SDK throws, which only `asAssumeRoleError` may inspect. */
   assumeRole(request: RoleRequest, keys: HostKeys, region: string, end: AbortSignal): Promise<Credentials>;
-  /** Who these keys are. Needs no permission. */
+  /** The ARN of the owner of these keys. Needs no permission. */
   callerArn(keys: HostKeys, region: string, end: AbortSignal): Promise<string>;
-  /** How far STS's clock is ahead of our wall clock, by its last answer. */
+  /** How far STS's clock is ahead of our wall clock, as of its last answer. */
   readonly clockOffsetMs: number;
   close(): void;
 };
 
 export type StsTimeouts = {
   readonly connectMs: number;
-  /** From the call to the answer's last byte. Below 5 s: a client that waits must not wait longer for the next try. */
+  /**
+   * From the call to the answer's last byte. Below 5 s, the longest that a waiting client waits for a retry.
+   */
   readonly requestMs: number;
-  /** For one role with all that it takes: the host's credentials, the first hop, a repetition. */
+  /** For one role including the host's credentials, the first hop and a retry. */
   readonly deadlineMs: number;
+  /** For each request to the metadata service. */
   readonly metadataMs: number;
 };
 

@@ -1,45 +1,110 @@
 import { exitCodes, OperatorError } from "../errors.ts";
 import type { RoleRequest } from "../roles/grant.ts";
-import type { HostKeys } from "./host-credentials.ts";
-import { HostSts } from "./host-sts.ts";
-import type { ClientSettings, StsClient } from "./sts-client.ts";
-import { defaultTimeouts, type StsConnection, type StsSettings } from "./sts-settings.ts";
+import { singleFlight } from "../single-flight.ts";
+import type { AssumeRole } from "./assume-role.ts";
+import { AssumeRoleError, isChainingLimit, isHostCredentialCode } from "./assume-role.ts";
+import type { Credentials } from "./document.ts";
+import { FirstHop } from "./first-hop.ts";
+import { HostCredentials } from "./host-credentials.ts";
+import { asAssumeRoleError } from "./sdk-errors.ts";
+import {
+  defaultTimeouts,
+  type HostIdentity,
+  type StsConnection,
+  type StsSettings,
+  type StsTimeouts,
+} from "./sts-settings.ts";
 
-export type { HostSts } from "./host-sts.ts";
 export type { HostIdentity, StsSettings } from "./sts-settings.ts";
 
-/** STS as this host may use it. `close` it in the end: connections stay open. */
+/** The longest session that one role session can open for another role (role chaining). */
+const chainedSeconds = 3_600;
+/** The SDK corrects its clock when it is off by more than this. */
+const skewMs = 240_000;
+
+/** STS with this host's credentials. Call `close` at the end: connections are kept open. */
 export function openSts(settings: StsSettings): HostSts {
   if (settings.endpoint !== undefined && (settings.useFips || settings.useDualstack)) {
-    const hint = "Write the FIPS or dual-stack address itself as sts.endpoint, or leave sts.endpoint out.";
+    const hint = "Set sts.endpoint to the FIPS or dual-stack address itself, or leave sts.endpoint out.";
     const message =
-      "sts.useFips and sts.useDualstack choose an AWS endpoint, and sts.endpoint names one already";
+      "sts.useFips and sts.useDualstack choose an AWS endpoint, but sts.endpoint already names one";
     throw new OperatorError(message, { hint, exitCode: exitCodes.configuration });
   }
-  return new HostSts(settings, new StsOnDemand({ ...settings, ...defaultTimeouts, ...settings.timeouts }));
+  return new HostSts(settings);
 }
 
-/** Loads the SDK at the first call: that takes tens of milliseconds, which a service that starts has better uses for. */
-class StsOnDemand implements StsConnection {
-  readonly #settings: ClientSettings;
-  #loading: Promise<StsClient> | undefined;
-  #client: StsClient | undefined;
+/**
+ * Assumes roles as this host: with its credentials, in its region, through the first hop, with one retry
+ * where that can help.
+ */
+export class HostSts {
+  readonly #settings: StsSettings;
+  readonly #timeouts: StsTimeouts;
+  readonly #host: HostCredentials;
+  readonly #firstHop: FirstHop | undefined;
+  /** ARNs of roles for which STS allows this host one hour only. */
+  readonly #chained = new Set<string>();
+  #region: string | undefined;
+  #client: StsConnection | undefined;
   #closed = false;
 
-  constructor(settings: ClientSettings) {
+  constructor(settings: StsSettings) {
     this.#settings = settings;
+    this.#timeouts = { ...defaultTimeouts, ...settings.timeouts };
+    this.#region = settings.region;
+    const keys = settings.hostKeys;
+    this.#host = new HostCredentials({
+      metadata: settings.metadata,
+      environmentKeys:
+        keys === undefined ? undefined : { sessionToken: undefined, ...keys, expiresAt: undefined },
+      timeoutMs: this.#timeouts.metadataMs,
+      now: settings.now,
+      wallNow: settings.wallNow,
+    });
+    const { assumeFirst } = settings;
+    if (assumeFirst === undefined) return;
+    const first = { roleArn: assumeFirst, sessionName: "ec2metaproxy", durationSeconds: chainedSeconds };
+    // It has a deadline of its own: the caller that started it may give up while others wait for the same
+    // result.
+    const open = () =>
+      this.#within(AbortSignal.timeout(this.#timeouts.deadlineMs), (end) =>
+        this.#assumeAs(this.#host, first, end),
+      );
+    this.#firstHop = new FirstHop(open, settings.now);
   }
 
-  get clockOffsetMs(): number {
-    return this.#client?.clockOffsetMs ?? 0;
+  readonly assumeRole: AssumeRole = (request, signal) =>
+    this.#within(AbortSignal.any([signal, AbortSignal.timeout(this.#timeouts.deadlineMs)]), (end) =>
+      this.#assumeAs(this.#firstHop ?? this.#host, request, end),
+    );
+
+  /** This host's AWS identity, as far as it is known yet. */
+  identity(): HostIdentity {
+    const { source, accessKeyId } = this.#host;
+    return { source, accessKeyId, region: this.#region, clockOffsetMs: this.#clockOffsetMs };
   }
 
-  async assumeRole(request: RoleRequest, keys: HostKeys, region: string, end: AbortSignal) {
-    return (await this.#load()).assumeRole(request, keys, region, end);
+  /**
+   * Asks STS for this host's ARN: `arn:aws:sts::123456789012:assumed-role/host/i-0abc`. Called at startup, it
+   * also warms up the host's credentials, the connection and the SDK (150 ms) before the first container
+   * asks. Rejects with an AssumeRoleError.
+   */
+  callerArn(signal: AbortSignal): Promise<string> {
+    return this.#within(
+      AbortSignal.any([signal, AbortSignal.timeout(this.#timeouts.deadlineMs)]),
+      async (end) => {
+        const keys = await this.#host.current();
+        const region = await this.region(end);
+        return (await this.#loadedClient()).callerArn(keys, region, end);
+      },
+    );
   }
 
-  async callerArn(keys: HostKeys, region: string, end: AbortSignal) {
-    return (await this.#load()).callerArn(keys, region, end);
+  /** The configured region, or the instance's own. */
+  async region(end: AbortSignal): Promise<string> {
+    end.throwIfAborted();
+    this.#region ??= await this.#host.region();
+    return this.#region;
   }
 
   close(): void {
@@ -47,19 +112,100 @@ class StsOnDemand implements StsConnection {
     this.#client?.close();
   }
 
-  #load(): Promise<StsClient> {
-    this.#loading ??= this.#loadNow().catch((error: unknown) => {
-      // Too many open files, perhaps: the next call may have more luck.
-      this.#loading = undefined;
-      throw error;
-    });
-    return this.#loading;
+  /**
+   * Ends when `end` is aborted, even if the work does not listen to it. Every failure becomes an
+   * AssumeRoleError.
+   */
+  async #within<Result>(end: AbortSignal, work: (end: AbortSignal) => Promise<Result>): Promise<Result> {
+    const ended = Promise.withResolvers<never>();
+    const onEnd = () =>
+      ended.reject(new AssumeRoleError("temporary", "Timeout", "STS has not answered in time"));
+    end.addEventListener("abort", onEnd, { once: true });
+    try {
+      end.throwIfAborted();
+      return await Promise.race([work(end), ended.promise]);
+    } catch (error) {
+      throw asAssumeRoleError(error, end.aborted);
+    } finally {
+      end.removeEventListener("abort", onEnd);
+    }
   }
 
-  async #loadNow(): Promise<StsClient> {
+  /** Signs with keys from `source`. Of the three failures that a retry can fix, each is retried once. */
+  async #assumeAs(
+    source: HostCredentials | FirstHop,
+    request: RoleRequest,
+    end: AbortSignal,
+  ): Promise<Credentials> {
+    const retried = new Set<"duration" | "clock" | "keys">();
+    for (;;) {
+      const keys = await source.current();
+      const region = await this.region(end);
+      const offsetBefore = this.#clockOffsetMs;
+      const durationSeconds = this.#chained.has(request.roleArn)
+        ? Math.min(request.durationSeconds, chainedSeconds)
+        : request.durationSeconds;
+      try {
+        const client = this.#client ?? (await this.#loadedClient());
+        return await client.assumeRole({ ...request, durationSeconds }, keys, region, end);
+      } catch (thrown) {
+        const error = asAssumeRoleError(thrown, end.aborted);
+        const badKeys = isHostCredentialCode(error.code);
+        if (isChainingLimit(error.code, error.message) && durationSeconds > chainedSeconds) {
+          this.#noteChained(request);
+          retried.add("duration");
+        } else if (
+          badKeys &&
+          !retried.has("clock") &&
+          Math.abs(this.#clockOffsetMs - offsetBefore) > skewMs
+        ) {
+          // The SDK has corrected its clock by STS's answer; the next signature will be right.
+          retried.add("clock");
+        } else if (
+          (badKeys || (error.code === "AccessDenied" && source === this.#host)) &&
+          !retried.has("keys") &&
+          (await source.replaced(keys))
+        ) {
+          // They had expired, or the instance has a new instance profile.
+          retried.add("keys");
+        } else throw badKeys && source === this.#host ? withNote(error, this.#host.expiryNote(keys)) : error;
+      }
+    }
+  }
+
+  #noteChained(request: RoleRequest): void {
+    if (this.#chained.has(request.roleArn)) return;
+    this.#chained.add(request.roleArn);
+    const fields = { roleArn: request.roleArn, durationSeconds: request.durationSeconds };
+    this.#settings.log.warn(
+      fields,
+      "assuming the role: STS allows this host sessions of one hour only; requesting one hour from now on",
+    );
+  }
+
+  /** How far STS's clock is ahead of ours, as of its last answer. */
+  get #clockOffsetMs(): number {
+    return this.#client?.clockOffsetMs ?? 0;
+  }
+
+  /**
+   * Loads the SDK at the first call: that takes tens of milliseconds, which the start of the service must not
+   * pay.
+   */
+  async #loadedClient(): Promise<StsConnection> {
+    // A failure (too many open files, say) is not kept: the next call tries again.
+    return this.#client ?? this.#load();
+  }
+
+  readonly #load = singleFlight(async () => {
     const { StsClient } = await import("./sts-client.ts");
-    this.#client = new StsClient(this.#settings);
+    this.#client = new StsClient({ ...this.#settings, ...this.#timeouts });
     if (this.#closed) this.#client.close();
     return this.#client;
-  }
+  });
+}
+
+function withNote(error: AssumeRoleError, note: string): AssumeRoleError {
+  if (note === "") return error;
+  return new AssumeRoleError(error.kind, error.code, `${error.message}${note}`, error.httpStatus);
 }

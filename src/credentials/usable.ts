@@ -2,14 +2,15 @@ import type { RoleRequest } from "../roles/grant.ts";
 import { AssumeRoleError } from "./assume-role.ts";
 import type { Credentials } from "./document.ts";
 
-/** With less left than this a client could not use them. STS gives no session of less than 15 minutes. */
-const shortestMs = 10_000;
-/** STS's longest session is 12 hours; the rest is for clocks that do not quite agree. */
-const longestMs = (12 * 60 + 5) * 60_000;
+/** With less time left, a client cannot use them. STS's shortest session is 15 minutes. */
+const minLifetimeMs = 10_000;
+/** STS's longest session is 12 hours; 5 minutes allow for clocks that differ. */
+const maxLifetimeMs = (12 * 60 + 5) * 60_000;
 
 /**
- * Throws a temporary AssumeRoleError where credentials must not be handed out: they are dead on arrival, they claim to live longer than any
- * session does (a client would keep them past their real end), or they are another role's than the one that was asked for.
+ * Throws a temporary AssumeRoleError if credentials must not be served: they have expired on arrival, they
+ * claim to live longer than any session (a client would keep them past their real expiration), or they belong
+ * to another role or session than the requested one.
  */
 export function mustBeUsable(
   credentials: Pick<Credentials, "lifetimeMs" | "assumedRoleArn">,
@@ -24,9 +25,9 @@ function lifetimeProblem(lifetimeMs: number): string | undefined {
   if (!Number.isFinite(lifetimeMs)) return "STS's credentials have no readable expiration";
   const seconds = Math.round(lifetimeMs / 1000);
   if (lifetimeMs <= 0) return `STS's credentials had expired ${-seconds} s before they arrived`;
-  if (lifetimeMs < shortestMs) return `STS's credentials expire ${seconds} s after they arrived`;
-  if (lifetimeMs > longestMs)
-    return `STS's credentials expire in ${seconds} s, and no session of STS lives so long`;
+  if (lifetimeMs < minLifetimeMs) return `STS's credentials expire ${seconds} s after they arrived`;
+  if (lifetimeMs > maxLifetimeMs)
+    return `STS's credentials expire in ${seconds} s, which is longer than any STS session`;
   return undefined;
 }
 
@@ -36,7 +37,7 @@ function identityProblem(assumedRoleArn: string, request: Pick<RoleRequest, "rol
   const name = resource.slice(resource.lastIndexOf("/") + 1);
   const expected = `arn:${partition}:sts::${account}:assumed-role/${name}/`;
   const head = assumedRoleArn.slice(0, expected.length);
-  // IAM lets no two roles of an account differ in letter case only, and answers with the case in which the role was made.
+  // Role names are unique regardless of letter case. STS answers with the case in which the role was created.
   if (head.toLowerCase() !== expected.toLowerCase())
     return `STS's answer is for another role than ${request.roleArn}`;
   if (assumedRoleArn.slice(expected.length) !== request.sessionName)

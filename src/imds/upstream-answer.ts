@@ -1,4 +1,5 @@
 import type { IncomingMessage } from "node:http";
+import { drain } from "../metadata/body.ts";
 import { type Answer, errorAnswers } from "./answers.ts";
 
 /** The real service failed, or its answer cannot be passed on. `status` is what the client gets. */
@@ -96,41 +97,4 @@ function redirected(upstream: IncomingMessage, path: string): Answer {
     "EC2ws",
   ];
   return { status: 301, headers, body };
-}
-
-/** Lets a body run out that nobody wants, so that its connection can be used again; within limits. */
-export function drain(answer: IncomingMessage): void {
-  readBody(answer, 64 * 1024, 5000).catch(() => undefined);
-}
-
-/** A whole body. Rejects with UpstreamError, and gives the connection up, if it is longer than `limit` bytes, cut short, or not there in time. */
-export function readBody(answer: IncomingMessage, limit: number, timeoutMs: number): Promise<Buffer> {
-  return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = [];
-    let length = 0;
-    const fail = (why: string, cause?: unknown) => {
-      clearTimeout(deadline);
-      answer.destroy();
-      reject(new UpstreamError(502, `reading the metadata service's answer: ${why}`, cause));
-    };
-    const deadline = setTimeout(() => fail(`not complete after ${timeoutMs} ms`), timeoutMs);
-    if (Number(answer.headers["content-length"]) > limit) {
-      fail(`more than ${limit} bytes`);
-      return;
-    }
-    answer.on("data", (chunk: Buffer) => {
-      length += chunk.length;
-      if (length > limit) fail(`more than ${limit} bytes`);
-      else chunks.push(chunk);
-    });
-    answer.once("end", () => {
-      clearTimeout(deadline);
-      const [only] = chunks;
-      resolve(chunks.length === 1 && only !== undefined ? only : Buffer.concat(chunks));
-    });
-    answer.once("error", (error) => fail("it was cut short", error));
-    answer.once("close", () => {
-      if (!answer.complete) fail("it was cut short");
-    });
-  });
 }

@@ -1,3 +1,4 @@
+import { pool } from "../metadata/client.ts";
 import type { UpstreamRate } from "./upstream-rate.ts";
 
 /** A request to the real service that waits for its turn. */
@@ -22,7 +23,7 @@ export const queueLimits = {
    * For all containers together. The service limits connections; a few dozen are enough for the load that its
    * packet limit allows.
    */
-  inFlight: 32,
+  inFlight: pool.connections - pool.reserved,
   /** Of those, for containers that have none in flight: when the service is slow, the others fill up. */
   inFlightReserve: 8,
   inFlightPerContainer: 8,

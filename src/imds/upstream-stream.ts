@@ -1,16 +1,9 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
+import { readBody } from "../metadata/body.ts";
+import type { MetadataClient, Meter } from "../metadata/client.ts";
 import { type Answer, ttlHeader } from "./answers.ts";
-import {
-  instead,
-  isPassed,
-  passed,
-  readBody,
-  UpstreamBusy,
-  UpstreamError,
-  whole,
-} from "./upstream-answer.ts";
+import { instead, isPassed, passed, UpstreamBusy, UpstreamError, whole } from "./upstream-answer.ts";
 import type { Unread } from "./upstream-unread.ts";
-import type { UpstreamWire } from "./upstream-wire.ts";
 
 /** User-data has at most 16 KiB; the largest other answer (a certificate chain) has a little more. */
 export const longestBody = 1024 * 1024;
@@ -38,17 +31,29 @@ export type StreamRequest = {
  * the connection to the service is free for others as soon as the service has answered.
  */
 export async function stream(
-  deps: { readonly wire: UpstreamWire; readonly unread: Unread; readonly timeoutMs: number },
+  deps: {
+    readonly metadata: Pick<MetadataClient, "forward">;
+    readonly meter: Meter;
+    readonly unread: Unread;
+    readonly timeoutMs: number;
+  },
   request: StreamRequest,
   response: ServerResponse,
 ): Promise<Answer | "sent"> {
   const { method, path, container } = request;
   const closed = new AbortController();
-  const abort = () => closed.abort();
+  const abort = () => closed.abort(new Error("the client closed the connection"));
   response.once("close", abort);
   try {
     const range = safeRange(request.range);
-    const upstream = await deps.wire.ask({ method, path, range, signal: closed.signal });
+    const upstream = await deps.metadata.forward({
+      method,
+      path,
+      range,
+      signal: closed.signal,
+      timeoutMs: deps.timeoutMs,
+      meter: deps.meter,
+    });
     if (!isPassed(upstream)) return instead(upstream, path);
     const status = upstream.statusCode ?? 502;
     const length = Number(upstream.headers["content-length"] ?? Number.NaN);

@@ -1,20 +1,22 @@
 import type { ServerResponse } from "node:http";
 import { explain } from "../errors.ts";
+import { readBody } from "../metadata/body.ts";
+import type { MetadataClient } from "../metadata/client.ts";
+import { MetadataError } from "../metadata/error.ts";
 import { type Answer, sendAnswer } from "./answers.ts";
 import { classify, upstreamPath } from "./paths.ts";
 import { refusalAnswer, type UpstreamCode } from "./refusals.ts";
-import { instead, isPassed, readBody, UpstreamBusy, UpstreamError, whole } from "./upstream-answer.ts";
+import { instead, isPassed, UpstreamBusy, UpstreamError, whole } from "./upstream-answer.ts";
 import { sharing, UpstreamCache } from "./upstream-cache.ts";
 import { type Client, UpstreamFlights } from "./upstream-flights.ts";
 import { UpstreamQueue } from "./upstream-queue.ts";
 import { UpstreamRate } from "./upstream-rate.ts";
 import { longestBody, type StreamRequest, stream, taken } from "./upstream-stream.ts";
 import { Unread } from "./upstream-unread.ts";
-import { UpstreamWire } from "./upstream-wire.ts";
 
 export type UpstreamOptions = {
-  /** Origin only, e.g. `http://169.254.169.254`. */
-  readonly endpoint: string;
+  /** The real service; closed by its owner. */
+  readonly metadata: Pick<MetadataClient, "forward">;
   /** How long answers that do not change on a running instance are cached; 0 disables the cache. */
   readonly cacheSeconds: number;
   /** Requests to the service, from all containers together. */
@@ -37,12 +39,14 @@ export type ForwardResult =
 export function upstreamCode(error: unknown): UpstreamCode {
   if (error instanceof UpstreamBusy) return "upstream-busy";
   if (error instanceof UpstreamError) return error.status === 502 ? "upstream-invalid" : "upstream";
+  if (error instanceof MetadataError) return error.kind === "bad-answer" ? "upstream-invalid" : "upstream";
   return "internal";
 }
 
 /** The real instance metadata service, as containers may see it. */
 export class Upstream {
-  readonly #wire: UpstreamWire;
+  readonly #metadata: UpstreamOptions["metadata"];
+  readonly #rate: UpstreamRate;
   readonly #cache: UpstreamCache;
   readonly #flights: UpstreamFlights;
   readonly #unread = new Unread();
@@ -51,10 +55,10 @@ export class Upstream {
   constructor(options: UpstreamOptions) {
     const { now } = options;
     this.#timeoutMs = options.timeoutMs ?? 5000;
-    const rate = new UpstreamRate(options.requestsPerSecond, now);
-    this.#wire = new UpstreamWire({ endpoint: options.endpoint, now, rate, timeoutMs: this.#timeoutMs });
+    this.#metadata = options.metadata;
+    this.#rate = new UpstreamRate(options.requestsPerSecond, now);
     this.#cache = new UpstreamCache({ cacheSeconds: options.cacheSeconds, now });
-    this.#flights = new UpstreamFlights(new UpstreamQueue({ rate, now }), this.#timeoutMs);
+    this.#flights = new UpstreamFlights(new UpstreamQueue({ rate: this.#rate, now }), this.#timeoutMs);
   }
 
   /**
@@ -90,7 +94,6 @@ export class Upstream {
 
   close(): void {
     this.#flights.close();
-    this.#wire.close();
   }
 
   async #forwardUncached(request: StreamRequest, response: ServerResponse): Promise<ForwardResult> {
@@ -138,13 +141,24 @@ export class Upstream {
   }
 
   async #fetch(path: string): Promise<Answer> {
-    const upstream = await this.#wire.ask({ method: "GET", path });
+    const upstream = await this.#metadata.forward({
+      method: "GET",
+      path,
+      timeoutMs: this.#timeoutMs,
+      meter: this.#rate,
+    });
     if (!isPassed(upstream)) return instead(upstream, path);
     return whole(upstream, await readBody(upstream, longestBody, this.#timeoutMs));
   }
 
   #stream(request: StreamRequest, response: ServerResponse) {
-    return stream({ wire: this.#wire, unread: this.#unread, timeoutMs: this.#timeoutMs }, request, response);
+    const context = {
+      metadata: this.#metadata,
+      meter: this.#rate,
+      unread: this.#unread,
+      timeoutMs: this.#timeoutMs,
+    };
+    return stream(context, request, response);
   }
 }
 

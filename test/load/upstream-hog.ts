@@ -4,6 +4,7 @@ import { type AddressInfo, connect, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Test } from "tap";
 import { type ForwardResult, Upstream, type UpstreamOptions } from "../../src/imds/upstream.ts";
+import { MetadataClient } from "../../src/metadata/client.ts";
 
 export type Reply = { readonly status: number; readonly retryAfter: string | undefined; readonly ms: number };
 
@@ -59,8 +60,13 @@ export async function countingService(
 }
 
 /** The proxy's side. The `X-Container` header stands for who asks. */
-export async function fairProxy(t: Test, options: Partial<UpstreamOptions> & { endpoint: string }) {
+export async function fairProxy(
+  t: Test,
+  { endpoint, ...options }: Partial<UpstreamOptions> & { endpoint: string },
+) {
+  const metadata = new MetadataClient({ endpoint, now: () => performance.now() });
   const upstream = new Upstream({
+    metadata,
     cacheSeconds: 60,
     requestsPerSecond: 100,
     now: () => performance.now(),
@@ -85,6 +91,7 @@ export async function fairProxy(t: Test, options: Partial<UpstreamOptions> & { e
   await once(server, "listening");
   t.teardown(() => {
     upstream.close();
+    metadata.close();
     server.close();
     server.closeAllConnections();
   });

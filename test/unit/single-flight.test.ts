@@ -32,3 +32,9 @@ t.test("a failure reaches all who share the call, and is not remembered", async 
   );
   t.equal(await read(), 2);
 });
+
+t.test("the arguments of the call that starts it count", async (t) => {
+  const read = singleFlight(async (name: string) => name);
+  t.same(await Promise.all([read("first"), read("second")]), ["first", "first"]);
+  t.equal(await read("third"), "third");
+});

@@ -1,8 +1,14 @@
 import t from "tap";
+import { hostClocks } from "../../../src/commands/clocks.ts";
 import { steadyClock } from "../../../src/credentials/clock.ts";
 
-/** A host whose wall clock somebody sets, and which may be suspended. Times in milliseconds; the wall clock is not even read after the start. */
-function givenHost() {
+const day = 24 * 60 * 60_000;
+
+/**
+ * A host that may be suspended. Times in milliseconds. The wall clock is not read after the start, so setting
+ * it has no effect.
+ */
+function suspendableHost() {
   const host = { monotonic: 5_000, slept: 0 };
   const now = steadyClock({
     start: 1_700_000_000_000,
@@ -12,8 +18,8 @@ function givenHost() {
   return { host, now };
 }
 
-t.test("the clock begins at the wall clock's time and goes on with the monotonic one", async (t) => {
-  const { host, now } = givenHost();
+t.test("the clock starts at the wall clock's time and continues with the monotonic one", async (t) => {
+  const { host, now } = suspendableHost();
   t.equal(now(), 1_700_000_000_000);
   let before = now();
   for (let step = 0; step < 10_000; step++) {
@@ -26,7 +32,7 @@ t.test("the clock begins at the wall clock's time and goes on with the monotonic
 });
 
 t.test("time that the host slept is noticed within a second of its end, once", async (t) => {
-  const { host, now } = givenHost();
+  const { host, now } = suspendableHost();
   host.monotonic += 2_000;
   now();
   host.slept += 3_600_000;
@@ -34,4 +40,18 @@ t.test("time that the host slept is noticed within a second of its end, once", a
   t.ok(Math.abs(now() - (1_700_000_000_000 + 3_603_000)) <= 20);
   host.monotonic += 60_000;
   t.ok(Math.abs(now() - (1_700_000_000_000 + 3_663_000)) <= 20);
+});
+
+t.test("the clock for durations does not follow the wall clock", async (t) => {
+  const real = Date.now;
+  t.teardown(() => {
+    Date.now = real;
+  });
+  const { now } = hostClocks();
+  const before = now();
+  for (const offset of [-day, day, 0]) {
+    Date.now = () => real() + offset;
+    const passed = now() - before;
+    t.ok(passed >= 0 && passed < 5_000, `${passed} ms passed`);
+  }
 });

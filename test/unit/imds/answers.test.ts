@@ -4,7 +4,7 @@ import t from "tap";
 import { answer200, errorAnswers, sendAnswer, tokenMethodAnswer } from "../../../src/imds/answers.ts";
 import { type Recording, recordings } from "../../conformance/recordings.ts";
 import { ask, type RawAnswer } from "../../support/raw-http.ts";
-import { givenProxy, lax, listPath, none, tokenPath, web } from "./fixture.ts";
+import { lax, listPath, none, proxyFixture, tokenPath, web } from "./fixture.ts";
 
 t.test("the 404 page is the service's own, byte for byte", async (t) => {
   const { body, headers } = errorAnswers[404];
@@ -92,7 +92,7 @@ const ofConnection = ["connection", "keep-alive"];
 t.test(
   "answers have the headers and fields of recordings of the real service, except for the listed differences",
   async (t) => {
-    const proxy = await givenProxy(t, { config: { passthrough: { allow: ["user-data"] } } });
+    const proxy = await proxyFixture(t, { config: { passthrough: { allow: ["user-data"] } } });
     const answers: Readonly<Record<keyof typeof recordings, () => Promise<RawAnswer>>> = {
       token: () =>
         ask({ port: proxy.port, from: web.address }, "PUT", tokenPath, [
@@ -131,7 +131,7 @@ t.test(
 );
 
 t.test("the headers of the proxy's own answers are in a fixed order", async (t) => {
-  const proxy = await givenProxy(t);
+  const proxy = await proxyFixture(t);
   const answer = await proxy.get(web, `${listPath}Web`, "Connection: close");
   t.same(
     answer.headers.map(([name]) => name),

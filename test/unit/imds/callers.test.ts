@@ -2,12 +2,12 @@ import t from "tap";
 import { configSchema } from "../../../src/config/schema.ts";
 import { rolePolicy } from "../../../src/roles/grant.ts";
 import { ask, wire } from "../../support/raw-http.ts";
-import { db, givenProxy, listPath, web } from "./fixture.ts";
+import { db, listPath, proxyFixture, web } from "./fixture.ts";
 
 const tokenHeader = "X-aws-ec2-metadata-token";
 
 t.test("a role that a reload takes away is refused at once, on open connections too", async (t) => {
-  const proxy = await givenProxy(t);
+  const proxy = await proxyFixture(t);
   const token = await proxy.token(web);
   using kept = wire(proxy.port);
   const text = `GET ${listPath}Web HTTP/1.1\r\nHost: 169.254.169.254\r\n${tokenHeader}: ${token}\r\n\r\n`;
@@ -19,7 +19,7 @@ t.test("a role that a reload takes away is refused at once, on open connections 
 });
 
 t.test("a container that exceeds its rate gets 429, and the others are served", async (t) => {
-  const proxy = await givenProxy(t, { config: { limits: { requestsPerSecond: 20 } } });
+  const proxy = await proxyFixture(t, { config: { limits: { requestsPerSecond: 20 } } });
   const token = await proxy.token(web);
   const others = await proxy.token(db);
   const statuses: number[] = [];

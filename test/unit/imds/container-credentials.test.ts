@@ -1,15 +1,15 @@
 import t from "tap";
 import { ask, wire } from "../../support/raw-http.ts";
-import { admin, db, engineContainer, givenProxy, none, roleArn, stranger, web } from "./fixture.ts";
+import { admin, db, engineContainer, none, proxyFixture, roleArn, stranger, web } from "./fixture.ts";
 
 const path = "/v1/credentials";
-type Given = Awaited<ReturnType<typeof givenProxy>>;
-const get = (proxy: Given, from: string, lines: readonly string[] = ["Host: 127.0.0.1"]) =>
+type Fixture = Awaited<ReturnType<typeof proxyFixture>>;
+const get = (proxy: Fixture, from: string, lines: readonly string[] = ["Host: 127.0.0.1"]) =>
   ask({ port: proxy.ecsPort, from }, "GET", path, lines);
 const json = (body: string) => JSON.parse(body) as Readonly<Record<string, string>>; // the documents hold texts, and one number
 
 t.test("the container credentials endpoint answers as the agents of ECS and EKS do", async (t) => {
-  const proxy = await givenProxy(t);
+  const proxy = await proxyFixture(t);
   const answer = await get(proxy, web.address, [
     "Host: 127.0.0.1",
     "Accept: application/json",
@@ -36,7 +36,7 @@ t.test("the container credentials endpoint answers as the agents of ECS and EKS 
 t.test(
   "the container credentials endpoint refuses the callers that the metadata service refuses",
   async (t) => {
-    const proxy = await givenProxy(t);
+    const proxy = await proxyFixture(t);
     proxy.aws.sts.faults.setFor(roleArn("Database"), { status500: true });
     const cases: readonly [
       what: string,
@@ -102,7 +102,7 @@ t.test(
   "the container credentials endpoint always requires the proof, because it has no session token",
   async (t) => {
     let checks = 0;
-    const proxy = await givenProxy(t, {
+    const proxy = await proxyFixture(t, {
       containers: [engineContainer("aa", "127.0.0.30")],
       provenance: {
         check: async () => {
@@ -120,7 +120,7 @@ t.test(
 );
 
 t.test("requests to both listeners count together against a container's rate", async (t) => {
-  const proxy = await givenProxy(t, { config: { limits: { requestsPerSecond: 5 } } });
+  const proxy = await proxyFixture(t, { config: { limits: { requestsPerSecond: 5 } } });
   const statuses: number[] = [];
   using kept = wire(proxy.ecsPort);
   for (let round = 0; round < 20; round++) {

@@ -1,13 +1,13 @@
 import t from "tap";
 import { ask, requestText, wire } from "../../support/raw-http.ts";
-import { db, givenProxy, web } from "./fixture.ts";
+import { db, proxyFixture, web } from "./fixture.ts";
 import { until } from "./until.ts";
 
 const ok = requestText("GET", "/latest/meta-data/instance-id");
 const open = { config: { httpTokens: "optional" } };
 
 t.test("a container that exceeds its connections gets 503, and another one is not affected", async (t) => {
-  const proxy = await givenProxy(t, { config: { ...open.config, limits: { connections: 5 } } });
+  const proxy = await proxyFixture(t, { config: { ...open.config, limits: { connections: 5 } } });
   const held = Array.from({ length: 5 }, () => wire(proxy.port));
   for (const one of held) {
     one.write(ok);
@@ -44,7 +44,7 @@ t.test("a container that exceeds its connections gets 503, and another one is no
 t.test(
   "a container that sends bodies is not read from for a time in proportion, and others are",
   async (t) => {
-    const proxy = await givenProxy(t, open);
+    const proxy = await proxyFixture(t, open);
     using guilty = wire(proxy.port);
     guilty.write(`${requestText("GET", "/", ["Transfer-Encoding: chunked"])}${"1\r\nx\r\n".repeat(40_000)}`);
     t.match(await guilty.closed(), /^HTTP\/1.1 400 |^$/);
@@ -66,7 +66,7 @@ t.test(
 t.test(
   "when file descriptors run out, the container with most gives one up for one that has few",
   async (t) => {
-    const proxy = await givenProxy(t, { ...open, descriptors: 20 });
+    const proxy = await proxyFixture(t, { ...open, descriptors: 20 });
     const greedy = Array.from({ length: 20 }, () => wire(proxy.port));
     for (const one of greedy) {
       one.write(ok);
@@ -87,7 +87,7 @@ t.test(
 );
 
 t.test("a client that pipelines too deep is cut off and waits, and the others do not", async (t) => {
-  const proxy = await givenProxy(t, open);
+  const proxy = await proxyFixture(t, open);
   using deep = wire(proxy.port);
   deep.write(ok.repeat(500));
   const said = await deep.closed();
@@ -104,7 +104,7 @@ t.test("a client that pipelines too deep is cut off and waits, and the others do
 });
 
 t.test("a client with very many busy connections gets all its answers, and so does another", async (t) => {
-  const proxy = await givenProxy(t, open);
+  const proxy = await proxyFixture(t, open);
   const many = Array.from({ length: 400 }, () => wire(proxy.port));
   await until(() => proxy.imds.connections() === 400);
   for (let round = 0; round < 3; round++) {

@@ -36,7 +36,7 @@ const silent = {
   error: () => undefined,
 };
 
-export type Given = {
+export type FixtureOptions = {
   readonly config?: Readonly<Record<string, unknown>>;
   readonly aws?: AwsOptions;
   /** Containers of an engine, beside the declared ones. */
@@ -57,9 +57,9 @@ export type Given = {
  * The proxy as `serve` runs it, in this process, on loopback, with stand-ins for IMDS and STS. Ends with the
  * test.
  */
-export async function givenProxy(t: Test, given: Given = {}) {
-  const aws = await startAws({ sts: { deny: [roleArn("Admin")] }, ...given.aws });
-  const { passthrough, ...more } = given.config ?? {};
+export async function proxyFixture(t: Test, options: FixtureOptions = {}) {
+  const aws = await startAws({ sts: { deny: [roleArn("Admin")] }, ...options.aws });
+  const { passthrough, ...more } = options.config ?? {};
   const config = configSchema.parse({
     aliasToARN: { web: roleArn("Web"), db: roleArn("Database"), admin: roleArn("Admin") },
     aliases: { lax: { roleArn: roleArn("Lax"), httpTokens: "optional" } },
@@ -94,25 +94,25 @@ export async function givenProxy(t: Test, given: Given = {}) {
         },
       },
       follow: (directory) => {
-        for (const container of given.containers ?? []) directory.upsert("engine", container);
+        for (const container of options.containers ?? []) directory.upsert("engine", container);
         return {
-          listed: given.listed ?? Promise.resolve(),
+          listed: options.listed ?? Promise.resolve(),
           states: () => [],
-          complete: () => given.complete ?? true,
-          refresh: () => given.refresh?.(directory) ?? Promise.resolve(),
+          complete: () => options.complete ?? true,
+          refresh: () => options.refresh?.(directory) ?? Promise.resolve(),
           stop: () => Promise.resolve(),
         };
       },
-      provenance: given.provenance ?? new Provenance(),
+      provenance: options.provenance ?? new Provenance(),
       tokenKey: Buffer.alloc(32, 7),
       admissionLimits: {
         containers: {
           perContainer: config.limits.connections,
-          total: given.descriptors ?? 10_000,
+          total: options.descriptors ?? 10_000,
           penaltyMs: 300,
         },
-        strangers: given.strangers ?? { total: 1_024, perAddress: 64 },
-        rejections: given.rejections ?? { total: 1_024, perShare: 256 },
+        strangers: options.strangers ?? { total: 1_024, perAddress: 64 },
+        rejections: options.rejections ?? { total: 1_024, perShare: 256 },
       },
       audit: {
         granted: (caller, accessKeyId) => void grants.push(`${caller.container.name} ${accessKeyId}`),

@@ -1,6 +1,6 @@
 import t from "tap";
 import { requestText, wire } from "../../support/raw-http.ts";
-import { givenProxy, listPath, tokenPath } from "./fixture.ts";
+import { listPath, proxyFixture, tokenPath } from "./fixture.ts";
 
 const tokenHeader = "X-aws-ec2-metadata-token";
 const open = { config: { httpTokens: "optional" } };
@@ -8,7 +8,7 @@ const open = { config: { httpTokens: "optional" } };
 t.test(
   "a request with a body ends its connection, and no byte of the body is parsed as a request",
   async (t) => {
-    const proxy = await givenProxy(t, open);
+    const proxy = await proxyFixture(t, open);
     const inner = requestText("GET", "/latest/meta-data/instance-id");
     const put = (...lines: readonly string[]) =>
       requestText("PUT", tokenPath, [`${tokenHeader}-ttl-seconds: 60`, ...lines]);
@@ -60,7 +60,7 @@ t.test(
 );
 
 t.test("a body after a request that is not answered yet ends the connection without an answer", async (t) => {
-  const proxy = await givenProxy(t, open);
+  const proxy = await proxyFixture(t, open);
   proxy.aws.sts.faults.set({ latencyMs: 300 });
   using one = wire(proxy.port);
   one.write(

@@ -13,6 +13,7 @@ import { refusalAnswer } from "../../../src/imds/refusals.ts";
 import { imdsServer } from "../../../src/imds/server.ts";
 import { sessionTokens } from "../../../src/imds/session-token.ts";
 import { Upstream } from "../../../src/imds/upstream.ts";
+import { MetadataClient } from "../../../src/metadata/client.ts";
 import { rolePolicy } from "../../../src/roles/grant.ts";
 import { account, identityProofMarker, leaksHostSecret } from "../../support/aws/account.ts";
 import { startImds } from "../../support/aws/imds.ts";
@@ -20,7 +21,7 @@ import { type PathVariant, pathVariants } from "../../support/path-variants.ts";
 
 const roleArn = "arn:aws:iam::123456789012:role/containers/web";
 /** The proxy in front of a metadata service that accepts every spelling that some server accepts. */
-async function givenProxy(t: Test, passthrough: object) {
+async function proxyFixture(t: Test, passthrough: object) {
   const imds = await startImds({ generous: true, keepAlive: true, record: 0 });
   const config = configSchema.parse({
     aliasToARN: { web: roleArn },
@@ -28,8 +29,9 @@ async function givenProxy(t: Test, passthrough: object) {
     passthrough,
   });
   const tokens = sessionTokens({ key: Buffer.alloc(32, 1), now: Date.now });
+  const metadata = new MetadataClient({ endpoint: imds.url, now: Date.now });
   const upstream = new Upstream({
-    endpoint: imds.url,
+    metadata,
     cacheSeconds: 60,
     requestsPerSecond: 100_000,
     now: Date.now,
@@ -86,6 +88,7 @@ async function givenProxy(t: Test, passthrough: object) {
   t.teardown(async () => {
     await drain(0);
     upstream.close();
+    metadata.close();
     await imds.stop();
   });
   const { port } = server.address() as AddressInfo;
@@ -153,7 +156,7 @@ const configurations: readonly [string, object, readonly PathVariant[]][] = [
 
 for (const [name, passthrough, variants] of configurations) {
   t.test(`no odd path gets a secret of the host out of a lenient service, ${name}`, async (t) => {
-    const { imds, port, token, failures } = await givenProxy(t, passthrough);
+    const { imds, port, token, failures } = await proxyFixture(t, passthrough);
     const statuses = new Map<string, number>();
     const leaks: string[] = [];
     let own = 0;

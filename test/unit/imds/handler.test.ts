@@ -1,7 +1,7 @@
 import t, { type Test } from "tap";
 import { account, identityProofMarker, leaksHostSecret } from "../../support/aws/account.ts";
 import { ask, type RawAnswer, wire } from "../../support/raw-http.ts";
-import { db, givenProxy, lax, listPath, none, tokenPath, web } from "./fixture.ts";
+import { db, lax, listPath, none, proxyFixture, tokenPath, web } from "./fixture.ts";
 
 const tokenHeader = "X-aws-ec2-metadata-token";
 const ttlHeader = "X-aws-ec2-metadata-token-ttl-seconds";
@@ -10,7 +10,7 @@ const asked = (answer: RawAnswer) => Object.fromEntries(answer.headers);
 const json = (answer: RawAnswer) => JSON.parse(answer.body) as Readonly<Record<string, string>>; // IMDS documents hold texts only
 
 t.test("a session token is issued as on EC2", async (t) => {
-  const proxy = await givenProxy(t);
+  const proxy = await proxyFixture(t);
   const at = { port: proxy.port, from: web.address };
 
   const given = await ask(at, "PUT", tokenPath, [`${ttlHeader}: 21600`]);
@@ -83,7 +83,7 @@ t.test("a session token is issued as on EC2", async (t) => {
 t.test(
   "a token is valid for the container that it was issued to, until it expires, and for no other",
   async (t) => {
-    const proxy = await givenProxy(t);
+    const proxy = await proxyFixture(t);
     const token = await proxy.token(web, 60);
     const at = (of: { address: string }) => ({ port: proxy.port, from: of.address });
     const leaf = "/latest/meta-data/instance-id";
@@ -147,8 +147,8 @@ t.test(
 );
 
 t.test("IMDSv1 is answered if httpTokens is optional, for all containers or for an alias", async (t) => {
-  const strict = await givenProxy(t);
-  const open = await givenProxy(t, { config: { httpTokens: "optional" } });
+  const strict = await proxyFixture(t);
+  const open = await proxyFixture(t, { config: { httpTokens: "optional" } });
   const leaf = "/latest/meta-data/instance-id";
   const v1 = (proxy: { port: number }, of: { address: string }, path: string, ...lines: string[]) =>
     ask({ port: proxy.port, from: of.address }, "GET", path, lines);
@@ -168,7 +168,7 @@ t.test("IMDSv1 is answered if httpTokens is optional, for all containers or for 
 });
 
 t.test("listings show iam/ only to a container with a role, and nothing that is denied", async (t) => {
-  const proxy = await givenProxy(t);
+  const proxy = await proxyFixture(t);
   const lines = async (of: { address: string }, path: string) => (await proxy.get(of, path)).body.split("\n");
   const own = await lines(web, "/latest/meta-data/");
   t.ok(own.includes("iam/"));
@@ -198,7 +198,7 @@ t.test("listings show iam/ only to a container with a role, and nothing that is 
 });
 
 t.test("a forwarded request and its answer carry nothing of the host's session", async (t) => {
-  const proxy = await givenProxy(t);
+  const proxy = await proxyFixture(t);
   const answer = await proxy.get(
     web,
     "/latest/meta-data/placement/availability-zone/",
@@ -225,7 +225,7 @@ t.test("a forwarded request and its answer carry nothing of the host's session",
 t.test(
   "HEAD, HTTP/1.0, pipelines, Expect, keep-alive and every spelling of the headers are answered",
   async (t) => {
-    const proxy = await givenProxy(t);
+    const proxy = await proxyFixture(t);
     const token = await proxy.token(web);
     const path = `${listPath}Web`;
     const whole = await ask({ port: proxy.port }, "GET", path, [`${tokenHeader}: ${token}`]);
@@ -286,7 +286,7 @@ t.test(
 );
 
 t.test("if IMDS is down, metadata gets 503 or 502, and credentials are still served", async (t) => {
-  const proxy = await givenProxy(t);
+  const proxy = await proxyFixture(t);
   t.equal((await proxy.get(web, `${listPath}Web`)).status, 200);
   proxy.aws.imds.setFaults({ dropConnection: true });
   for (const path of ["/latest/meta-data/instance-type", "/latest/meta-data/", "/latest/"])
@@ -297,7 +297,7 @@ t.test("if IMDS is down, metadata gets 503 or 502, and credentials are still ser
 t.test(
   "a container with too many requests to IMDS in flight gets 503, and the others are served",
   async (t) => {
-    const proxy = await givenProxy(t, { config: { httpTokens: "optional" } });
+    const proxy = await proxyFixture(t, { config: { httpTokens: "optional" } });
     proxy.aws.imds.setFaults({ hang: true, match: "/spot/" });
     const asking = Array.from({ length: 140 }, (_, nth) =>
       ask({ port: proxy.port }, "GET", `/latest/meta-data/spot/${nth}`).catch(() => undefined),
@@ -329,7 +329,7 @@ t.test(
 );
 
 t.test("no answer of any test path holds a secret of the host", async (t) => {
-  const proxy = await givenProxy(t, { config: { httpTokens: "optional" } });
+  const proxy = await proxyFixture(t, { config: { httpTokens: "optional" } });
   await everyPath(t, proxy.port);
 });
 

@@ -1,13 +1,13 @@
 import t from "tap";
 import { ask } from "../../support/raw-http.ts";
-import { givenProxy, listPath, web } from "./fixture.ts";
+import { listPath, proxyFixture, web } from "./fixture.ts";
 
 const tokenHeader = "X-aws-ec2-metadata-token";
 
 t.test(
   "the Host header must name the metadata service or the address that the request was sent to",
   async (t) => {
-    const proxy = await givenProxy(t);
+    const proxy = await proxyFixture(t);
     const token = await proxy.token(web);
     const status = async (host: string, to?: string) =>
       (

@@ -1,12 +1,12 @@
 import t from "tap";
 import { ask, wire } from "../../support/raw-http.ts";
-import { engineContainer, givenProxy, listPath, stranger, tokenPath, web } from "./fixture.ts";
+import { engineContainer, listPath, proxyFixture, stranger, tokenPath, web } from "./fixture.ts";
 
 const tokenHeader = "X-aws-ec2-metadata-token";
 const ttlHeader = "X-aws-ec2-metadata-token-ttl-seconds";
 
 t.test("a caller that is no container gets 403, and IMDS is never asked", async (t) => {
-  const proxy = await givenProxy(t);
+  const proxy = await proxyFixture(t);
   const token = await proxy.token(web);
   const before = proxy.aws.imds.requests.total;
   const from = { port: proxy.port, from: stranger };
@@ -24,7 +24,7 @@ t.test("a caller that is no container gets 403, and IMDS is never asked", async 
 
 t.test("an address that two containers claim is refused until one of them is gone", async (t) => {
   const [one, two] = [engineContainer("aa", "127.0.0.20"), engineContainer("bb", "127.0.0.20")];
-  const proxy = await givenProxy(t, {
+  const proxy = await proxyFixture(t, {
     containers: [one, two],
     provenance: { check: async () => ({ proven: true }) },
     config: { defaultAlias: "web" },
@@ -38,7 +38,7 @@ t.test("an address that two containers claim is refused until one of them is gon
 });
 
 t.test("an address that two containers claim, while an engine cannot be reached, gets 503", async (t) => {
-  const proxy = await givenProxy(t, {
+  const proxy = await proxyFixture(t, {
     containers: [engineContainer("aa", "127.0.0.20"), engineContainer("bb", "127.0.0.20")],
     complete: false,
   });
@@ -52,7 +52,7 @@ t.test("a connection that is not the container's own gets neither token nor cred
   const victim = engineContainer("cc", "127.0.0.21");
   let proven = false;
   let checks = 0;
-  const proxy = await givenProxy(t, {
+  const proxy = await proxyFixture(t, {
     containers: [victim],
     provenance: {
       check: async () => {
@@ -114,7 +114,7 @@ for (const [code, status] of [
   t.test(`a token is refused with ${status} if the proof fails with ${code}`, async (t) => {
     const victim = engineContainer("cc", "127.0.0.21");
     const vias: string[] = [];
-    const proxy = await givenProxy(t, {
+    const proxy = await proxyFixture(t, {
       containers: [victim],
       provenance: {
         check: async (_container, _connection, via) => {
@@ -136,7 +136,7 @@ for (const [code, status] of [
   });
 
 t.test("an unknown address, while an engine cannot be reached, gets 503", async (t) => {
-  const proxy = await givenProxy(t, { complete: false });
+  const proxy = await proxyFixture(t, { complete: false });
   const answer = await ask({ port: proxy.port, from: stranger }, "PUT", tokenPath, [`${ttlHeader}: 60`]);
   t.same(
     [answer.status, answer.header("retry-after")],
@@ -152,7 +152,7 @@ t.test(
   async (t) => {
     const listed = Promise.withResolvers<void>();
     const late = engineContainer("dd", "127.0.0.22", { labels: { "ec2metaproxy.RoleAlias": "web" } });
-    const proxy = await givenProxy(t, {
+    const proxy = await proxyFixture(t, {
       listed: listed.promise,
       provenance: { check: async () => ({ proven: true }) },
       config: { httpTokens: "optional" },

@@ -1,14 +1,14 @@
 import t from "tap";
 import { account } from "../../support/aws/account.ts";
 import { ask, type RawAnswer } from "../../support/raw-http.ts";
-import { admin, db, engineContainer, givenProxy, listPath, none, roleArn, web } from "./fixture.ts";
+import { admin, db, engineContainer, listPath, none, proxyFixture, roleArn, web } from "./fixture.ts";
 
 const asked = (answer: RawAnswer) => Object.fromEntries(answer.headers);
 
 const json = (answer: RawAnswer) => JSON.parse(answer.body) as Readonly<Record<string, string>>; // IMDS documents hold texts only
 
 t.test("credentials are sent byte for byte as EC2 sends them", async (t) => {
-  const proxy = await givenProxy(t);
+  const proxy = await proxyFixture(t);
   const list = await proxy.get(web, listPath);
   t.same([list.status, list.body], [200, "Web"], "the role's name without path and newline");
   t.equal((await proxy.get(web, listPath.slice(0, -1))).body, "Web", "also without the slash at the end");
@@ -73,7 +73,7 @@ t.test("credentials are sent byte for byte as EC2 sends them", async (t) => {
 });
 
 t.test("a container gets answers about its own role only", async (t) => {
-  const proxy = await givenProxy(t);
+  const proxy = await proxyFixture(t);
   await proxy.get(db, `${listPath}Database`);
   for (const role of ["Database", "web", "WEB", "Web2", "Admin", account.hostRole, "x".repeat(64)]) {
     const answer = await proxy.get(web, `${listPath}${role}`);
@@ -96,7 +96,7 @@ t.test(
   async (t) => {
     const former = engineContainer("dd", "127.0.0.22", { labels: { "ec2metaproxy.RoleAlias": "web" } });
     const next = engineContainer("ee", "127.0.0.22", { labels: { "ec2metaproxy.RoleAlias": "db" } });
-    const proxy = await givenProxy(t, {
+    const proxy = await proxyFixture(t, {
       containers: [former],
       provenance: { check: async () => ({ proven: true }) },
       config: { httpTokens: "optional" },
@@ -118,7 +118,7 @@ t.test(
 );
 
 t.test("a reload with the same result does not disturb a client that waits for STS", async (t) => {
-  const proxy = await givenProxy(t, { config: { httpTokens: "optional" } });
+  const proxy = await proxyFixture(t, { config: { httpTokens: "optional" } });
   proxy.aws.sts.faults.set({ latencyMs: 500 });
   const pending = ask({ port: proxy.port, from: web.address }, "GET", `${listPath}Web`);
   while (proxy.aws.sts.counts().inFlight === 0) await new Promise((resolve) => setTimeout(resolve, 5));
@@ -130,7 +130,7 @@ t.test("a reload with the same result does not disturb a client that waits for S
 t.test(
   "a refusal by IAM is a 200 with Code and Message, an STS that does not answer a 503 with Retry-After",
   async (t) => {
-    const proxy = await givenProxy(t);
+    const proxy = await proxyFixture(t);
     const refused = await proxy.get(admin, `${listPath}Admin`);
     t.equal(refused.status, 200);
     t.match(json(refused), { Code: "AssumeRoleUnauthorizedAccess", Message: /Admin/, LastUpdated: /Z$/ });
@@ -163,7 +163,7 @@ for (const foreign of [
   t.test(
     `something in front of STS answers ${foreign}: clients get 503 with Retry-After, and soon their credentials`,
     async (t) => {
-      const proxy = await givenProxy(t);
+      const proxy = await proxyFixture(t);
       proxy.aws.sts.faults.set({ foreign });
       const { status, headers, body } = await proxy.get(web, `${listPath}Web`);
       t.equal(status, 503);

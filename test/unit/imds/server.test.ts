@@ -2,14 +2,14 @@ import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
 import { ask, requestText, wire } from "../../support/raw-http.ts";
-import { db, givenProxy, listPath, tokenPath, web } from "./fixture.ts";
+import { db, listPath, proxyFixture, tokenPath, web } from "./fixture.ts";
 import { until } from "./until.ts";
 
 const ok = requestText("GET", "/latest/meta-data/instance-id");
 const open = { config: { httpTokens: "optional" } };
 
 t.test("what is not a metadata request is answered 400 or not at all, and the connection ends", async (t) => {
-  const proxy = await givenProxy(t, open);
+  const proxy = await proxyFixture(t, open);
   const long = "x".repeat(16 * 1024);
   const cases: readonly [what: string, bytes: string, status: RegExp][] = [
     ["CONNECT", "CONNECT 169.254.169.254:80 HTTP/1.1\r\nHost: x\r\n\r\n", /^HTTP\/1.1 400 /],
@@ -70,7 +70,7 @@ t.test("what is not a metadata request is answered 400 or not at all, and the co
 });
 
 t.test("what Node would answer by itself counts against the limits and ends its connection", async (t) => {
-  const proxy = await givenProxy(t, open);
+  const proxy = await proxyFixture(t, open);
   const expecting = requestText("GET", listPath, ["Expect: something"]);
   const cases: readonly [what: string, bytes: string][] = [
     ["an unknown expectation", expecting],
@@ -95,7 +95,7 @@ t.test("what Node would answer by itself counts against the limits and ends its 
 });
 
 t.test("no answer without a request is sent while an earlier request waits for its answer", async (t) => {
-  const proxy = await givenProxy(t, open);
+  const proxy = await proxyFixture(t, open);
   proxy.aws.sts.faults.set({ latencyMs: 300 });
   const awaited = requestText("GET", `${listPath}Database`);
   for (const [what, bytes] of [
@@ -116,7 +116,7 @@ t.test(
   "a client that does not read its answers holds little memory, and not for long",
   { timeout: 40_000 },
   async (t) => {
-    const proxy = await givenProxy(t, open);
+    const proxy = await proxyFixture(t, open);
     using slow = wire(proxy.port);
     slow.socket.pause();
     // Twenty at a time, as a pipeline may have them, for as long as the proxy takes them.
@@ -135,7 +135,7 @@ t.test(
   "a request that does not arrive times out; an idle connection stays open",
   { timeout: 30_000 },
   async (t) => {
-    const proxy = await givenProxy(t, open);
+    const proxy = await proxyFixture(t, open);
     const halves = [
       "GET /latest/meta-data/ HTTP/1.1\r\nHost: 169",
       "PUT /latest/api/token HTTP/1.1\r\nHost: 169.254.169.254\r\nContent-Length: 10\r\n\r\n",
@@ -160,7 +160,7 @@ t.test(
 t.test(
   "stopping answers requests in progress, makes clients reconnect, and ends in time whatever they do",
   async (t) => {
-    const proxy = await givenProxy(t, open);
+    const proxy = await proxyFixture(t, open);
     proxy.aws.sts.faults.set({ latencyMs: 300 });
     using busy = wire(proxy.port);
     using idle = wire(proxy.port);
@@ -187,7 +187,7 @@ t.test(
 t.test(
   "a connection whose first request has not been read yet is answered, not reset, when the proxy stops",
   async (t) => {
-    const proxy = await givenProxy(t, open);
+    const proxy = await proxyFixture(t, open);
     using fresh = wire(proxy.port);
     await until(() => proxy.imds.connections() === 1);
     const drained = proxy.imds.drain(2_000);
@@ -199,7 +199,7 @@ t.test(
 );
 
 t.test("a client that requests a tunnel and resets the connection affects no other", async (t) => {
-  const proxy = await givenProxy(t, open);
+  const proxy = await proxyFixture(t, open);
   for (let round = 0; round < 200; round++) {
     const { socket } = wire(proxy.port);
     await once(socket, "connect");
@@ -217,7 +217,7 @@ t.test("a client that requests a tunnel and resets the connection affects no oth
 });
 
 t.test("clients that disconnect during a request leave nothing behind", async (t) => {
-  const proxy = await givenProxy(t, open);
+  const proxy = await proxyFixture(t, open);
   proxy.aws.sts.faults.set({ latencyMs: 200 });
   const wires = Array.from({ length: 50 }, () => wire(proxy.port));
   for (const [nth, one] of wires.entries()) {

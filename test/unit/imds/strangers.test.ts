@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
 import { ask, requestText, wire } from "../../support/raw-http.ts";
-import { db, engineContainer, givenProxy, listPath } from "./fixture.ts";
+import { db, engineContainer, listPath, proxyFixture } from "./fixture.ts";
 import { until } from "./until.ts";
 
 const ok = requestText("GET", "/latest/meta-data/instance-id");
@@ -11,7 +11,7 @@ t.test(
   "unknown addresses share one budget, and a container that is announced late finds a place in it",
   async (t) => {
     const late = engineContainer("11", "127.0.3.3", { labels: { "ec2metaproxy.RoleAlias": "web" } });
-    const proxy = await givenProxy(t, {
+    const proxy = await proxyFixture(t, {
       ...open,
       provenance: { check: async () => ({ proven: true }) },
       strangers: { total: 100, perAddress: 10 },
@@ -37,7 +37,7 @@ t.test(
 );
 
 t.test("a connection beyond the limit of its address, or of all unknown addresses, gets 503", async (t) => {
-  const proxy = await givenProxy(t, { ...open, strangers: { total: 4, perAddress: 2 } });
+  const proxy = await proxyFixture(t, { ...open, strangers: { total: 4, perAddress: 2 } });
   const wait = (from: string) => wire(proxy.port, from);
   const first = [wait("127.0.2.1"), wait("127.0.2.1")];
   await until(() => proxy.imds.connections() === 2);
@@ -57,7 +57,7 @@ t.test(
   "if unknown addresses take every place with one connection each, the one that waited longest makes room",
   async (t) => {
     const late = engineContainer("11", "127.0.3.3", { labels: { "ec2metaproxy.RoleAlias": "web" } });
-    const proxy = await givenProxy(t, {
+    const proxy = await proxyFixture(t, {
       ...open,
       provenance: { check: async () => ({ proven: true }) },
       strangers: { total: 20, perAddress: 5 },

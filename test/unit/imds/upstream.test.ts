@@ -10,6 +10,7 @@ import { type AddressInfo, createServer as createTcpServer, type Socket } from "
 import { promisify } from "node:util";
 import t, { type Test } from "tap";
 import { type ForwardResult, Upstream, type UpstreamOptions } from "../../../src/imds/upstream.ts";
+import { MetadataClient } from "../../../src/metadata/client.ts";
 
 type Seen = { readonly method: string; readonly url: string; readonly headers: readonly string[] };
 type Reply = { readonly status: number; readonly headers: IncomingMessage["headers"]; readonly body: string };
@@ -53,8 +54,10 @@ function issueToken(response: ServerResponse, nth: number): void {
 }
 
 /** The proxy's side: forwards requests as the handler does. `ask` is a container. */
-async function proxy(t: Test, options: Partial<UpstreamOptions> & { endpoint: string }) {
+async function proxy(t: Test, { endpoint, ...options }: Partial<UpstreamOptions> & { endpoint: string }) {
+  const metadata = new MetadataClient({ endpoint, now: options.now ?? Date.now });
   const upstream = new Upstream({
+    metadata,
     cacheSeconds: 60,
     requestsPerSecond: 10_000,
     now: Date.now,
@@ -83,6 +86,7 @@ async function proxy(t: Test, options: Partial<UpstreamOptions> & { endpoint: st
   const { port } = server.address() as AddressInfo;
   t.teardown(() => {
     upstream.close();
+    metadata.close();
     server.close();
     server.closeAllConnections();
   });
@@ -579,9 +583,12 @@ t.test("HTTP_PROXY and its like in the environment are ignored", async (t) => {
   const imds = await service(t, (_, response) => response.end("eu-west-1"));
   const trap = await service(t, (_, response) => response.end("trapped"));
   const script = `import { Upstream } from ${JSON.stringify(new URL("../../../src/imds/upstream.ts", import.meta.url).href)};
-    const upstream = new Upstream({ endpoint: ${JSON.stringify(imds.endpoint)}, cacheSeconds: 0, requestsPerSecond: 100, now: Date.now });
+    import { MetadataClient } from ${JSON.stringify(new URL("../../../src/metadata/client.ts", import.meta.url).href)};
+    const metadata = new MetadataClient({ endpoint: ${JSON.stringify(imds.endpoint)}, now: Date.now });
+    const upstream = new Upstream({ metadata, cacheSeconds: 0, requestsPerSecond: 100, now: Date.now });
     console.log(await upstream.text("${placement}"));
-    upstream.close();`;
+    upstream.close();
+    metadata.close();`;
   const env = {
     ...process.env,
     NODE_USE_ENV_PROXY: "1",

@@ -1,0 +1,29 @@
+import type { FailureKind } from "./assume-role.ts";
+import type { RateState } from "./rate.ts";
+
+/** The state of the cache, for `status` and the metrics. */
+export type CacheStats = {
+  readonly state: RateState;
+  readonly callsPerSecond: number;
+  readonly entries: number;
+  /** Entries with valid credentials, with a refusal, and with neither. */
+  readonly warm: number;
+  readonly refused: number;
+  readonly cold: number;
+  /** Entries whose last call failed for a temporary reason. */
+  readonly failing: number;
+  /** Clients that are waiting for an answer. */
+  readonly waiting: number;
+  readonly queued: number;
+  readonly inFlight: number;
+  readonly stalled: number;
+  /** Calls to STS since the start, by result. */
+  readonly calls: Readonly<Record<"ok" | FailureKind, number>>;
+  /** Requests since the start that shared another client's call. */
+  readonly joined: number;
+  /** Remaining life of the credentials that expire first; undefined without any. */
+  readonly smallestRemainingMs: number | undefined;
+  readonly lastCallMs: number | undefined;
+  /** Duration of all calls since the start, added up. */
+  readonly spentMs: number;
+};
