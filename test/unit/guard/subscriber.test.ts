@@ -29,7 +29,7 @@ t.test("the proxy knows what the guard publishes, and each change", async (t) =>
 
 t.test("a label named __proto__ and texts of every kind arrive as they are", async (t) => {
   const labels: Record<string, string> = Object.create(null);
-  labels.__proto__ = "x";
+  Object.defineProperty(labels, "__proto__", { value: "x", enumerable: true });
   labels["a\nb\u2028"] = '"\\\u0000\ud800';
   const odd = container("a", 2, { labels, env: {}, attachments: [], risks: [] });
   await using both = await GuardAndProxy.start(odd);

@@ -66,6 +66,7 @@ async function givenProxy(t: Test, passthrough: object) {
     credentials: { get: () => credentials },
     tokens,
     upstream,
+    locks: undefined,
     granted: () => undefined,
     refused: () => undefined,
     now: Date.now,
