@@ -294,8 +294,8 @@ t.test("a reload changes the proof at the next request, also on a kept connectio
     },
   });
   using kept = wire(proxy.port, "127.0.0.21");
-  const status = async () => {
-    kept.write(`GET ${credentials} HTTP/1.1\r\nHost: 169.254.169.254\r\n\r\n`);
+  const status = async (path = credentials) => {
+    kept.write(`GET ${path} HTTP/1.1\r\nHost: 169.254.169.254\r\n\r\n`);
     return (await kept.answer())?.status;
   };
   t.equal(await status(), 403, "with `socket`, the lock alone proves nothing");
@@ -311,6 +311,7 @@ t.test("a reload changes the proof at the next request, also on a kept connectio
   t.equal(await status(), 200, "with `socket`, a container without a lock is served as ever");
   proxy.reload({ ...keys, identityProof: "address" });
   t.equal(await status(), 503, "and a proof by socket is none by address");
+  t.equal(await status(listPath), 503);
 });
 
 t.test("a static container is served as declared: there is nothing to lock", async (t) => {
