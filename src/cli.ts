@@ -3,11 +3,18 @@ import { exitCodes, OperatorError } from "./errors.ts";
 
 /** A parsed command line. */
 export type Command =
-  | { readonly command: "serve"; readonly configPath: string | undefined; readonly overrides: Overrides }
+  | {
+      readonly command: "serve";
+      readonly configPath: string | undefined;
+      readonly overrides: Overrides;
+      /** Path of the guard's socket. */
+      readonly guard?: string;
+    }
   | {
       readonly command: "check";
       readonly configPath: string | undefined;
       readonly configOnly: boolean;
+      readonly guard?: string;
       readonly json: boolean;
     }
   | { readonly command: "status"; readonly configPath: string | undefined; readonly json: boolean }
@@ -15,6 +22,7 @@ export type Command =
       readonly command: "explain";
       readonly configPath: string | undefined;
       readonly container: string;
+      readonly guard?: string;
       readonly json: boolean;
     }
   | {
@@ -42,7 +50,8 @@ export type Overrides = {
 export const usage = `Gives every Docker container on an EC2 host its own IAM role.
 
 Usage:
-  ec2metaproxy [serve] [-c FILE]          run the proxy
+  ec2metaproxy [serve] [-c FILE] [--guard SOCKET]
+                                          run the proxy
   ec2metaproxy check [--config-only]      check the configuration and this host
   ec2metaproxy status [--json]            show what the running proxy serves
   ec2metaproxy explain CONTAINER [--json] show which role a container gets, and why
@@ -52,6 +61,8 @@ Usage:
 
 Options:
   -c, --config FILE          default /etc/ec2metaproxy/config.json
+      --guard SOCKET         serve: learn of the containers from the guard's socket instead of the engines
+                             check, explain: that socket, default that of the running proxy or the packages
       --config-only          check: validate the file and do nothing else
       --json                 check, status, explain, firewall: print JSON
       --settings DIRECTORY   firewall: directory of firewall.conf and firewall.d, default /etc/ec2metaproxy
@@ -72,6 +83,7 @@ See ec2metaproxy(8), ec2metaproxy.json(5) and ec2metaproxy-firewall.conf(5).`;
 
 const options = {
   config: { type: "string", short: "c" },
+  guard: { type: "string" },
   "config-only": { type: "boolean" },
   json: { type: "boolean" },
   settings: { type: "string" },
@@ -103,10 +115,10 @@ const legacyFlags = [
 
 /** The options of each command, besides --config. */
 const optionsOf: Readonly<Record<string, readonly OptionName[]>> = {
-  serve: legacyFlags,
-  check: ["config-only", "json"],
+  serve: ["guard", ...legacyFlags],
+  check: ["config-only", "guard", "json"],
   status: ["json"],
-  explain: ["json"],
+  explain: ["guard", "json"],
   firewall: ["settings", "backend", "json"],
 };
 
@@ -129,14 +141,26 @@ export function parse(argv: readonly string[]): Command {
   }
   const configPath = values.config;
   if (configPath === "") throw wrong("--config needs a file's path, and got an empty string");
+  if (values.guard === "") throw wrong("--guard needs a socket's path, and got an empty string");
+  const guard = values.guard === undefined ? {} : { guard: values.guard };
   if (values.settings === "") throw wrong("--settings needs a directory's path, and got an empty string");
   switch (command) {
     case "serve":
       none(command, operands);
-      return { command, configPath, overrides: overridesOf(values) };
+      if (values.guard !== undefined && values["docker-endpoint"] !== undefined)
+        throw wrong(
+          "--guard and --docker-endpoint exclude each other: with a guard, serve contacts no engine",
+        );
+      return { command, configPath, overrides: overridesOf(values), ...guard };
     case "check":
       none(command, operands);
-      return { command, configPath, configOnly: values["config-only"] ?? false, json: values.json ?? false };
+      return {
+        command,
+        configPath,
+        configOnly: values["config-only"] ?? false,
+        json: values.json ?? false,
+        ...guard,
+      };
     case "status":
       none(command, operands);
       return { command, configPath, json: values.json ?? false };
@@ -144,7 +168,7 @@ export function parse(argv: readonly string[]): Command {
       const [container, ...more] = operands;
       if (container === undefined || container === "") throw wrong("explain needs a container's name or id");
       none(command, more);
-      return { command, configPath, container, json: values.json ?? false };
+      return { command, configPath, container, json: values.json ?? false, ...guard };
     }
     default:
       return firewall(operands, values);

@@ -6,20 +6,17 @@ import { decide, rolePolicy } from "../roles/grant.ts";
 import { jsonText, printable } from "../text.ts";
 import { hostClocks } from "./clocks.ts";
 import { configuration } from "./configuration.ts";
+import type { Finding } from "./finding.ts";
+import { guardFindings } from "./guard-findings.ts";
+import { viewGuard } from "./guard-view.ts";
 import { linkNetworks, takeInventory } from "./inventory.ts";
 
 export type CheckOptions = {
   readonly configPath: string | undefined;
   readonly configOnly: boolean;
+  /** Path of the guard's socket; by default that of the running proxy, or else the packages'. */
+  readonly guard?: string;
   readonly json: boolean;
-};
-
-/** The result of one check. `ok` is undefined where it could not be checked, or is only worth knowing. */
-export type Finding = {
-  readonly subject: "configuration" | "engine" | "containers" | "metadata" | "sts" | "role" | "firewall";
-  readonly ok: boolean | undefined;
-  readonly text: string;
-  readonly hint: string;
 };
 
 /**
@@ -51,7 +48,8 @@ export async function check(
   const file = configuration(options.configPath);
   const config = await file.read();
   const findings: Finding[] = [configurationFinding(file.path, config)];
-  if (!options.configOnly) findings.push(...(await hostFindings(config, environment, log, hostChecks)));
+  if (!options.configOnly)
+    findings.push(...(await hostFindings(config, options.guard, environment, log, hostChecks)));
   print(options.json ? jsonText(findings) : findings.map(line).join("\n"));
   return findings.some(({ ok }) => ok === false) ? exitCodes.failed : exitCodes.ok;
 }
@@ -70,14 +68,16 @@ function configurationFinding(path: string, config: Config): Finding {
 
 async function hostFindings(
   config: Config,
+  guard: string | undefined,
   environment: Environment,
   log: Log,
   host: HostChecks,
 ): Promise<Finding[]> {
   // In parallel, so that an engine that hangs delays the operator once, not twice.
-  const [{ directory, engines }, linked] = await Promise.all([
+  const [{ directory, engines }, linked, guardView] = await Promise.all([
     takeInventory(config, environment, log, hostClocks()),
     linkNetworks(config, environment),
+    viewGuard(guard, environment),
   ]);
   const containers = directory.containers();
   const policy = rolePolicy(config);
@@ -94,9 +94,10 @@ async function hostFindings(
         text: connected
           ? `${engineHost}: ${engine ?? "connected"}, ${count} running`
           : `${engineHost}: ${lastError ?? "no answer"}`,
-        hint: connected ? "" : "Is it running, and may this user open its socket (group docker)?",
+        hint: connected ? "" : "Is it running, and may this user open its socket (root, or group docker)?",
       }),
     ),
+    ...guardFindings(config, guardView, containers),
     ...denied.map(
       ({ container, decision }): Finding => ({
         subject: "containers",

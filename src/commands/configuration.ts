@@ -1,5 +1,6 @@
 import type { Overrides } from "../cli.ts";
 import {
+  type Check,
   configurationError,
   defaultConfigPath,
   loadConfig,
@@ -13,6 +14,9 @@ import { parseDockerHost } from "../engine/endpoint.ts";
 import { exitCodes, explain, OperatorError, type Problem } from "../errors.ts";
 import { categoryProblem } from "../imds/policy.ts";
 import { templateProblem } from "../roles/template.ts";
+
+/** The guard's socket on a host with the packages. */
+export const packagedGuardSocket = "/run/ec2metaproxy-guard/containers.sock";
 
 /** The alias that --default-iam-role defines. */
 const flagAlias = "default-iam-role";
@@ -31,8 +35,17 @@ export type Configuration = { readonly path: string; read(): Promise<Config> };
 
 /**
  * @param path the value of -c; by default the packages' file, which may be absent where flags are given
+ * @param use what the configuration is read for. `serve without a guard` has problems of its own.
  */
-export function configuration(path: string | undefined, overrides: Overrides = {}): Configuration {
+export function configuration(
+  path: string | undefined,
+  overrides: Overrides = {},
+  use: "any" | "serve without a guard" = "any",
+): Configuration {
+  const checks = (written: Written) => [
+    ...valueConflicts(written),
+    ...(use === "serve without a guard" ? guardConflicts(written) : []),
+  ];
   const file = path ?? defaultConfigPath;
   const flags = Object.keys(overrides).length > 0;
   return {
@@ -43,7 +56,7 @@ export function configuration(path: string | undefined, overrides: Overrides = {
         if (path === undefined && isFileMissing(error)) return "{}";
         throw error;
       });
-      return overridden(text, file, overrides);
+      return overridden(text, file, overrides, checks);
     },
   };
 }
@@ -54,10 +67,10 @@ function isFileMissing(error: unknown): boolean {
 }
 
 /** @throws OperatorError with all problems of file and flags: exit code 78 if the file has any, else 64 */
-function overridden(text: string | Problem, file: string, overrides: Overrides): Config {
+function overridden(text: string | Problem, file: string, overrides: Overrides, checks: Check): Config {
   const own = typeof text === "string" ? parseConfig(text, file, checks) : { ok: false, problems: [text] };
   const problems = own.ok ? [] : own.problems;
-  const flags = flagProblems(overrides);
+  const flags = flagProblems(overrides, checks);
   if (problems.length > 0) throw configurationError(file, [...problems, ...flags]);
   if (flags.length > 0) throw wrongFlags(flags);
   const raw = JSON.parse(String(text).replace(/^\uFEFF/, "")) as Record<string, unknown>; // it was just validated as an object
@@ -71,7 +84,7 @@ function wrongFlags(problems: readonly Problem[]): OperatorError {
 }
 
 /** The problems that the flags have on their own, whatever the file contains. */
-function flagProblems(overrides: Overrides): readonly Problem[] {
+function flagProblems(overrides: Overrides, checks: Check): readonly Problem[] {
   const alone = readConfig(JSON.stringify(merge({}, overrides)), checks);
   if (alone.ok) return [];
   return alone.problems.map(({ path, message, hint }) => ({
@@ -97,8 +110,24 @@ function merge(raw: Record<string, unknown>, overrides: Overrides): Record<strin
   };
 }
 
+/** Without the guard there is no port lock, so nobody could ever be identified. */
+function guardConflicts(file: Written): readonly Conflict[] {
+  return file.written("identityProof").flatMap(({ path, text }) =>
+    text === "address"
+      ? [
+          {
+            path,
+            message:
+              '"address" relies on the port lock of the guard, and `serve` was started without --guard',
+            hint: `Start it with --guard ${packagedGuardSocket}, or use "socket".`,
+          },
+        ]
+      : [],
+  );
+}
+
 /** Checks of values by the folders above config/, which config/ cannot import. */
-function checks(file: Written): readonly Conflict[] {
+function valueConflicts(file: Written): readonly Conflict[] {
   const conflicts: Conflict[] = [];
   const check = (pattern: readonly string[], problem: (text: string) => string | undefined, hint: string) => {
     for (const { path, text } of file.written(...pattern)) {

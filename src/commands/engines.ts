@@ -2,8 +2,10 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Environment } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
 import type { Directory } from "../containers/directory.ts";
+import type { Locks } from "../containers/protection.ts";
 import type { Clocks } from "../credentials/clock.ts";
 import { type Change, type EngineState, followEngine } from "../engine/connection.ts";
+import type { GuardState } from "../guard/subscriber.ts";
 import type { Log } from "../log.ts";
 
 const defaultDockerHost = "unix:///var/run/docker.sock";
@@ -13,9 +15,19 @@ export function engineHosts(config: Config, environment: Pick<Environment, "dock
   return config.dockerHosts ?? [config.dockerHost ?? environment.dockerHost ?? defaultDockerHost];
 }
 
-/** All engines of a configuration, as one. */
+/** The guard, for a proxy that follows it instead of the engines. */
+export type FollowedGuard = {
+  /** Path of its socket. */
+  readonly path: string;
+  state(): GuardState;
+  readonly locks: Locks;
+};
+
+/** All engines of a configuration, as one: followed here, or by the guard. */
 export type Engines = {
-  /** Settles once every engine is in the directory or known to be unreachable, or after `firstListMs`. */
+  /** Undefined for a proxy that follows the engines itself. */
+  readonly guard?: FollowedGuard;
+  /** Settles once every engine is in the directory or known to be unreachable, or after a few seconds. */
   readonly listed: Promise<void>;
   states(): readonly EngineState[];
   /** Whether every engine is connected, so that the directory has every container. */

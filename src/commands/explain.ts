@@ -1,6 +1,7 @@
 import type { Environment } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
-import type { Container } from "../containers/container.ts";
+import { addressesOf, type Container } from "../containers/container.ts";
+import type { Protection } from "../containers/protection.ts";
 import { type ExitCode, exitCodes, OperatorError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { decide } from "../roles/grant.ts";
@@ -10,18 +11,27 @@ import { jsonText, printable, quote } from "../text.ts";
 import { hostClocks } from "./clocks.ts";
 import { configuration } from "./configuration.ts";
 import { type Explanation, explanationOf } from "./explanation.ts";
+import { viewGuard } from "./guard-view.ts";
 import { takeInventory } from "./inventory.ts";
 
 /** Explains a container of this host's engines, by this host's configuration. */
 export async function explain(
-  options: { readonly configPath: string | undefined; readonly container: string; readonly json: boolean },
+  options: {
+    readonly configPath: string | undefined;
+    readonly container: string;
+    readonly guard?: string;
+    readonly json: boolean;
+  },
   environment: Environment,
   print: (text: string) => void,
   log: Log,
 ): Promise<ExitCode> {
   const file = configuration(options.configPath);
   const config = await file.read();
-  const { directory, engines } = await takeInventory(config, environment, log, hostClocks());
+  const [{ directory, engines }, guard] = await Promise.all([
+    takeInventory(config, environment, log, hostClocks()),
+    viewGuard(options.guard, environment),
+  ]);
   const find = async (idOrName: string) => {
     const found = directory.byId(idOrName);
     const absent = engines.find(({ connected }) => !connected);
@@ -29,11 +39,15 @@ export async function explain(
     // "No such container" would be a guess while an engine does not answer.
     throw new OperatorError(`listing the containers of ${absent.host}: ${absent.lastError ?? "no answer"}`, {
       exitCode: exitCodes.unavailable,
-      hint: "Is it running, and may this user open its socket (group docker)?",
+      hint: "Is it running, and may this user open its socket (root, or group docker)?",
     });
   };
   const { container, json } = options;
-  return explainContainer({ container, json, configPath: file.path }, config, find, print);
+  // A host without a guard has no lock that could be missing.
+  const hasGuard =
+    guard.silentBecause === undefined || "path" in guard.proxy || config.identityProof === "address";
+  const protectionOf = (id: string) => (hasGuard ? guard.protectionOf(id) : undefined);
+  return explainContainer({ container, json, configPath: file.path, protectionOf }, config, find, print);
 }
 
 export type ExplainOptions = {
@@ -43,6 +57,8 @@ export type ExplainOptions = {
   readonly configPath: string;
   /** For session names that contain it; left out of them where it is not known. */
   readonly instanceId?: string;
+  /** Whether a container's addresses are locked; undefined without a guard. */
+  readonly protectionOf?: (id: string) => Protection | undefined;
 };
 
 /**
@@ -58,7 +74,14 @@ export async function explainContainer(
 ): Promise<ExitCode> {
   const container = exactlyOne(options.container, await find(options.container));
   const decision = decide(container, rolePolicy(config), options.instanceId);
-  const explanation = explanationOf(container, decision, options.configPath);
+  const isLockable = container.source === "engine" && addressesOf(container).length > 0;
+  const explanation = explanationOf(
+    container,
+    decision,
+    options.configPath,
+    config.identityProof,
+    isLockable ? options.protectionOf?.(container.id) : undefined,
+  );
   print(options.json ? jsonText(explanation) : text(explanation));
   return decision.kind === "grant" ? exitCodes.ok : exitCodes.failed;
 }
@@ -91,7 +114,7 @@ function text(explanation: Explanation): string {
       ? [`${printable(container.name)} gets no role (${refusal?.code ?? ""}).`]
       : [`${printable(container.name)} gets the role ${grant.roleName}.`];
   lines.push(
-    ...section("Who it is", whoRows(container)),
+    ...section("Who it is", [...whoRows(container), ...identityRows(explanation.identity)]),
     ...section("What it asks for", askRows(explanation)),
   );
   if (grant !== null) lines.push(...section("What it gets", grantRows(grant)));
@@ -139,6 +162,18 @@ function whoRows({
       "warning",
       risks.includes("host-network")
         ? "on the host's network its requests go to the real service, past this proxy"
+        : null,
+    ],
+  ];
+}
+
+function identityRows({ proof, locked, reason }: Explanation["identity"]): readonly Row[] {
+  return [
+    ["port lock", locked === null ? null : locked ? "in force" : `not in force: ${reason ?? ""}`],
+    [
+      "warning",
+      proof === "address" && locked === false
+        ? 'identityProof is "address": its requests get 503 (address-not-locked) until the lock is in force'
         : null,
     ],
   ];

@@ -1,4 +1,6 @@
+import type { Config } from "../config/schema.ts";
 import type { Container } from "../containers/container.ts";
+import type { Protection } from "../containers/protection.ts";
 import type { Denial, DenialCode, Grant } from "../roles/grant.ts";
 import { composeProject, composeService, requestedPolicies, requestedRoles } from "../roles/request.ts";
 
@@ -23,6 +25,13 @@ export type Explanation = {
       readonly ipv6: string | null;
     }[];
     readonly risks: Container["risks"];
+  };
+  /** How its callers are identified. `locked` is null without a guard, or where there is nothing to lock. */
+  readonly identity: {
+    readonly proof: Config["identityProof"];
+    readonly locked: boolean | null;
+    /** Why it is not locked. */
+    readonly reason: string | null;
   };
   /** By precedence: only the first of each list is used. */
   readonly asks: {
@@ -51,7 +60,14 @@ export type Explanation = {
   readonly refusal: { readonly code: DenialCode; readonly reason: string; readonly hint: string } | null;
 };
 
-export function explanationOf(container: Container, decision: Grant | Denial, config: string): Explanation {
+/** @param protection undefined without a guard, or where there is nothing to lock */
+export function explanationOf(
+  container: Container,
+  decision: Grant | Denial,
+  config: string,
+  proof: Config["identityProof"],
+  protection: Protection | undefined,
+): Explanation {
   const { id, name, source, image, imageId, user, risks } = container;
   return {
     config,
@@ -70,6 +86,11 @@ export function explanationOf(container: Container, decision: Grant | Denial, co
         ipv6: ipv6 ?? null,
       })),
       risks,
+    },
+    identity: {
+      proof,
+      locked: protection?.locked ?? null,
+      reason: protection?.locked === false ? protection.reason : null,
     },
     asks: { roles: requestedRoles(container), policies: requestedPolicies(container) },
     granted: decision.kind === "grant",

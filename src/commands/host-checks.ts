@@ -74,7 +74,7 @@ export function hostChecks(environment: Environment, log: Log): HostChecks {
           throw new Error(`${alias}: assuming ${roleArn}`, { cause });
         }
       }),
-    firewall: async () => {
+    firewall: async ({ identityProof }) => {
       try {
         const { inPlace, summary, layer2 } = await hostFirewallStatus(log);
         if (!inPlace) {
@@ -82,11 +82,12 @@ export function hostChecks(environment: Environment, log: Log): HostChecks {
             "`ec2metaproxy firewall status` lists what is missing, `ec2metaproxy firewall apply` fixes it.";
           return { ok: false, text: summary, hint };
         }
-        // A note, not a failure: a host that cannot have these rules would never pass.
+        // A note, not a failure: a host that cannot have these rules would never pass. The port lock needs
+        // what they need.
         return layer2.open === ""
           ? { ok: true, text: summary, hint: "" }
           : {
-              ok: undefined,
+              ok: identityProof === "address" ? false : undefined,
               text: summary,
               hint: "docs/firewall.md lists what a host needs for rules on layer 2.",
             };

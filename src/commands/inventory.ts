@@ -1,6 +1,5 @@
 import type { Environment } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
-import { type Container, staticContainer } from "../containers/container.ts";
 import { Directory } from "../containers/directory.ts";
 import type { Clocks } from "../credentials/clock.ts";
 import { connectEngine } from "../engine/client.ts";
@@ -8,16 +7,10 @@ import type { EngineState } from "../engine/connection.ts";
 import { parseDockerHost } from "../engine/endpoint.ts";
 import type { Log } from "../log.ts";
 import { engineHosts, followEngines } from "./engines.ts";
+import { staticsOf } from "./statics.ts";
 
 /** An engine that accepts the connection and never answers must not keep an operator waiting. */
 const listMs = 10_000;
-
-/** The containers that `staticContainers` declares. */
-export function staticsOf(config: Config): readonly Container[] {
-  return Object.entries(config.staticContainers).map(([address, { name, alias }]) =>
-    staticContainer(address, { name, ...(alias !== undefined && { alias }) }),
-  );
-}
 
 /**
  * The macvlan and ipvlan networks of every engine. Packets of their containers do not pass through this host,

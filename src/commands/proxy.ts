@@ -19,9 +19,9 @@ import type { Log } from "../log.ts";
 import { MetadataClient } from "../metadata/client.ts";
 import { rolePolicy } from "../roles/grant.ts";
 import type { Engines } from "./engines.ts";
-import { staticsOf } from "./inventory.ts";
 import { Prefetching } from "./prefetching.ts";
 import type { StatusFacts } from "./serve-status.ts";
+import { staticsOf } from "./statics.ts";
 import { stsSettings } from "./sts-settings.ts";
 
 /** What the proxy needs beside its configuration. Tests pass their own clocks, engines and socket proof. */
@@ -30,7 +30,7 @@ export type ProxySurroundings = {
   readonly clocks: Clocks;
   readonly random: () => number;
   readonly log: Log;
-  /** Keeps the directory true to the engines, and reports each change. */
+  /** Keeps the directory true to the engines, itself or through the guard, and reports each change. */
   readonly follow: (directory: Directory, onChange: (change: Change) => void) => Engines;
   readonly provenance: ImdsDependencies["provenance"];
   /** 32 bytes. Session tokens stay valid across restarts that keep the key. */
@@ -52,7 +52,10 @@ export type Proxy = {
   /** Settles once the engines' first lists are in, or have taken too long. */
   readonly listed: Promise<void>;
   /** What `status` reports about the parts below. */
-  facts(): Pick<StatusFacts, "engines" | "credentials" | "containers" | "callers" | "roles">;
+  facts(): Pick<
+    StatusFacts,
+    "engines" | "guard" | "identityProof" | "credentials" | "containers" | "callers" | "roles"
+  >;
   /** Learns who the host is, and begins to fetch credentials ahead. Never rejects: failures are logged. */
   warmUp(): Promise<void>;
   /** Puts another configuration in force, except for the keys that need a restart. */
@@ -118,6 +121,7 @@ export function openProxy(
     complete: engines.complete,
     refresh: engines.refresh,
     provenance: surroundings.provenance,
+    locks: engines.guard?.locks,
     callers,
     credentials,
     tokens: sessionTokens({ key: surroundings.tokenKey, now }),
@@ -147,6 +151,8 @@ export function openProxy(
     listed: engines.listed,
     facts: () => ({
       engines: engines.states(),
+      guard: engines.guard,
+      identityProof: config.identityProof,
       credentials: credentials.stats(),
       containers: directory.containers(),
       callers,

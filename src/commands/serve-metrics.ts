@@ -1,16 +1,14 @@
 import type { Metric } from "../observability/metrics.ts";
-import type { Status } from "./serve-status.ts";
+import { notLocked, type Status } from "./serve-status.ts";
+
+type One = (name: string, help: string, read: (now: Status) => number) => Metric;
 
 /** The metrics of a running proxy, read from its status. docs/metrics.md lists them. */
 export function metricsOf(
   status: () => Status,
   refusals: () => ReadonlyMap<string, number>,
 ): readonly Metric[] {
-  const one = (name: string, help: string, read: (now: Status) => number): Metric => ({
-    name,
-    help,
-    read: () => [{ value: read(status()) }],
-  });
+  const one: One = (name, help, read) => ({ name, help, read: () => [{ value: read(status()) }] });
   return [
     one(
       "ec2metaproxy_containers",
@@ -29,6 +27,7 @@ export function metricsOf(
       read: () =>
         status().engines.map(({ host, connected }) => ({ labels: { host }, value: connected ? 1 : 0 })),
     },
+    ...(status().guard === undefined ? [] : guardMetrics(one)),
     one(
       "ec2metaproxy_grants_total",
       "Sets of credentials that were handed to a container for the first time.",
@@ -83,6 +82,27 @@ export function metricsOf(
       "ec2metaproxy_config_valid",
       "0 after a refused reload: the previous configuration is in force.",
       (now) => (now.configProblem === undefined ? 1 : 0),
+    ),
+  ];
+}
+
+/** Left out where there is no guard, so that nobody is alerted to its absence. */
+function guardMetrics(one: One): readonly Metric[] {
+  return [
+    one(
+      "ec2metaproxy_guard_connected",
+      "1 while the guard is being followed. Only with --guard, as the next two.",
+      (now) => (now.guard?.connected === true ? 1 : 0),
+    ),
+    one(
+      "ec2metaproxy_containers_locked",
+      "Running containers whose addresses the port lock protects.",
+      (now) => now.containers.filter(({ protection }) => protection?.locked === true).length,
+    ),
+    one(
+      "ec2metaproxy_containers_unlocked",
+      "Running containers with an address that the port lock does not protect.",
+      (now) => notLocked(now).length,
     ),
   ];
 }

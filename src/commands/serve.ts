@@ -3,9 +3,12 @@ import { join } from "node:path";
 import type { Overrides } from "../cli.ts";
 import type { Environment } from "../config/load.ts";
 import { needsRestart } from "../config/restart-keys.ts";
+import type { Config } from "../config/schema.ts";
 import { Provenance } from "../containers/provenance.ts";
+import type { Clocks } from "../credentials/clock.ts";
 import { type ExitCode, exitCodes, explain, OperatorError, problemLine } from "../errors.ts";
 import { readOrCreateKey } from "../imds/session-token.ts";
+import type { Log } from "../log.ts";
 import { adminSocketName, openAdmin } from "../observability/admin.ts";
 import { openAudit } from "../observability/audit.ts";
 import { openLog } from "../observability/journal.ts";
@@ -15,14 +18,18 @@ import { version } from "../version.ts";
 import { hostClocks } from "./clocks.ts";
 import { configuration } from "./configuration.ts";
 import { connectionLimits, openFilesLimit } from "./descriptors.ts";
-import { followEngines } from "./engines.ts";
 import { listen } from "./listen.ts";
-import { openProxy } from "./proxy.ts";
+import { openProxy, type ProxySurroundings } from "./proxy.ts";
 import { metricsOf } from "./serve-metrics.ts";
 import { statusOf } from "./serve-status.ts";
 import { listenForSignals, type SignalSource } from "./signals.ts";
 
-export type ServeOptions = { readonly configPath: string | undefined; readonly overrides: Overrides };
+export type ServeOptions = {
+  readonly configPath: string | undefined;
+  readonly overrides: Overrides;
+  /** Path of the guard's socket. With it, no engine is contacted. */
+  readonly guard?: string;
+};
 
 /**
  * The parts of the process that the proxy uses. Passed in by main, so that nothing below it touches the
@@ -45,6 +52,31 @@ const statusEveryMs = 5_000;
  */
 const firstListMs = 5_000;
 
+/** These are the guard's, where there is one. */
+const engineKeys: readonly string[] = ["dockerHost", "dockerHosts", "dockerTls"] satisfies (keyof Config)[];
+
+/** Loads the engine's client only where the engines are followed: the guard spares the proxy its memory. */
+async function follower(
+  config: Config,
+  { guard }: ServeOptions,
+  environment: Environment,
+  surroundings: Clocks & { readonly log: Log },
+): Promise<ProxySurroundings["follow"]> {
+  if (guard !== undefined) {
+    const { followGuard } = await import("./follow-guard.ts");
+    return (directory, onChange) => followGuard(guard, { ...surroundings, directory, onChange });
+  }
+  const { followEngines } = await import("./engines.ts");
+  return (directory, onChange) =>
+    followEngines(config, environment, {
+      ...surroundings,
+      directory,
+      random: Math.random,
+      firstListMs,
+      onChange,
+    });
+}
+
 /**
  * Runs the proxy until a signal stops it: start, READY, reload, watchdog, stop. `openProxy` does the wiring.
  */
@@ -52,7 +84,9 @@ export async function serve(options: ServeOptions, environment: Environment, hos
   const clocks = hostClocks();
   const { now } = clocks;
   const startedAt = now();
-  const file = configuration(options.configPath, options.overrides);
+  const { guard } = options;
+  const use = guard === undefined ? "serve without a guard" : "any";
+  const file = configuration(options.configPath, options.overrides, use);
   const config = await file.read();
   const log = openLog({
     level: config.verbose ? "debug" : "info",
@@ -74,15 +108,7 @@ export async function serve(options: ServeOptions, environment: Environment, hos
       clocks,
       random: Math.random,
       log,
-      follow: (directory, onChange) =>
-        followEngines(config, environment, {
-          ...clocks,
-          directory,
-          log,
-          random: Math.random,
-          firstListMs,
-          onChange,
-        }),
+      follow: await follower(config, options, environment, { ...clocks, log }),
       provenance: new Provenance(),
       tokenKey:
         runtimeDirectory === undefined
@@ -139,7 +165,12 @@ export async function serve(options: ServeOptions, environment: Environment, hos
     try {
       const next = await file.read();
       for (const key of needsRestart(config, next))
-        log.warn({ key }, "this key has changed since the start; it takes effect at the next restart");
+        log.warn(
+          { key },
+          guard !== undefined && engineKeys.includes(key)
+            ? "this key has changed since the start; it takes effect when ec2metaproxy-guard is restarted"
+            : "this key has changed since the start; it takes effect at the next restart",
+        );
       proxy.replaceConfig(next);
       configProblem = undefined;
       log.info({ config: file.path }, "configuration reloaded");

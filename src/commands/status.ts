@@ -4,12 +4,15 @@ import { type ExitCode, exitCodes, OperatorError } from "../errors.ts";
 import { adminSocketName, askAdmin } from "../observability/admin.ts";
 import { shortId } from "../roles/template.ts";
 import { jsonText, printable } from "../text.ts";
-import type { Status } from "./serve-status.ts";
+import { notLocked, type Status } from "./serve-status.ts";
 
 /** systemd's RuntimeDirectory= of the packaged service. */
-const packagedRuntimeDirectory = "/run/ec2metaproxy";
+export const packagedRuntimeDirectory = "/run/ec2metaproxy";
 
-/** Prints the status of the running proxy. Exit code 1 where an engine is not connected or STS fails. */
+/**
+ * Prints the status of the running proxy. Exit code 1 where the guard or an engine is not connected, STS
+ * fails, or a container is refused for want of a lock.
+ */
 export async function status(
   options: { readonly json: boolean },
   environment: Pick<Environment, "runtimeDirectory">,
@@ -39,6 +42,24 @@ function statusAnswer(answer: unknown): Status {
   });
 }
 
+/** A proxy of a version without the guard sends none of this. */
+function guardLines({ guard, containers, identityProof }: Status): readonly string[] {
+  if (guard === undefined) return [];
+  const state = guard.connected
+    ? `connected, version ${guard.version ?? "unknown"}`
+    : `not connected: ${guard.lastError ?? "it has not answered yet"}`;
+  const locked = containers.filter(({ protection }) => protection?.locked === true).length;
+  const unlocked = notLocked({ containers }).length;
+  return [
+    `guard        ${guard.path}: ${state}`,
+    `port lock    ${locked} containers locked, ${unlocked} not; identityProof is ${identityProof}`,
+  ];
+}
+
+function lockText({ protection }: Status["containers"][number]): string {
+  return protection?.locked === false ? ` (not locked: ${protection.reason})` : "";
+}
+
 /** Escapes whole lines, since names, engines' errors and roles are untrusted. */
 function text(now: Status): string {
   const lines = [
@@ -47,6 +68,7 @@ function text(now: Status): string {
     `version      ${now.version}, running for ${now.uptimeSeconds} s`,
     `listening    ${now.listening}`,
     `config       ${now.configPath}${now.configProblem === undefined ? "" : ` (the last reload was refused: ${now.configProblem})`}`,
+    ...guardLines(now),
     ...now.engines.map(
       (engine) =>
         `engine       ${engine.host}: ${engine.connected ? `${engine.engine ?? "connected"}, ${engine.containers} containers` : `not connected: ${engine.lastError ?? "not tried yet"}`}`,
@@ -55,7 +77,7 @@ function text(now: Status): string {
     "",
     ...now.containers.map(
       (container) =>
-        `${container.name.padEnd(28)} ${shortId(container.id).padEnd(18)} ${container.role ?? `no role: ${container.reason ?? ""}`}`,
+        `${container.name.padEnd(28)} ${shortId(container.id).padEnd(18)} ${container.role ?? `no role: ${container.reason ?? ""}`}${lockText(container)}`,
     ),
   ];
   return lines.map(printable).join("\n");

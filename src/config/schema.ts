@@ -269,9 +269,11 @@ export const configSchema = z
         "Template for the role session name: {name} {id} {image} {composeProject} {composeService} {alias} {instanceId}. Truncated to 64 characters.",
       ),
     identityProof: z
-      .enum(["socket", "token", "off"])
+      .enum(["socket", "address", "token", "off"])
       .default("socket")
-      .describe("How to verify that a caller is the container that has its address."),
+      .describe(
+        "How to verify that a caller is the container that has its address. `socket`: the connection is in the container's own socket table. `address`: the guard's port lock keeps everybody else from using the address. SECURITY.md compares them.",
+      ),
     prefetch: z.boolean().default(true).describe("Fetch credentials when a container starts."),
     staticContainers: z
       .record(callerAddress, staticContainer)

@@ -111,7 +111,6 @@ export async function* lines(stream: AsyncIterable<Buffer>, maxBytes: number): A
     }
     if (from < chunk.length) kept.push(chunk.subarray(from));
     keptBytes += chunk.length - from;
-    if (keptBytes > maxBytes)
-      throw new Error(`reading the engine's events: a line of more than ${maxBytes} bytes`);
+    if (keptBytes > maxBytes) throw new Error(`a line of more than ${maxBytes} bytes`);
   }
 }

@@ -1,23 +1,26 @@
-import { isIP } from "node:net";
 import * as z from "zod";
+import { canonicalAddress } from "../config/address.ts";
 import type { Container } from "../containers/container.ts";
 
 /**
- * What the guard tells the proxy: newline-delimited JSON, one way. A connection begins with `hello`, then comes the
- * whole state (`engines`, each `container`, `snapshot-end`), then changes. The proxy writes nothing: to ask for the
- * state again it connects again.
+ * What the guard tells the proxy: newline-delimited JSON, in one direction. A connection begins with `hello`.
+ * Then comes the whole state (`engines`, each `container`, `snapshot-end`), then each change. Changes may
+ * also come before `snapshot-end`. The proxy writes nothing: to request the state again, it connects again.
  *
- * It carries what the proxy needs and no more: of a container's environment only IAM_ROLE and IAM_POLICY.
+ * Only what the proxy needs is sent: of a container's environment, IAM_ROLE and IAM_POLICY.
  */
 export const protocolVersion = 1;
 
-/** The guard says something at least this often, so that one that hangs is noticed. */
+/** The guard sends something at least this often, so that the proxy notices when it hangs. */
 export const heartbeatMs = 5_000;
 
-/** A message that is longer is nobody's: labels and addresses of one container take a few kilobytes. */
+/** The labels and addresses of one container take a few kilobytes. A longer message is not the guard's. */
 export const maxMessageBytes = 1_048_576;
 
-const address = z.string().refine((text) => isIP(text) !== 0, "expected an IP address");
+// Addresses are keys: another notation would be another key.
+const address = z
+  .string()
+  .refine((text) => canonicalAddress(text) === text, "expected an IP address in canonical form");
 const wholeNumber = z.int().nonnegative();
 
 const container = z.strictObject({
@@ -25,7 +28,7 @@ const container = z.strictObject({
   name: z.string(),
   image: z.string(),
   imageId: z.string(),
-  // Pairs, and no object: a label named `__proto__` is a label like any other.
+  // Pairs, not an object, because a label may be called `__proto__`.
   labels: z.array(z.tuple([z.string(), z.string()])),
   env: z.strictObject({ IAM_ROLE: z.string().optional(), IAM_POLICY: z.string().optional() }),
   user: z.string(),
@@ -48,37 +51,49 @@ const engine = z.strictObject({
   engine: z.string().optional(),
 });
 
-/** `locked`: the port lock is in force for all of its addresses; else `reason` says why not. */
+/** As in containers/protection.ts. It is about the addresses in the same message. */
 const protection = z.strictObject({ locked: z.boolean(), reason: z.string() });
 
 const message = z.discriminatedUnion("type", [
   z.strictObject({ type: z.literal("hello"), protocol: z.literal(protocolVersion), version: z.string() }),
-  /** All engines that are followed, in the configuration's order. */
+  /** Every engine of the configuration, in its order. */
   z.strictObject({ type: z.literal("engines"), engines: z.array(engine) }),
-  /** A container that appeared, or whose facts changed. `owner`: the engine's host. */
+  /** A container that has appeared, or has changed, or whose protection has. `owner` is its engine's host. */
   z.strictObject({ type: z.literal("container"), owner: z.string(), container, protection }),
   z.strictObject({ type: z.literal("gone"), owner: z.string(), id: z.string() }),
-  /** What was not named since `hello` is gone. */
+  /** Containers of connected engines that were not named since `hello` are gone. */
   z.strictObject({ type: z.literal("snapshot-end") }),
   z.strictObject({ type: z.literal("heartbeat") }),
 ]);
 
 export type GuardMessage = z.infer<typeof message>;
 export type Protection = z.infer<typeof protection>;
-/** An engine's state, without the count of its containers, which the reader knows itself. */
+/** An engine's state. The reader counts its containers itself. */
 export type FollowedEngine = z.infer<typeof engine>;
 
-/** One line. @throws where the message is not one of the protocol: that is a bug of the guard's. */
+/** Returns one line. @throws if the message is not one of the protocol, which is a bug of the guard. */
 export function encode(value: GuardMessage): string {
   return `${JSON.stringify(message.parse(value))}\n`;
 }
 
-/** @throws where the line is not a message of the protocol; names the place and no value, which may be confidential. */
+/**
+ * @throws if the line is not a message of the protocol. The error names the place, and no value: it is
+ * logged, and values may be confidential.
+ */
 export function decode(line: string): GuardMessage {
-  const { data, error } = message.safeParse(JSON.parse(line));
+  const { data, error } = message.safeParse(parsed(line));
   if (data !== undefined) return data;
   const places = error.issues.map(({ path, code }) => `${path.map(String).join(".")}: ${code}`);
   throw new Error(`a message is not of protocol ${protocolVersion} (${places.slice(0, 3).join(", ")})`);
+}
+
+function parsed(line: string): unknown {
+  try {
+    return JSON.parse(line);
+  } catch {
+    // Its own message quotes the text.
+    throw new Error("a line is not JSON");
+  }
 }
 
 export function containerMessage(
@@ -105,7 +120,7 @@ export function containerMessage(
   };
 }
 
-/** The two variables by name, so that no other variable is sent even if it was kept by mistake. */
+/** Names the two variables, so that another one is not sent even if it was kept by mistake. */
 function roleVariables({ IAM_ROLE, IAM_POLICY }: WireContainer["env"]): Container["env"] {
   return { ...(IAM_ROLE !== undefined && { IAM_ROLE }), ...(IAM_POLICY !== undefined && { IAM_POLICY }) };
 }

@@ -4,6 +4,15 @@ import type { Credentials } from "../credentials/document.ts";
 import { type Denial, decide, type Grant, type RolePolicy } from "../roles/grant.ts";
 import { TokenBucket } from "../token-bucket.ts";
 
+/**
+ * Why a caller is believed to be the container that has its address:
+ * - `socket`: the connection is in the container's own socket table (containers/provenance.ts).
+ * - `address`: the port lock is in force, so nobody else can use the address.
+ * - `token`: it has a session token that was issued after one of these.
+ * - `none`: it has the address. All that there is for static containers.
+ */
+export type ProofKind = "socket" | "address" | "token" | "none";
+
 /** A container as a client: the decision about its role, and state that is kept between its requests. */
 export type Caller = {
   readonly container: Container;
@@ -74,11 +83,12 @@ export function withinRateLimit(caller: Caller, requestsPerSecond: number, now: 
 
 /** Reports a set of credentials the first time the container gets it, on either listener. */
 export function reportGrant(
-  granted: (caller: Caller, accessKeyId: string, expiresAt: number) => void,
+  granted: (caller: Caller, accessKeyId: string, expiresAt: number, proof: ProofKind) => void,
   caller: Caller,
   { accessKeyId, expiresAt }: Pick<Credentials, "accessKeyId" | "expiresAt">,
+  proof: ProofKind,
 ): void {
   if (caller.audited === accessKeyId) return;
   caller.audited = accessKeyId;
-  granted(caller, accessKeyId, expiresAt);
+  granted(caller, accessKeyId, expiresAt, proof);
 }

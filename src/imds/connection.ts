@@ -11,8 +11,8 @@ export type Connection = {
   readonly localAddress: string;
   readonly localPort: number;
   /**
-   * The directory entry that the connection was proven to come from. Compared by identity, so a change voids
-   * the proof.
+   * The directory entry that the connection was proven to come from, by its socket. Compared by identity, so
+   * a change voids the proof.
    */
   proven: Lookup | undefined;
   /**

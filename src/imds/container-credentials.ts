@@ -3,7 +3,7 @@ import type { Answer } from "./answers.ts";
 import { withinRateLimit } from "./callers.ts";
 import { Connections } from "./connection.ts";
 import { Exchange } from "./exchange.ts";
-import type { Handler, ImdsDependencies } from "./handler.ts";
+import { type Handler, type ImdsDependencies, proofAsked } from "./handler.ts";
 import { isMetadataHost } from "./host.ts";
 import { identify } from "./identity.ts";
 import { type Refusal, refusals } from "./refusals.ts";
@@ -53,7 +53,7 @@ export function containerCredentialsHandler(deps: Omit<ImdsDependencies, "tokens
 
     const identity = await identify(deps, connection, {
       started: true,
-      proof: settings.identityProof !== "off",
+      proof: proofAsked(settings.identityProof),
       via: "direct",
     });
     if (!identity.ok) return exchange.refuseUnidentified(identity);

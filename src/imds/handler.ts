@@ -3,7 +3,7 @@ import { LRUCache } from "lru-cache";
 import type { Lookup } from "../containers/directory.ts";
 import { explain } from "../errors.ts";
 import { type Answer, answer200, errorAnswers, ttlHeader } from "./answers.ts";
-import { withinRateLimit } from "./callers.ts";
+import { type ProofKind, withinRateLimit } from "./callers.ts";
 import { type Connection, Connections } from "./connection.ts";
 import { Exchange, type ExchangeDependencies } from "./exchange.ts";
 import { isMetadataHost } from "./host.ts";
@@ -17,7 +17,7 @@ import { type Upstream, upstreamCode } from "./upstream.ts";
 
 /** Settings that a reload can change; read for each request. */
 export type ImdsSettings = {
-  readonly identityProof: "socket" | "token" | "off";
+  readonly identityProof: "socket" | "address" | "token" | "off";
   readonly passthrough: PassthroughPolicy;
   /** Of one container. */
   readonly requestsPerSecond: number;
@@ -79,7 +79,7 @@ export function imdsHandler(deps: ImdsDependencies): Handler {
       settings.identityProof === "token" && asked.kind !== "token" && token !== undefined;
     const identifying = identify(deps, connection, {
       started: isOwn,
-      proof: isOwn && settings.identityProof !== "off" && !isProvenByToken,
+      proof: isOwn ? (isProvenByToken ? "token" : proofAsked(settings.identityProof)) : "none",
       via: "redirect",
     });
     const identity = identifying instanceof Promise ? await identifying : identifying;
@@ -180,6 +180,18 @@ export function imdsHandler(deps: ImdsDependencies): Handler {
       }
     }
   };
+}
+
+/** The proof that a request without a session token needs. */
+export function proofAsked(identityProof: ImdsSettings["identityProof"]): ProofKind {
+  switch (identityProof) {
+    case "address":
+      return "address";
+    case "off":
+      return "none";
+    default:
+      return "socket";
+  }
 }
 
 function text(body: string): Answer {

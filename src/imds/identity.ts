@@ -1,19 +1,25 @@
-import { isStarting } from "../containers/container.ts";
+import { type Container, isStarting } from "../containers/container.ts";
 import type { Directory, Lookup } from "../containers/directory.ts";
+import type { Locks } from "../containers/protection.ts";
 import type { Proof, Provenance, Via } from "../containers/provenance.ts";
-import type { Caller, Callers } from "./callers.ts";
+import type { Caller, Callers, ProofKind } from "./callers.ts";
 import type { Connection } from "./connection.ts";
 import type { IdentityCode } from "./refusals.ts";
 
 /**
- * How long a request from an unknown address waits for the engine to name its container, which may have just
- * started.
+ * How long a request waits for news of a container that may have just started: that its engine names it, and
+ * that its port lock is in force.
  */
-const unknownWaitMs = 2_000;
+const newsWaitMs = 2_000;
 
 type ContainerLookup = Extract<Lookup, { kind: "container" }>;
 
-export type Identified = { readonly ok: true; readonly lookup: ContainerLookup; readonly caller: Caller };
+export type Identified = {
+  readonly ok: true;
+  readonly lookup: ContainerLookup;
+  readonly caller: Caller;
+  readonly proof: ProofKind;
+};
 
 export type Unidentified = {
   readonly ok: false;
@@ -40,17 +46,22 @@ export type IdentityDependencies = {
   /** Lists each engine's running containers once; concurrent calls share one list. */
   readonly refresh: () => Promise<void>;
   readonly provenance: Pick<Provenance, "check">;
+  /** Undefined without a guard: then there is no lock, and no address is a proof. */
+  readonly locks: Locks | undefined;
   readonly callers: Pick<Callers, "of">;
+  /** A monotonic clock in milliseconds. */
+  readonly now: () => number;
 };
 
 export type IdentityNeeds = {
   /** Also wait until the process of an announced container is known; the proof needs it. */
   readonly started: boolean;
   /**
-   * The client's socket must be the container's own. Remembered on the connection until the address's entry
-   * changes.
+   * What must prove the caller. `socket` is remembered on the connection until the address's entry changes.
+   * `address` is checked for each request, and is void at once when the lock or the entry changes.
+   * `token` and `none` are not checked here.
    */
-  readonly proof: boolean;
+  readonly proof: ProofKind;
   /** How clients reach this listener. */
   readonly via: Via;
 };
@@ -68,30 +79,81 @@ export function identify(
   // A conflict is waited for, like an unknown address: the address may be moving from one container to the
   // next.
   const isSettled = lookup.kind === "container" && !(needs.started && isStarting(lookup.container));
-  if (isSettled && !(needs.proof && connection.proven !== lookup)) return identityOf(deps, lookup);
+  if (isSettled && isProven(deps, connection, lookup, needs.proof))
+    return identityOf(deps, lookup, needs.proof);
   return waitAndProve(deps, connection, needs, isSettled ? lookup : undefined);
+}
+
+function isProven(
+  deps: Pick<IdentityDependencies, "locks">,
+  connection: Connection,
+  lookup: ContainerLookup,
+  proof: ProofKind,
+): boolean {
+  switch (proof) {
+    case "socket":
+      return connection.proven === lookup;
+    case "address":
+      return hasAddressProof(deps, lookup.container);
+    default:
+      return true;
+  }
+}
+
+function hasAddressProof({ locks }: Pick<IdentityDependencies, "locks">, container: Container): boolean {
+  return container.source === "static" || locks?.protectionOf(container.id).locked === true;
 }
 
 async function waitAndProve(
   deps: IdentityDependencies,
   connection: Connection,
   { proof, via }: IdentityNeeds,
-  settled: Lookup | undefined,
+  settled: ContainerLookup | undefined,
 ): Promise<Identity> {
   const address = connection.address ?? "";
+  if (settled === undefined) await deps.listed;
+  const until = deps.now() + newsWaitMs;
   const lookup = settled ?? (await waitForContainer(deps, address));
   if (lookup === "full") return tooManyWaiting(deps, address);
-  if (lookup.kind !== "container" || !proof || connection.proven === lookup) return identityOf(deps, lookup);
+  if (lookup.kind !== "container" || isProven(deps, connection, lookup, proof))
+    return identityOf(deps, lookup, proof);
+  return proof === "address"
+    ? waitForLock(deps, address, until)
+    : proveBySocket(deps, connection, lookup, via);
+}
+
+async function proveBySocket(
+  deps: IdentityDependencies,
+  connection: Connection,
+  lookup: ContainerLookup,
+  via: Via,
+): Promise<Identity> {
   const first = await deps.provenance.check(lookup.container, connection, via);
   if (first.proven) return proven(deps, connection, lookup);
   if (first.code !== "container-gone" && first.code !== "no-pid") return unproven(deps, lookup, first);
   // The container is gone, but its engine has not reported it; the event stream may be down. List once, then
   // try the address's new owner.
   await deps.refresh();
-  const next = deps.directory.at(address);
+  const next = deps.directory.at(connection.address ?? "");
   if (next === lookup || next.kind !== "container") return unproven(deps, lookup, first);
   const second = await deps.provenance.check(next.container, connection, via);
   return second.proven ? proven(deps, connection, next) : unproven(deps, next, second);
+}
+
+/**
+ * A lock comes into force milliseconds after its container has started. Meanwhile the address may get another
+ * container, whose lock counts then.
+ */
+async function waitForLock(deps: IdentityDependencies, address: string, until: number): Promise<Identity> {
+  for (;;) {
+    const lookup = await deps.directory.waitFor(address, Math.max(0, until - deps.now()));
+    if (lookup === "full") return tooManyWaiting(deps, address);
+    if (lookup.kind !== "container" || hasAddressProof(deps, lookup.container))
+      return identityOf(deps, lookup, "address");
+    const { id } = lookup.container;
+    const left = until - deps.now();
+    if (left <= 0 || !(await deps.locks?.news(id, left))) return notLocked(deps, lookup);
+  }
 }
 
 /**
@@ -104,7 +166,7 @@ export async function awaitContainer(
 ): Promise<Unidentified | undefined> {
   const lookup = await waitForContainer(deps, address);
   if (lookup === "full") return tooManyWaiting(deps, address);
-  const identity = lookup.kind === "unknown" ? identityOf(deps, lookup) : undefined;
+  const identity = lookup.kind === "unknown" ? identityOf(deps, lookup, "none") : undefined;
   return identity?.ok === false ? identity : undefined;
 }
 
@@ -115,7 +177,7 @@ export async function awaitContainer(
 async function waitForContainer(deps: IdentityDependencies, address: string): Promise<Lookup | "full"> {
   await deps.listed;
   void deps.refresh();
-  return deps.directory.waitFor(address, unknownWaitMs);
+  return deps.directory.waitFor(address, newsWaitMs);
 }
 
 /**
@@ -131,26 +193,48 @@ export function hasChanged(
   return deps.directory.at(address) !== lookup || deps.callers.of(lookup.container).key !== caller.key;
 }
 
-function identityOf(deps: IdentityDependencies, lookup: Lookup): Identity {
+/**
+ * Undefined while the proof holds. Only the lock can be withdrawn without a change of the directory's entry,
+ * for example while a role is being assumed.
+ */
+export function lostProof(
+  deps: Pick<IdentityDependencies, "locks" | "callers">,
+  { lookup, proof }: Identified,
+): Unidentified | undefined {
+  return proof === "address" && !hasAddressProof(deps, lookup.container)
+    ? notLocked(deps, lookup)
+    : undefined;
+}
+
+function identityOf(deps: IdentityDependencies, lookup: Lookup, needed: ProofKind): Identity {
   switch (lookup.kind) {
-    case "container":
-      return { ok: true, lookup, caller: deps.callers.of(lookup.container) };
+    case "container": {
+      // There is no proof for a static container, whatever is configured.
+      const proof = lookup.container.source === "static" ? "none" : needed;
+      return { ok: true, lookup, caller: deps.callers.of(lookup.container), proof };
+    }
     case "conflict": {
       const names = lookup.containers.map(({ name }) => name).join(", ");
       const reason = `several running containers have this address: ${names}`;
       // One of them may have stopped, if its engine cannot be reached.
       return deps.complete()
         ? unidentified("address-conflict", reason)
-        : unidentified("engine-unavailable", `${reason}; an engine cannot be reached`);
+        : unidentified("engine-unavailable", `${reason}; ${unreachable(deps)}`);
     }
     case "unknown":
       return deps.complete()
         ? unidentified("unknown-caller", "no running container has this address")
         : unidentified(
             "engine-unavailable",
-            "no container is known to have this address, and an engine cannot be reached",
+            `no container is known to have this address, and ${unreachable(deps)}`,
           );
   }
+}
+
+function unreachable({ locks }: IdentityDependencies): string {
+  return locks === undefined
+    ? "an engine cannot be reached"
+    : "the guard, or an engine that it follows, cannot be reached";
 }
 
 function unidentified(code: IdentityCode, reason: string, caller?: Caller): Unidentified {
@@ -167,6 +251,18 @@ function tooManyWaiting(deps: IdentityDependencies, address: string): Unidentifi
   );
 }
 
+function notLocked(
+  { locks, callers }: Pick<IdentityDependencies, "locks" | "callers">,
+  { container }: ContainerLookup,
+): Unidentified {
+  const reason = locks?.protectionOf(container.id).reason ?? "this proxy runs without the guard";
+  return unidentified(
+    "address-not-locked",
+    `the port lock is not in force for the container: ${reason}`,
+    callers.of(container),
+  );
+}
+
 /** Remembers the proof, unless the directory's entry changed while /proc was being read. */
 function proven(deps: IdentityDependencies, connection: Connection, lookup: ContainerLookup): Identity {
   if (deps.directory.at(connection.address ?? "") !== lookup) {
@@ -177,7 +273,7 @@ function proven(deps: IdentityDependencies, connection: Connection, lookup: Cont
     );
   }
   connection.proven = lookup;
-  return identityOf(deps, lookup);
+  return identityOf(deps, lookup, "socket");
 }
 
 function unproven(

@@ -95,10 +95,14 @@ export const callerRefusals = {
   "unknown-caller": { status: 403, why: "no running container has the address" },
   "engine-unavailable": {
     status: 503,
-    why: "no container, or more than one, is known to have the address, and an engine cannot be reached at the moment",
+    why: "no container, or more than one, is known to have the address, and the guard or an engine cannot be reached at the moment",
   },
   "address-conflict": { status: 403, why: "several running containers have the address" },
   ...proofRefusals,
+  "address-not-locked": {
+    status: 503,
+    why: '`identityProof` is `"address"`, and the port lock is not in force for the container: it has just started, the guard is not running or has not been heard for 80 s, or the host cannot lock it; the reason says which, and so does `ec2metaproxy status`',
+  },
   "caller-changed": {
     status: 503,
     why: "the address moved to another container while the caller was identified or its role was assumed",

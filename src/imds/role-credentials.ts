@@ -2,14 +2,14 @@ import type { CredentialCache } from "../credentials/cache.ts";
 import type { Documents, FailureDocuments } from "../credentials/document.ts";
 import type { RoleRequest } from "../roles/grant.ts";
 import type { Answer } from "./answers.ts";
-import { type Caller, reportGrant } from "./callers.ts";
+import { type Caller, type ProofKind, reportGrant } from "./callers.ts";
 import type { Exchange } from "./exchange.ts";
-import { hasChanged, type Identified, type IdentityDependencies } from "./identity.ts";
+import { hasChanged, type Identified, type IdentityDependencies, lostProof } from "./identity.ts";
 
-export type CredentialDependencies = Pick<IdentityDependencies, "directory" | "callers"> & {
+export type CredentialDependencies = Pick<IdentityDependencies, "directory" | "callers" | "locks"> & {
   readonly credentials: Pick<CredentialCache, "get">;
   /** Called when a container gets a set of credentials for the first time. */
-  readonly granted: (caller: Caller, accessKeyId: string, expiresAt: number) => void;
+  readonly granted: (caller: Caller, accessKeyId: string, expiresAt: number, proof: ProofKind) => void;
 };
 
 /** How one path answers with the role's credentials, or with the failure to get them. */
@@ -27,10 +27,11 @@ export type CredentialFormat = {
 export async function sendCredentials(
   deps: CredentialDependencies,
   exchange: Exchange,
-  { lookup, caller }: Identified,
+  identity: Identified,
   request: RoleRequest,
   format: CredentialFormat,
 ): Promise<void> {
+  const { lookup, caller, proof } = identity;
   const pending = deps.credentials.get(caller.container.id, caller.key, request);
   const answer = pending instanceof Promise ? await pending : pending;
   // While STS was called, the address may have moved to another container, or a reload may have changed the
@@ -40,9 +41,11 @@ export async function sendCredentials(
       "caller-changed",
       "the address moved to another container, or its role changed, while the role was being assumed",
     );
+  const lost = lostProof(deps, identity);
+  if (lost !== undefined) return exchange.refuse(lost.code, lost.reason);
   switch (answer.kind) {
     case "credentials":
-      if (format.isGrant) reportGrant(deps.granted, caller, answer.credentials);
+      if (format.isGrant) reportGrant(deps.granted, caller, answer.credentials, proof);
       return exchange.send(format.granted(answer.documents));
     case "refused":
       return exchange.sendFailure(format.refused(answer.documents), answer.code, answer.message);

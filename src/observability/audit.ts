@@ -1,4 +1,4 @@
-import type { Caller } from "../imds/callers.ts";
+import type { Caller, ProofKind } from "../imds/callers.ts";
 import type { RefusedRequest } from "../imds/refusals.ts";
 import type { Log } from "../log.ts";
 import { shortId } from "../roles/template.ts";
@@ -11,7 +11,7 @@ const repeatMs = 60_000;
 const maxUnknown = 64;
 
 export type Audit = {
-  granted(caller: Caller, accessKeyId: string, expiresAt: number): void;
+  granted(caller: Caller, accessKeyId: string, expiresAt: number, proof: ProofKind): void;
   refused(request: RefusedRequest): void;
   counts(): { readonly refused: number; readonly granted: number };
   /** Refusals by code, since the start. */
@@ -56,7 +56,7 @@ export function openAudit(log: Log, now: () => number): Audit {
   };
 
   return {
-    granted: ({ container, decision }, accessKeyId, expiresAt) => {
+    granted: ({ container, decision }, accessKeyId, expiresAt, proof) => {
       granted += 1;
       if (decision.kind === "denial") return;
       log.info(
@@ -69,6 +69,7 @@ export function openAudit(log: Log, now: () => number): Audit {
           expires: new Date(expiresAt).toISOString(),
           source: decision.source,
           rule: decision.rule,
+          proof,
           ...(decision.notes.length > 0 && { notes: decision.notes.join(", ") }),
         },
         "credentials granted",

@@ -26,20 +26,30 @@ export type LocalProxy = ProxyRunner & {
   log(): string;
 };
 
-/** @param nodeArguments arguments for Node, before the program */
-export async function localProxy(nodeArguments: readonly string[] = []): Promise<LocalProxy> {
+/**
+ * @param nodeArguments arguments for Node, before the program
+ * @param serveArguments arguments of `serve`, beside the configuration
+ */
+export async function localProxy(
+  nodeArguments: readonly string[] = [],
+  serveArguments: readonly string[] = [],
+): Promise<LocalProxy> {
   const directory = await mkdtemp(join(tmpdir(), "ec2metaproxy-"));
   const configPath = join(directory, "config.json");
   const port = await freePort();
   const launch = () => {
-    const child = execa(process.execPath, [...nodeArguments, main, "serve", "-c", configPath], {
-      env: { PATH: process.env.PATH ?? "", HOME: directory, RUNTIME_DIRECTORY: directory },
-      extendEnv: false,
-      stdin: "ignore",
-      buffer: false,
-      reject: false,
-      forceKillAfterDelay: stopTimeoutMs,
-    });
+    const child = execa(
+      process.execPath,
+      [...nodeArguments, main, "serve", "-c", configPath, ...serveArguments],
+      {
+        env: { PATH: process.env.PATH ?? "", HOME: directory, RUNTIME_DIRECTORY: directory },
+        extendEnv: false,
+        stdin: "ignore",
+        buffer: false,
+        reject: false,
+        forceKillAfterDelay: stopTimeoutMs,
+      },
+    );
     for (const stream of [child.stdout, child.stderr])
       stream.on("data", (chunk: Buffer) => {
         log += chunk.toString();

@@ -1,9 +1,12 @@
 import { join } from "node:path";
 import t, { type Test } from "tap";
-import { check, type Finding, type HostChecks } from "../../../src/commands/check.ts";
+import { check, type HostChecks } from "../../../src/commands/check.ts";
+import type { Finding } from "../../../src/commands/finding.ts";
+import { readEnvironment } from "../../../src/config/load.ts";
 import { OperatorError } from "../../../src/errors.ts";
 import { EngineStandIn, idOf } from "../../support/engine/stand-in.ts";
 import { hostileTexts, unsafe } from "../../support/hostile-texts.ts";
+import { GivenGuard } from "../guard/fixture.ts";
 
 const silent = {
   debug: () => undefined,
@@ -23,21 +26,32 @@ const healthy: HostChecks = {
 async function checked(
   t: Test,
   dockerHost: string,
-  { host = healthy, ...options }: { host?: HostChecks; json?: boolean; configOnly?: boolean } = {},
+  { host = healthy, config: more = {}, runtimeDirectory = "/nonexistent", ...options }: Checked = {},
 ) {
-  const config = { dockerHost, aliasToARN: { web: roleArn }, defaultAlias: "web" };
+  const config = { dockerHost, aliasToARN: { web: roleArn }, defaultAlias: "web", ...more };
   const configPath = join(t.testdir({ "config.json": JSON.stringify(config) }), "config.json");
   let printed = "";
   const code = await check(
-    { configPath, configOnly: false, json: false, ...options },
+    { configPath, configOnly: false, json: false, guard: "/nonexistent/containers.sock", ...options },
     (text) => {
       printed += text;
     },
     silent,
     host,
+    readEnvironment({ RUNTIME_DIRECTORY: runtimeDirectory }),
   );
   return { code, printed };
 }
+
+type Checked = {
+  host?: HostChecks;
+  config?: Readonly<Record<string, unknown>>;
+  /** Of the running proxy; default: none runs. */
+  runtimeDirectory?: string;
+  guard?: string;
+  json?: boolean;
+  configOnly?: boolean;
+};
 
 t.test("a host without problems passes every check", async (t) => {
   await using engine = await EngineStandIn.listen();
@@ -49,6 +63,7 @@ t.test("a host without problems passes every check", async (t) => {
   t.same(lines, [
     "ok    configuration",
     "ok    engine",
+    "note  guard",
     "ok    metadata",
     "ok    sts",
     "ok    role",
@@ -72,7 +87,7 @@ t.test("what is only worth knowing is a note, not a failure", async (t) => {
   ];
   const { code, printed } = await checked(t, engine.socketPath);
   t.equal(code, 0);
-  const notes = printed.split("\n").filter((line) => line.startsWith("note"));
+  const notes = printed.split("\n").filter((line) => line.startsWith("note  containers"));
   t.equal(notes.length, 3, printed);
   t.match(notes[0], /db gets no role \(unknown-alias\)/);
   t.match(notes[1], /the network lan \(ipvlan\) puts its containers beside this host.*bridge network/);
@@ -140,9 +155,28 @@ for (const hostile of hostileTexts) {
       marks.filter((mark) => !["ok    ", "note  ", "FAIL  "].includes(mark)),
       [],
     );
-    t.equal(marks.length, 8);
+    t.equal(marks.length, 9);
     const { printed: json } = await checked(t, engine.socketPath, { host, json: true });
     t.notMatch(json, unsafe);
-    t.equal((JSON.parse(json) as readonly Finding[]).length, 8); // printed by check
+    t.equal((JSON.parse(json) as readonly Finding[]).length, 9); // printed by check
   });
 }
+
+t.test("containers that the guard does not lock are named, as the configuration judges that", async (t) => {
+  await using engine = await EngineStandIn.listen();
+  engine.run({ id: idOf("web"), name: "web", networks: { bridge: { ipv4: "172.17.0.2" } } });
+  await using guard = await GivenGuard.listen();
+  const note = await checked(t, engine.socketPath, { guard: guard.path });
+  t.equal(note.code, 0);
+  t.match(note.printed, /^ok {4}guard .*0 of 1 containers locked/m);
+  t.match(
+    note.printed,
+    /^note {2}guard .*not locked: web \(the guard does not know the container\); identified/m,
+  );
+  const failed = await checked(t, engine.socketPath, {
+    guard: guard.path,
+    config: { identityProof: "address" },
+  });
+  t.equal(failed.code, 1);
+  t.match(failed.printed, /^FAIL {2}guard .*not locked: web .*refused with address-not-locked/m);
+});

@@ -1,5 +1,6 @@
 import t from "tap";
 import { type ExplainOptions, explainContainer } from "../../../src/commands/explain.ts";
+import type { Config } from "../../../src/config/schema.ts";
 import type { Container } from "../../../src/containers/container.ts";
 import { OperatorError, report } from "../../../src/errors.ts";
 import { hostileTexts, unsafe } from "../../support/hostile-texts.ts";
@@ -20,12 +21,16 @@ const config = configWith({
   },
 });
 
-async function explained(container: Container, over: Partial<ExplainOptions> = {}) {
+async function explained(
+  container: Container,
+  over: Partial<ExplainOptions> = {},
+  identityProof: Config["identityProof"] = "socket",
+) {
   const printed: string[] = [];
   const options = { container: "web-1", json: false, configPath: "/etc/ec2metaproxy/config.json", ...over };
   const exitCode = await explainContainer(
     options,
-    config,
+    { ...config, identityProof },
     async () => [container],
     (text) => printed.push(text),
   );
@@ -115,6 +120,7 @@ t.test("--json has a stable shape, for a grant and for a refusal", async (t) => 
       networks: [{ network: "bridge", ipv4: "172.18.0.2", ipv6: null }],
       risks: [],
     },
+    identity: { proof: "socket", locked: null, reason: null },
     asks: { roles: [{ source: "label ec2metaproxy.RoleAlias", value: "full" }], policies: [] },
     granted: true,
     source: "label ec2metaproxy.RoleAlias",
@@ -253,3 +259,49 @@ for (const hostile of hostileTexts) {
     t.equal(report(error).split("\n").length, 2);
   });
 }
+
+const noPort = { locked: false, reason: "no port of a bridge leads into it" };
+
+for (const { what, proof, protection, text: expected, warning } of [
+  {
+    what: "locked",
+    proof: "address",
+    protection: { locked: true, reason: "" },
+    text: /port lock +in force$/m,
+    warning: false,
+  },
+  {
+    what: "not locked, and served by its socket",
+    proof: "socket",
+    protection: noPort,
+    text: /port lock +not in force: no port of a bridge leads into it$/m,
+    warning: false,
+  },
+  {
+    what: "not locked, and therefore refused",
+    proof: "address",
+    protection: noPort,
+    text: /port lock +not in force: no port/,
+    warning: true,
+  },
+] as const)
+  t.test(`a container that is ${what} is explained so`, async (t) => {
+    const container = containerWith(asks("web"));
+    const protectionOf = (id: string) => (id === container.id ? protection : undefined);
+    const { text } = await explained(container, { protectionOf }, proof);
+    t.match(text, expected);
+    t.equal(/warning +identityProof is "address"/.test(text), warning);
+    const { text: json } = await explained(container, { protectionOf, json: true }, proof);
+    t.same(JSON.parse(json).identity, {
+      proof,
+      locked: protection.locked,
+      reason: protection.locked ? null : protection.reason,
+    });
+  });
+
+t.test("a container without an address has nothing to lock", async (t) => {
+  const { text } = await explained(containerWith({ ...asks("web"), attachments: [] }), {
+    protectionOf: () => noPort,
+  });
+  t.notMatch(text, "port lock");
+});

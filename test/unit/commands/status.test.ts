@@ -32,6 +32,7 @@ for (const hostile of hostileTexts) {
       role: undefined,
       code: "unknown-alias",
       reason: hostile,
+      protection: { locked: false, reason: hostile },
     };
     const now = {
       healthy: false,
@@ -44,6 +45,8 @@ for (const hostile of hostileTexts) {
         { host: hostile, connected: false, lastError: hostile },
         { host: hostile, connected: true, engine: hostile, containers: 1 },
       ],
+      guard: { path: hostile, connected: false, lastError: hostile, version: hostile },
+      identityProof: hostile,
       credentials: { state: hostile },
       containers: [container, { ...container, role: hostile }],
     };
@@ -53,7 +56,7 @@ for (const hostile of hostileTexts) {
       await status({ json }, { runtimeDirectory }, (text) => printed.push(text));
     const [text = "", json = ""] = printed;
     t.notMatch(text, unsafe);
-    t.equal(text.split("\n").length, 11, "no line but ours");
+    t.equal(text.split("\n").length, 13, "no line but ours");
     t.notMatch(json, unsafe);
     t.same(JSON.parse(json), JSON.parse(JSON.stringify(now)), "programs read the original");
   });

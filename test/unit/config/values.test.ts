@@ -1,5 +1,5 @@
 import t from "tap";
-import { staticsOf } from "../../../src/commands/inventory.ts";
+import { staticsOf } from "../../../src/commands/statics.ts";
 import { canonicalAddress } from "../../../src/config/address.ts";
 import { Directory } from "../../../src/containers/directory.ts";
 import { problemsIn, role, validConfig } from "./fixture.ts";

@@ -30,50 +30,41 @@ export function container(digit: string, last: number, more: Partial<Container> 
   };
 }
 
-/** A guard that publishes what the test puts into `published`, and a proxy's directory that follows it. */
-export class GuardAndProxy implements AsyncDisposable {
+/** A guard that publishes what the test puts into `published`, on a real socket. */
+export class GivenGuard implements AsyncDisposable {
   readonly path: string;
   readonly published = new Map<string, PublishedContainer>();
-  readonly engines: FollowedEngine[] = [{ host: owner, connected: true, since: 1 }];
-  readonly directory = new Directory();
-  readonly changes: Change[] = [];
-  readonly logged: string[] = [];
+  engines: FollowedEngine[] = [{ host: owner, connected: true, since: 1 }];
   refreshes = 0;
   onRefresh: () => Promise<void> = async () => undefined;
-  nowMs = 1_000_000;
   guard: Publisher;
-  readonly proxy: GuardSubscriber;
 
-  private constructor(directory: string) {
+  protected constructor(directory: string) {
     this.path = join(directory, "containers.sock");
     this.guard = this.#publisher();
-    const line = (_fields: unknown, text: string) => void this.logged.push(text);
-    const log: Log = { debug: () => undefined, info: line, warn: line, error: line };
-    this.proxy = new GuardSubscriber({
-      path: this.path,
-      directory: this.directory,
-      log,
-      onChange: (change) => void this.changes.push(change),
-      lockLastsMs: 80_000,
-      now: () => this.nowMs,
-      wallNow: () => this.nowMs,
-    });
   }
 
   /** @param containers that are published from the beginning */
-  static async start(...containers: readonly Container[]): Promise<GuardAndProxy> {
-    // Not tap's folder: a unix socket's path has at most 107 bytes.
-    const both = new GuardAndProxy(await mkdtemp(join(tmpdir(), "guard-")));
-    for (const one of containers) both.put(one);
-    await both.guard.listen(both.path);
-    await both.proxy.settled;
-    return both;
+  static async listen(...containers: readonly Container[]): Promise<GivenGuard> {
+    const given = new GivenGuard(await folder());
+    for (const one of containers) given.put(one);
+    await given.guard.listen(given.path);
+    return given;
   }
 
   put(one: Container, protection: PublishedContainer["protection"] = locked): PublishedContainer {
     const published = { owner, container: one, protection };
     this.published.set(one.id, published);
     return published;
+  }
+
+  publish(one: Container, protection?: PublishedContainer["protection"]): void {
+    this.guard.container(this.put(one, protection));
+  }
+
+  end(one: Container): void {
+    this.published.delete(one.id);
+    this.guard.gone(owner, one.id);
   }
 
   /** A guard that takes the place of one that has ended. */
@@ -95,10 +86,61 @@ export class GuardAndProxy implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.proxy.close();
     await this.guard.close();
-    await rm(dirname(this.path), { recursive: true });
+    await rm(dirname(this.path), { recursive: true, force: true });
   }
+}
+
+/** That guard, and a proxy's directory that follows it. */
+export class GuardAndProxy extends GivenGuard {
+  readonly directory = new Directory();
+  readonly changes: Change[] = [];
+  readonly logged: string[] = [];
+  /** Added to the clock of the proxy. */
+  skewMs = 0;
+  readonly proxy: GuardSubscriber;
+
+  private constructor(folder: string, times: Times) {
+    super(folder);
+    const line = (_fields: unknown, text: string) => void this.logged.push(text);
+    const log: Log = { debug: () => undefined, info: line, warn: line, error: line };
+    const now = () => 1_000_000 + performance.now() + this.skewMs;
+    this.proxy = new GuardSubscriber({
+      path: this.path,
+      directory: this.directory,
+      log,
+      onChange: (change) => void this.changes.push(change),
+      lockLastsMs: 80_000,
+      now,
+      wallNow: now,
+      times,
+    });
+  }
+
+  /** @param containers that are published from the beginning */
+  static start(...containers: readonly Container[]): Promise<GuardAndProxy> {
+    return GuardAndProxy.startWith({}, ...containers);
+  }
+
+  static async startWith(times: Times, ...containers: readonly Container[]): Promise<GuardAndProxy> {
+    const both = new GuardAndProxy(await folder(), times);
+    for (const one of containers) both.put(one);
+    await both.guard.listen(both.path);
+    await both.proxy.settled;
+    return both;
+  }
+
+  override async [Symbol.asyncDispose](): Promise<void> {
+    await this.proxy.close();
+    await super[Symbol.asyncDispose]();
+  }
+}
+
+type Times = NonNullable<ConstructorParameters<typeof GuardSubscriber>[0]["times"]>;
+
+/** Not tap's folder: a unix socket's path has at most 107 bytes. */
+function folder(): Promise<string> {
+  return mkdtemp(join(tmpdir(), "guard-"));
 }
 
 export async function until(holds: () => boolean): Promise<void> {

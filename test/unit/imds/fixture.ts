@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import type { AddressInfo } from "node:net";
 import type { Test } from "tap";
-import { openProxy } from "../../../src/commands/proxy.ts";
+import { openProxy, type ProxySurroundings } from "../../../src/commands/proxy.ts";
 import { readEnvironment } from "../../../src/config/load.ts";
 import { configSchema } from "../../../src/config/schema.ts";
 import { type Container, staticContainer } from "../../../src/containers/container.ts";
@@ -42,6 +42,8 @@ export type FixtureOptions = {
   /** Containers of an engine, beside the declared ones. */
   readonly containers?: readonly Container[];
   readonly provenance?: ImdsDependencies["provenance"];
+  /** What to follow, instead of the engine of these containers. */
+  readonly follow?: ProxySurroundings["follow"];
   readonly refresh?: (directory: Directory) => Promise<void>;
   /** Whether all engines are followed; default: yes. */
   readonly complete?: boolean;
@@ -60,7 +62,7 @@ export type FixtureOptions = {
 export async function proxyFixture(t: Test, options: FixtureOptions = {}) {
   const aws = await startAws({ sts: { deny: [roleArn("Admin")] }, ...options.aws });
   const { passthrough, ...more } = options.config ?? {};
-  const config = configSchema.parse({
+  const written = {
     aliasToARN: { web: roleArn("Web"), db: roleArn("Database"), admin: roleArn("Admin") },
     aliases: { lax: { roleArn: roleArn("Lax"), httpTokens: "optional" } },
     staticContainers: Object.fromEntries(
@@ -71,11 +73,13 @@ export async function proxyFixture(t: Test, options: FixtureOptions = {}) {
     passthrough: { requestsPerSecond: 10_000, ...(passthrough as object | undefined) }, // validated here
     containerCredentials: { listen: "127.0.0.1:1" }, // not used: the test listens on a free port
     ...more,
-  });
+  };
+  const config = configSchema.parse(written);
   const user = aws.addUser("proxy");
   let skewMs = 0;
   const refusals: RefusedRequest[] = [];
   const grants: string[] = [];
+  const proofs: string[] = [];
   const failures: unknown[] = [];
   const open = new AsyncDisposableStack();
   const opened = openProxy(
@@ -93,7 +97,8 @@ export async function proxyFixture(t: Test, options: FixtureOptions = {}) {
           if (message.includes("this is a bug")) failures.push(err);
         },
       },
-      follow: (directory) => {
+      follow: (directory, onChange) => {
+        if (options.follow !== undefined) return options.follow(directory, onChange);
         for (const container of options.containers ?? []) directory.upsert("engine", container);
         return {
           listed: options.listed ?? Promise.resolve(),
@@ -115,7 +120,10 @@ export async function proxyFixture(t: Test, options: FixtureOptions = {}) {
         rejections: options.rejections ?? { total: 1_024, perShare: 256 },
       },
       audit: {
-        granted: (caller, accessKeyId) => void grants.push(`${caller.container.name} ${accessKeyId}`),
+        granted: (caller, accessKeyId, _expiresAt, proof) => {
+          grants.push(`${caller.container.name} ${accessKeyId}`);
+          proofs.push(`${caller.container.name} ${proof}`);
+        },
         refused: (refusal) => void refusals.push(refusal),
       },
       drainMs: 0,
@@ -150,7 +158,13 @@ export async function proxyFixture(t: Test, options: FixtureOptions = {}) {
     credentials,
     refusals,
     grants,
+    /** What each grant rested on. */
+    proofs,
     failures,
+    /** Puts the configuration with these keys in force, as a reload does. */
+    reload: (changed: Readonly<Record<string, unknown>>) =>
+      opened.replaceConfig(configSchema.parse({ ...written, ...changed })),
+    facts: opened.facts,
     /** Lets time pass for the proxy, not for AWS. */
     pass: (ms: number) => {
       skewMs += ms;

@@ -68,6 +68,7 @@ async function proxyFixture(t: Test, passthrough: object) {
     credentials: { get: () => credentials },
     tokens,
     upstream,
+    locks: undefined,
     granted: () => undefined,
     refused: () => undefined,
     now: Date.now,

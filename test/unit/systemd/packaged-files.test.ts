@@ -2,6 +2,7 @@ import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import t from "tap";
+import { parseConfig } from "../../../src/config/load.ts";
 import { configJsonSchema, configSchema } from "../../../src/config/schema.ts";
 import { exitCodes } from "../../../src/errors.ts";
 import { settingKeys } from "../../../src/firewall/settings.ts";
@@ -21,6 +22,12 @@ t.test("the shipped configuration is valid and gives nobody a role", async (t) =
   t.same(config.allowRoleArns, []);
   t.notOk(config.defaultAlias);
 });
+
+for (const name of readdirSync(join(root, "packaging/examples")).filter((file) => file.endsWith(".json")))
+  t.test(`the example ${name} is valid`, async (t) => {
+    const parsed = parseConfig(read(`packaging/examples/${name}`), name);
+    t.same(parsed.ok ? [] : parsed.problems, []);
+  });
 
 t.test("every line of the shipped firewall.conf is a comment, and every setting has one", async (t) => {
   const text = read("firewall/firewall.conf");

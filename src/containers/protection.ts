@@ -1,0 +1,17 @@
+/** Whether the port lock (docs/firewall.md) keeps everybody else from using a container's addresses. */
+export type Protection = {
+  /** In force for all of its addresses. */
+  readonly locked: boolean;
+  /** Why it is not in force; empty where it is. */
+  readonly reason: string;
+};
+
+/** What is known about the port lock, by container id. */
+export type Locks = {
+  protectionOf(id: string): Protection;
+  /**
+   * Waits for news of the container. Resolves with true when there are any, and with false after `timeoutMs`
+   * or, at once, where too many already wait. Never rejects.
+   */
+  news(id: string, timeoutMs: number): Promise<boolean>;
+};
