@@ -5,6 +5,11 @@ import { exitCodes, OperatorError } from "./errors.ts";
 export type Command =
   | { readonly command: "serve"; readonly configPath: string | undefined; readonly overrides: Overrides }
   | {
+      readonly command: "guard";
+      readonly configPath: string | undefined;
+      readonly settingsDirectory: string | undefined;
+    }
+  | {
       readonly command: "check";
       readonly configPath: string | undefined;
       readonly configOnly: boolean;
@@ -43,6 +48,7 @@ export const usage = `Gives every Docker container on an EC2 host its own IAM ro
 
 Usage:
   ec2metaproxy [serve] [-c FILE]          run the proxy
+  ec2metaproxy guard [-c FILE]            run the guard, which keeps containers apart for the proxy
   ec2metaproxy check [--config-only]      check the configuration and this host
   ec2metaproxy status [--json]            show what the running proxy serves
   ec2metaproxy explain CONTAINER [--json] show which role a container gets, and why
@@ -54,7 +60,7 @@ Options:
   -c, --config FILE          default /etc/ec2metaproxy/config.json
       --config-only          check: validate the file and do nothing else
       --json                 check, status, explain, firewall: print JSON
-      --settings DIRECTORY   firewall: directory of firewall.conf and firewall.d, default /etc/ec2metaproxy
+      --settings DIRECTORY   firewall, guard: directory of firewall.conf and firewall.d, default /etc/ec2metaproxy
       --backend NAME         firewall: nftables or iptables; overrides the settings' BACKEND
 
 serve also takes the flags of earlier programs of this kind; they override the file:
@@ -104,6 +110,7 @@ const legacyFlags = [
 /** The options of each command, besides --config. */
 const optionsOf: Readonly<Record<string, readonly OptionName[]>> = {
   serve: legacyFlags,
+  guard: ["settings"],
   check: ["config-only", "json"],
   status: ["json"],
   explain: ["json"],
@@ -134,6 +141,9 @@ export function parse(argv: readonly string[]): Command {
     case "serve":
       none(command, operands);
       return { command, configPath, overrides: overridesOf(values) };
+    case "guard":
+      none(command, operands);
+      return { command, configPath, settingsDirectory: values.settings };
     case "check":
       none(command, operands);
       return { command, configPath, configOnly: values["config-only"] ?? false, json: values.json ?? false };
