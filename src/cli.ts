@@ -11,6 +11,11 @@ export type Command =
       readonly guard?: string;
     }
   | {
+      readonly command: "guard";
+      readonly configPath: string | undefined;
+      readonly settingsDirectory: string | undefined;
+    }
+  | {
       readonly command: "check";
       readonly configPath: string | undefined;
       readonly configOnly: boolean;
@@ -52,6 +57,7 @@ export const usage = `Gives every Docker container on an EC2 host its own IAM ro
 Usage:
   ec2metaproxy [serve] [-c FILE] [--guard SOCKET]
                                           run the proxy
+  ec2metaproxy guard [-c FILE]            run the guard, which keeps containers apart for the proxy
   ec2metaproxy check [--config-only]      check the configuration and this host
   ec2metaproxy status [--json]            show what the running proxy serves
   ec2metaproxy explain CONTAINER [--json] show which role a container gets, and why
@@ -65,7 +71,7 @@ Options:
                              check, explain: that socket, default that of the running proxy or the packages
       --config-only          check: validate the file and do nothing else
       --json                 check, status, explain, firewall: print JSON
-      --settings DIRECTORY   firewall: directory of firewall.conf and firewall.d, default /etc/ec2metaproxy
+      --settings DIRECTORY   firewall, guard: directory of firewall.conf and firewall.d, default /etc/ec2metaproxy
       --backend NAME         firewall: nftables or iptables; overrides the settings' BACKEND
 
 serve also takes the flags of earlier programs of this kind; they override the file:
@@ -116,6 +122,7 @@ const legacyFlags = [
 /** The options of each command, besides --config. */
 const optionsOf: Readonly<Record<string, readonly OptionName[]>> = {
   serve: ["guard", ...legacyFlags],
+  guard: ["settings"],
   check: ["config-only", "guard", "json"],
   status: ["json"],
   explain: ["guard", "json"],
@@ -152,6 +159,9 @@ export function parse(argv: readonly string[]): Command {
           "--guard and --docker-endpoint exclude each other: with a guard, serve contacts no engine",
         );
       return { command, configPath, overrides: overridesOf(values), ...guard };
+    case "guard":
+      none(command, operands);
+      return { command, configPath, settingsDirectory: values.settings };
     case "check":
       none(command, operands);
       return {

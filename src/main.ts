@@ -22,6 +22,14 @@ const complain = (text: string) => {
   errors.write(`${errorsAreJournal ? withErrorPriority(lines) : lines}\n`);
 };
 
+/** The parts of the process that services use. */
+const host = {
+  pid: process.pid,
+  write: output.writeLog,
+  priorities: outputIsJournal,
+  on: (signal: NodeJS.Signals, act: () => void) => void process.on(signal, act),
+};
+
 /**
  * Loads only the command that runs: `status` does not pay for the AWS SDK, nor `firewall` for the engine's
  * client.
@@ -38,12 +46,11 @@ async function run(command: Command): Promise<ExitCode> {
       return exitCodes.ok;
     case "serve": {
       const { serve } = await import("./commands/serve.ts");
-      return serve(command, environment, {
-        pid: process.pid,
-        write: output.writeLog,
-        priorities: outputIsJournal,
-        on: (signal, act) => void process.on(signal, act),
-      });
+      return serve(command, environment, host);
+    }
+    case "guard": {
+      const { guard } = await import("./commands/guard.ts");
+      return guard(command, environment, host);
     }
     case "check": {
       const { check } = await import("./commands/check.ts");
@@ -76,7 +83,8 @@ async function main(): Promise<ExitCode> {
   }
   const written = writeOut();
   // A service must end even if the reader of its log hangs. The reader of a command's result is waited for.
-  const lost = await (command?.command === "serve" ? Promise.race([written, sleep(flushMs)]) : written);
+  const isService = command?.command === "serve" || command?.command === "guard";
+  const lost = await (isService ? Promise.race([written, sleep(flushMs)]) : written);
   return lost === undefined ? code : lost;
 }
 

@@ -43,17 +43,25 @@ type FollowOptions = Clocks & {
   readonly random: () => number;
   /** An engine that accepts the connection and never answers must not hold up the caller for longer. */
   readonly firstListMs: number;
-  readonly onChange?: (change: Change) => void;
+  /** `host` is the engine's, which owns the container in the directory. */
+  readonly onChange?: (change: Change, host: string) => void;
+  /** The state of an engine has changed. */
+  readonly onState?: () => void;
 };
 
 /** Keeps the directory true to every engine that the configuration names. */
 export function followEngines(
   config: Config,
   environment: Pick<Environment, "dockerHost">,
-  { firstListMs, ...options }: FollowOptions,
+  { firstListMs, onChange, ...options }: FollowOptions,
 ): Engines {
   const engines = engineHosts(config, environment).map((host) =>
-    followEngine({ ...options, host, ...(config.dockerTls && { tls: config.dockerTls }) }),
+    followEngine({
+      ...options,
+      host,
+      onChange: (change) => onChange?.(change, host),
+      ...(config.dockerTls && { tls: config.dockerTls }),
+    }),
   );
   const settled = Promise.all(engines.map((engine) => engine.settled)).then(() => undefined);
   return {

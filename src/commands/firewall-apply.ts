@@ -16,8 +16,15 @@ export type FirewallApplied = {
   readonly summary: string;
 };
 
-/** Puts the plan's rules in force. Where it throws, the previous rules are in force again. */
-export async function applyFirewall(plan: FirewallPlan, log: Log): Promise<FirewallApplied> {
+/**
+ * Puts the plan's rules in force. Where it throws, the previous rules are in force again.
+ * @param others what to do with rules elsewhere, which a change of backend or of LAYER2 leaves behind
+ */
+export async function applyFirewall(
+  plan: FirewallPlan,
+  log: Log,
+  others: "remove" | "keep",
+): Promise<FirewallApplied> {
   const { settings, rules, run } = plan;
   let choice: Choice;
   let before: Comparison;
@@ -53,11 +60,13 @@ export async function applyFirewall(plan: FirewallPlan, log: Log): Promise<Firew
   }
   const { backend, reason } = choice;
   const keep = layer2.kind === "filtered" ? layer2.filter.place : undefined;
-  if (settings.layer2 === "off" || (keep !== undefined && changed))
+  if (others === "remove" && (settings.layer2 === "off" || (keep !== undefined && changed)))
     changed = (await removeFrameFilters(plan.frames, keep)) || changed;
   if (!before.present) {
-    log.info({ backend: backend.name, reason }, "firewall backend chosen");
-    await removeOthers(run, backend);
+    if (others === "remove") {
+      log.info({ backend: backend.name, reason }, "firewall backend chosen");
+      await removeOthers(run, backend);
+    }
     log.debug({}, await forgetOldConnections(run, [settings.metadataIpv4, settings.metadataIpv6]));
     if (layer2.kind === "open")
       log.warn({ reason: layer2.why }, `no rules for layer 2 on this host: ${openWithout}`);

@@ -15,7 +15,7 @@ import { backendsHere, everyBackend, frameFilters } from "./firewall-filters.ts"
 import { type FirewallPlan, planFirewall, settingsError } from "./firewall-plan.ts";
 import { type FirewallStatus, firewallStatus } from "./firewall-status.ts";
 
-const defaultSettingsDirectory = "/etc/ec2metaproxy";
+export const defaultSettingsDirectory = "/etc/ec2metaproxy";
 
 export type FirewallOptions = Pick<Extract<Command, { command: "firewall" }>, "action" | "json"> & {
   /** Contains firewall.conf and firewall.d. */
@@ -53,7 +53,7 @@ export async function hostFirewallStatus(log: Log): Promise<FirewallStatus> {
  * a proxy that does not run, so connections are refused. Without the rules they would reach the instance's
  * own role.
  */
-async function configuredPorts(file: Configuration, log: Log): Promise<Ports> {
+export async function configuredPorts(file: Configuration, log: Log): Promise<Ports> {
   try {
     return portsOf(await file.read());
   } catch (error) {
@@ -107,7 +107,7 @@ export async function firewall(
       return exitCodes.ok;
     }
     case "apply": {
-      const applied = await applyFirewall(plan, log);
+      const applied = await applyFirewall(plan, log, "remove");
       show(applied, applied.summary);
       return exitCodes.ok;
     }

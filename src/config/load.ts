@@ -123,6 +123,8 @@ export type Environment = {
   readonly listenFdNames: string | undefined;
   /** Absolute path of the directory that is kept across restarts: systemd's RuntimeDirectory=. */
   readonly runtimeDirectory: string | undefined;
+  /** Absolute path of the directory that is kept across boots: systemd's StateDirectory=. */
+  readonly stateDirectory: string | undefined;
   readonly awsRegion: string | undefined;
   readonly stsEndpoint: string | undefined;
   readonly accessKeyId: string | undefined;
@@ -144,6 +146,7 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
     listenFds: read("LISTEN_FDS"),
     listenFdNames: read("LISTEN_FDNAMES"),
     runtimeDirectory: read("RUNTIME_DIRECTORY"),
+    stateDirectory: read("STATE_DIRECTORY"),
     awsRegion: read("AWS_REGION", "AWS_DEFAULT_REGION"),
     stsEndpoint: read("AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"),
     accessKeyId: read("AWS_ACCESS_KEY_ID"),

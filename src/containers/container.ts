@@ -13,6 +13,11 @@ export type Attachment = {
   readonly network: string;
   readonly ipv4: string | undefined;
   readonly ipv6: string | undefined;
+  /**
+   * The hardware address that the engine gave to the container's interface: six bytes in lower-case hex,
+   * separated by colons. Undefined if the engine does not name one (not started yet, ipvlan, static).
+   */
+  readonly mac: string | undefined;
 };
 
 /**
@@ -73,7 +78,12 @@ export function staticContainer(address: string, declared: { name: string; alias
     env: {},
     user: "",
     attachments: [
-      { network: "static", ipv4: isIpv6 ? undefined : address, ipv6: isIpv6 ? address : undefined },
+      {
+        network: "static",
+        ipv4: isIpv6 ? undefined : address,
+        ipv6: isIpv6 ? address : undefined,
+        mac: undefined,
+      },
     ],
     pid: 0,
     risks: [],

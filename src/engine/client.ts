@@ -11,7 +11,7 @@ import { isApiVersion, negotiate } from "./api-version.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { eventFilters, lines } from "./events.ts";
 import { type Inspected, readInspect } from "./inspect.ts";
-import { address, type Fields, JsonShapeError, list, object, string } from "./json.ts";
+import { address, type Fields, JsonShapeError, list, mac, object, string } from "./json.ts";
 
 /** File paths, as in the Docker CLI's DOCKER_CERT_PATH. */
 export type TlsFiles = { readonly ca?: string; readonly cert?: string; readonly key?: string };
@@ -165,7 +165,8 @@ function readNetwork(answer: unknown): ReadonlyMap<string, Attachment> {
   for (const [id, value] of Object.entries(object(network.Containers ?? {}, "a network's Containers"))) {
     const endpoint = object(value, "a network's container");
     const ipv4 = address(endpoint.IPv4Address);
-    attachments.set(id, { network: name, ipv4, ipv6: address(endpoint.IPv6Address) });
+    const ipv6 = address(endpoint.IPv6Address);
+    attachments.set(id, { network: name, ipv4, ipv6, mac: mac(endpoint.MacAddress) });
   }
   return attachments;
 }

@@ -48,6 +48,8 @@ export type ConnectionOptions = {
   readonly directory: Directory;
   readonly log: Log;
   readonly onChange?: (change: Change) => void;
+  /** `state()` has changed, except for the number of containers. */
+  readonly onState?: () => void;
   readonly random: () => number;
   /** A monotonic clock in milliseconds. */
   readonly now: () => number;
@@ -280,6 +282,7 @@ class Connection implements EngineConnection {
 
   #set(changed: Partial<OwnState>): void {
     this.#state = { ...this.#state, ...changed };
+    this.#options.onState?.();
   }
 
   #attemptEnded(): void {

@@ -1,5 +1,5 @@
 import type { Attachment, Container, Risk } from "../containers/container.ts";
-import { address, type Fields, JsonShapeError, list, object, string } from "./json.ts";
+import { address, type Fields, JsonShapeError, list, mac, object, string } from "./json.ts";
 
 /** What an engine reports about one container. The JSON form stays in this file. */
 export type Inspected = {
@@ -58,7 +58,7 @@ function attachments(inspect: Fields, hostConfig: Fields): Attachment[] {
     const endpoint = object(value ?? {}, `NetworkSettings.Networks.${network}`);
     const ipv4 = address(endpoint.IPAddress);
     const ipv6 = address(endpoint.GlobalIPv6Address);
-    found.push({ network, ipv4, ipv6 });
+    found.push({ network, ipv4, ipv6, mac: mac(endpoint.MacAddress) });
   }
   return found;
 }

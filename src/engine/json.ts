@@ -32,6 +32,13 @@ export function string(value: unknown, where: string): string {
   return value;
 }
 
+/** A hardware address in lower case. Undefined if there is none, or none of Ethernet's six bytes. */
+export function mac(value: unknown): string | undefined {
+  if (typeof value !== "string") return undefined;
+  const lower = value.toLowerCase();
+  return /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/.test(lower) && lower !== "00:00:00:00:00:00" ? lower : undefined;
+}
+
 /** The canonical form of an address, which may have a prefix length. Undefined if there is none. */
 export function address(value: unknown): string | undefined {
   if (typeof value !== "string" || value === "") return undefined;

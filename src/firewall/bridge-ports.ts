@@ -1,36 +1,50 @@
 /**
  * Which interfaces of the host lead into which network namespace. Both answers come from the kernel, and a
- * container cannot change either. The index of the other end would not do: Podman's netavark gives every container
- * the same one.
+ * container can change neither. The index of the port's other end would not identify it: Podman's netavark
+ * gives every container the same one.
  */
 
-/** What a bridge port's other end is in, by the id that the host's network namespace gives to that one. */
-export type PortsByNamespaceId = ReadonlyMap<number, readonly number[]>;
+/** A veth of the host. */
+export type Port = {
+  readonly index: number;
+  /** The name of the bridge that it is a port of. */
+  readonly bridge: string | undefined;
+  /** The id of the network namespace at its other end. Undefined if that is the host's own. */
+  readonly namespaceId: number | undefined;
+};
 
-/** @param listing of `ip -j -d link show type veth` */
-export function parsePorts(listing: string): PortsByNamespaceId {
-  const ports = new Map<number, number[]>();
+/**
+ * @param listing of `ip -j -d link show type veth`
+ * @throws if it is not a JSON list
+ */
+export function parsePorts(listing: string): readonly Port[] {
   const links: unknown = listing.trim() === "" ? [] : JSON.parse(listing);
   if (!Array.isArray(links)) throw new Error("reading the host's links: ip printed no list");
-  for (const link of links as readonly unknown[]) {
-    if (typeof link !== "object" || link === null || !("link_netnsid" in link) || !("ifindex" in link))
-      continue;
-    const { link_netnsid: id, ifindex } = link;
-    if (typeof id !== "number" || typeof ifindex !== "number") continue;
-    ports.set(id, [...(ports.get(id) ?? []), ifindex]);
-  }
-  return ports;
+  return (links as readonly unknown[]).flatMap((link): readonly Port[] => {
+    if (typeof link !== "object" || link === null || !("ifindex" in link)) return [];
+    const { ifindex: index } = link;
+    if (typeof index !== "number") return [];
+    const namespaceId = "link_netnsid" in link ? link.link_netnsid : undefined;
+    const bridge = "master" in link ? link.master : undefined;
+    return [
+      {
+        index,
+        bridge: typeof bridge === "string" ? bridge : undefined,
+        namespaceId: typeof namespaceId === "number" ? namespaceId : undefined,
+      },
+    ];
+  });
 }
 
 /**
  * @param listing of `lsns -t net -n -o NS,NETNSID`
- * @returns ids by the namespace's inode number; without the host's own, which has none
+ * @returns the ids by the namespace's inode number. The host's own namespace has none.
  */
 export function parseNamespaceIds(listing: string): ReadonlyMap<string, number> {
   const ids = new Map<string, number>();
   for (const line of listing.split("\n")) {
-    const [inode, id] = line.trim().split(/\s+/);
-    if (inode !== undefined && id !== undefined && /^\d+$/.test(id)) ids.set(inode, Number(id));
+    const [, inode, id] = /^\s*(\d+)\s+(\d+)\s*$/.exec(line) ?? [];
+    if (inode !== undefined) ids.set(inode, Number(id));
   }
   return ids;
 }

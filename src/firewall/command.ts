@@ -42,6 +42,31 @@ export const run: Run = async (command, args, input = "") => {
 };
 
 /**
+ * Runs a command that goes on, and passes on each line of its standard output. Resolves with why it ended.
+ * Never rejects.
+ */
+export type Follow = (
+  command: string,
+  args: readonly string[],
+  onLine: (line: string) => void,
+  signal: AbortSignal,
+) => Promise<string>;
+
+export const follow: Follow = async (command, args, onLine, signal) => {
+  const subprocess = execa(command, args, {
+    buffer: { stdout: false, stderr: true },
+    cancelSignal: signal,
+    env: { LC_ALL: "C" },
+    reject: false,
+    stdin: "ignore",
+  });
+  for await (const line of subprocess) onLine(line);
+  const { code, exitCode = 255, stderr = "" } = await subprocess;
+  if (code === "ENOENT") return whyNot(command, { kind: "missing" });
+  return whyNot(command, { kind: "ran", exitCode, stdout: "", stderr });
+};
+
+/**
  * Returns the output of a command that must succeed.
  * @throws OperatorError 69 that says what to install or run
  */

@@ -2,23 +2,23 @@ import { isIPv4 } from "node:net";
 import { addressHex } from "./nft-bridge.ts";
 
 /**
- * The port lock: a MAC or IP address that an engine gave to a container is accepted from that container's own
- * bridge ports only, in Ethernet, ARP, IPv4, IPv6 and neighbour discovery. An address that no engine gave to
- * anybody is accepted from everywhere: virtual addresses, nested bridges and virtual machines keep working.
+ * The port lock: a MAC or IP address that an engine gave to a container is accepted only from that
+ * container's own bridge ports, in Ethernet, ARP, IPv4, IPv6 and neighbour discovery. Other addresses are
+ * accepted from every port, so virtual addresses, nested bridges and virtual machines keep working.
  *
- * A table of its own, apart from `bridge ec2metaproxy`: that one is replaced as a whole whenever the host's
- * addresses change, and the lock must not be open for that moment.
+ * Not part of the table `bridge ec2metaproxy`, which is replaced as a whole when the host's addresses change:
+ * the lock's elements would be lost each time.
  */
 export const lockTable = "bridge ec2metaproxy_lock";
 
-/** A container as far as the lock is concerned. */
+/** What the lock holds for one container. */
 export type LockEntry = {
   /**
-   * Interface indexes of the bridge ports that lead into its network namespace. Not their names: an index is
-   * not reused, and a port keeps it when it is renamed. Empty while the container's process is not known.
+   * Interface indexes of the bridge ports that lead into its network namespace. Not names: an index is not
+   * reused soon, and a port keeps it when it is renamed. Empty while the container starts.
    */
   readonly ports: readonly number[];
-  /** Six bytes in hex, separated by colons. */
+  /** Six bytes in lower-case hex, separated by colons. */
   readonly macs: readonly string[];
   /** IPv4 and IPv6, in canonical form. */
   readonly addresses: readonly string[];
@@ -32,13 +32,14 @@ const setTypes = {
   owned: "meta iif",
   mac: "ether saddr",
   port_mac: "meta iif . ether saddr",
-  // By offset and not by name, for the reasons in nft-bridge.ts.
+  // By offset, not by field name, for the reasons in nft-bridge.ts.
   ipv4: "@nh,96,32",
   port_ipv4: "meta iif . @nh,96,32",
   ipv6: "@nh,64,128",
   port_ipv6: "meta iif . @nh,64,128",
-  // Given to a container whose ports are not known yet, because its process has not started: nobody else who is
-  // known may use them, and its own port, which nobody owns, may.
+  // Addresses of containers whose ports are not known: they have not started yet, or have no port on a
+  // bridge. Ports that belong to another container may not use them. A port without an owner may, because it
+  // may be the starting container's own.
   starting_mac: "ether saddr",
   starting_ipv4: "@nh,96,32",
   starting_ipv6: "@nh,64,128",
@@ -46,7 +47,7 @@ const setTypes = {
 
 export type SetName = keyof typeof setTypes;
 
-/** What is in the sets, as nft writes it. */
+/** The elements of each set, in nft's syntax. */
 export type LockElements = Readonly<Record<SetName, ReadonlySet<string>>>;
 
 const source = (kind: "mac" | "ipv4" | "ipv6", field: string, when = "") =>
@@ -78,17 +79,28 @@ const chains: readonly (readonly [name: string, lines: readonly string[]])[] = [
   ],
 ];
 
-/** The kinds of ports by which a container's frames come in: those of the table of nft-bridge.ts. */
+/** The kinds of ports through which a container's frames arrive, as in nft-bridge.ts. */
 const kinds = ["veth", "tun", "vxlan", "geneve", "gretap", "ip6gretap", "erspan", "ip6erspan"];
 
 /**
- * Elements of a set with a timeout decide whether anything is locked: a guard that is dead or hangs for good does
- * not keep the addresses of dead containers from new ones for ever.
+ * A dead man's switch. Frames are checked only if the kind of their port is in this set, whose elements have a
+ * timeout that the guard renews. Without it, a guard that is dead or hangs would leave the addresses of ended
+ * containers locked forever, and new containers with these addresses would have no network.
  */
 const alive = kinds.map((kind) => `"${kind}" timeout ${aliveSeconds}s`).join(", ");
 
-/** Replaces the whole table in one transaction. */
-export function renderLockTable(elements: LockElements): string {
+/**
+ * A set that nothing matches. Each of the guard's transactions puts its number there, so that the guard
+ * recognises its own changes among those that `nft monitor` reports. Process ids would not do: the kernel
+ * reports them as the initial pid namespace numbers them.
+ */
+export const markSet = "writer";
+
+/**
+ * Replaces the whole table in one transaction.
+ * @param mark the number of the transaction, 32 bits
+ */
+export function renderLockTable(elements: LockElements, mark: number): string {
   const sets = setNames.map((name) => {
     const content = elements[name].size === 0 ? "" : ` elements = { ${[...elements[name]].join(", ")} };`;
     return `\tset ${name} { typeof ${setTypes[name]};${content} }\n`;
@@ -99,42 +111,54 @@ export function renderLockTable(elements: LockElements): string {
   return [
     `add table ${lockTable}\ndelete table ${lockTable}\ntable ${lockTable} {\n`,
     `\tset alive { typeof meta iifkind; flags timeout; elements = { ${alive} }; }\n`,
+    `\tset ${markSet} { type mark; elements = { ${mark} }; }\n`,
     ...sets,
     ...texts,
-    // Just after the table that keeps containers from speaking as the host, which also drops nested VLAN tags.
+    // After the table `bridge ec2metaproxy` (-300), which drops frames with nested VLAN tags.
     "\tchain prerouting {\n\t\ttype filter hook prerouting priority -299; policy accept;\n",
     "\t\tmeta iifkind @alive goto locked\n\t}\n}\n",
   ].join("");
 }
 
-/** Changes the sets from one state to another, in one transaction; empty where they are the same. */
-export function renderLockChange(before: LockElements, after: LockElements): string {
+/** Changes the sets from one state to another in one transaction. Empty if the two are the same. */
+export function renderLockChange(before: LockElements, after: LockElements, mark: number): string {
   const lines = setNames.flatMap((name) => {
     const gone = [...before[name]].filter((element) => !after[name].has(element));
     const come = [...after[name]].filter((element) => !before[name].has(element));
     return [...commands("delete", name, gone), ...commands("add", name, come)];
   });
-  return lines.join("");
+  return lines.length === 0 ? "" : `${lines.join("")}${marked(mark)}`;
 }
 
-/** Keeps the lock in force for another `aliveSeconds`. */
-export function renderAlive(): string {
-  // An element that is there already keeps its old timeout in older kernels.
+/** Removes the table, whether or not there is one. */
+export function renderNoLockTable(): string {
+  return `add table ${lockTable}\ndelete table ${lockTable}\n`;
+}
+
+/** Keeps the lock in force for another `aliveSeconds`. Fails if there is no table. */
+export function renderAlive(mark: number): string {
+  // To add an element that exists does not renew its timeout on older kernels; to delete one that has expired
+  // fails. So: make sure that it exists, delete it, add it.
   return [
+    marked(mark),
     ...commands("add", "alive", [alive]),
     ...commands("delete", "alive", [kinds.map((kind) => `"${kind}"`).join(", ")]),
     ...commands("add", "alive", [alive]),
   ].join("");
 }
 
+function marked(mark: number): string {
+  return `flush set ${lockTable} ${markSet}\nadd element ${lockTable} ${markSet} { ${mark} }\n`;
+}
+
 function commands(verb: "add" | "delete", set: string, elements: readonly string[]): readonly string[] {
   return elements.length === 0 ? [] : [`${verb} element ${lockTable} ${set} { ${elements.join(", ")} }\n`];
 }
 
-/** What the sets have to hold for these containers. */
+/** The elements that the sets need for these containers. */
 export function lockElements(entries: Iterable<LockEntry>): LockElements {
   const elements = Object.fromEntries(setNames.map((name) => [name, new Set<string>()])) as {
-    readonly [name in SetName]: Set<string>; // one for each name
+    readonly [name in SetName]: Set<string>; // made from the list of names on this line
   };
   for (const { ports, macs, addresses } of entries) {
     const ipv6 = [...addresses.filter((address) => !isIPv4(address)), ...macs.map(linkLocalOf)];
@@ -150,7 +174,7 @@ export function lockElements(entries: Iterable<LockEntry>): LockElements {
   return elements;
 }
 
-/** The link-local address that Linux makes of a MAC (EUI-64, RFC 4291, appendix A). */
+/** The link-local address that Linux derives from a MAC (EUI-64, RFC 4291, appendix A). */
 function linkLocalOf(mac: string): string {
   const [a = 0, ...rest] = mac.split(":").map((byte) => Number.parseInt(byte, 16));
   const [b = 0, c = 0, d = 0, e = 0, f = 0] = rest;
@@ -158,4 +182,4 @@ function linkLocalOf(mac: string): string {
   return `fe80::${groups.map((group) => group.toString(16)).join(":")}`;
 }
 
-const setNames = Object.keys(setTypes) as SetName[]; // its own keys
+const setNames = Object.keys(setTypes) as SetName[]; // Object.keys returns strings

@@ -1,6 +1,8 @@
 import { readlink } from "node:fs/promises";
+import { isDeepStrictEqual } from "node:util";
+import { processStartedAt } from "../containers/proc.ts";
 import { explain } from "../errors.ts";
-import { parseNamespaceIds, parsePorts } from "./bridge-ports.ts";
+import { type Port, parseNamespaceIds, parsePorts } from "./bridge-ports.ts";
 import { failure, mustRun, type Run } from "./command.ts";
 import {
   type LockElements,
@@ -10,17 +12,23 @@ import {
   renderAlive,
   renderLockChange,
   renderLockTable,
+  renderNoLockTable,
 } from "./lock-table.ts";
+import { forgetNeighbours } from "./neighbours.ts";
 
 /** What to lock for a container. */
 export type LockTarget = {
   readonly macs: readonly string[];
   readonly addresses: readonly string[];
-  /** Its first process in the host's pid namespace; 0 while it has none. */
+  /** Its first process, in the host's pid namespace; 0 while it has none. */
   readonly pid: number;
+  /** As in Container. Undefined if this host has no such process. */
+  readonly pidStartedAt: number | undefined;
+  /** Why the lock cannot be complete for it, whatever ports it has. Undefined if it can. */
+  readonly obstacle: string | undefined;
 };
 
-/** Whether a container's addresses are its own. */
+/** Whether the lock is in force for all of a container's addresses. */
 export type Protection =
   | { readonly locked: true }
   /** `reason` completes "the lock is not in force for it: ..." */
@@ -29,165 +37,333 @@ export type Protection =
 type Options = {
   readonly run: Run;
   readonly procRoot: string;
-  /** Told when containers' protection has changed. */
+  /** Called when the protection of containers has changed, except by `set` and `delete`. */
   readonly onChange: (ids: readonly string[]) => void;
-  /** Told of each failure, and `undefined` when the table is as it should be again. */
+  /** Called after each failure, and with undefined when the table is right again. */
   readonly onTrouble: (error: string | undefined) => void;
-  readonly schedule: (ms: number, act: () => void) => () => void;
+  /** @returns a function that cancels */
+  readonly schedule: (delayMs: number, act: () => void) => () => void;
+  readonly random: () => number;
 };
 
-const notYet: Protection = { locked: false, reason: "it has just appeared" };
-const retryMs = 1_000;
+type Tracked = {
+  readonly target: LockTarget;
+  /** The veths that lead into it. Undefined until they were looked for. */
+  ports: readonly Port[] | undefined;
+  /** Whether `ports` is up to date. */
+  looked: boolean;
+  /** The id of its network namespace, once known. It keeps it for life. */
+  namespaceId: number | undefined;
+  /** The neighbour entries that were removed when the lock came into force: `address bridge`. */
+  cleared: ReadonlySet<string>;
+  protection: Protection;
+};
+
+const starting: Protection = { locked: false, reason: "it has not started yet" };
+const notYet: Protection = { locked: false, reason: "the lock is being made" };
+const retryMs = { first: 1_000, longest: 60_000 };
 
 /**
- * Keeps the kernel's lock table true to what it was told. Changes that come while one is being made are made together,
- * by the next transaction.
+ * Makes the kernel's lock table agree with the containers. Changes that arrive while a transaction is being
+ * made go into the next one together.
  */
 export class PortLock {
   readonly #options: Options;
-  readonly #targets = new Map<string, LockTarget>();
-  /** Ports of those that have been looked for since their target changed. */
-  readonly #ports = new Map<string, readonly number[]>();
-  readonly #protection = new Map<string, Protection>();
-  /** What the kernel has; undefined where that is not known. */
+  readonly #tracked = new Map<string, Tracked>();
+  /** What the kernel has. Undefined if that is not known. */
   #live: LockElements | undefined;
+  #off: string | undefined;
+  #isStarted = false;
   #isDirty = false;
   #isWorking = false;
   #work: Promise<void> = Promise.resolve();
+  #failures = 0;
   #cancelRetry: (() => void) | undefined;
   #isClosed = false;
+  /** The numbers of this process's transactions: from the first up to, but not including, the next. */
+  readonly #firstMark: number;
+  #nextMark: number;
 
   constructor(options: Options) {
     this.#options = options;
+    this.#firstMark = Math.floor(options.random() * 2 ** 31);
+    this.#nextMark = this.#firstMark;
   }
 
   protectionOf(id: string): Protection {
-    return this.#protection.get(id) ?? notYet;
+    return this.#tracked.get(id)?.protection ?? notYet;
   }
 
-  /** Locks a container's addresses, or changes them. */
+  /**
+   * Begins to change the kernel's table. Call it when the containers are known: the first transaction
+   * replaces the table that a previous process has left in force.
+   */
+  start(): void {
+    this.#isStarted = true;
+    this.#change();
+  }
+
+  /** Locks a container's addresses. For a container with another target, the lock is made anew. */
   set(id: string, target: LockTarget): void {
-    this.#targets.set(id, target);
-    this.#ports.delete(id);
+    const before = this.#tracked.get(id);
+    if (before !== undefined && isDeepStrictEqual(before.target, target)) return;
+    const isSameProcess =
+      before?.target.pid === target.pid && before.target.pidStartedAt === target.pidStartedAt;
+    this.#tracked.set(id, {
+      target,
+      ports: isSameProcess ? before.ports : undefined,
+      looked: false,
+      namespaceId: isSameProcess ? before.namespaceId : undefined,
+      cleared: isSameProcess ? before.cleared : new Set(),
+      // Not the former protection: the lock is not in force for the new addresses.
+      protection: target.pid === 0 ? starting : notYet,
+    });
     this.#change();
   }
 
-  /** The container is gone: its addresses are nobody's. */
+  /** Unlocks the addresses of a container that has ended. */
   delete(id: string): void {
-    if (!this.#targets.delete(id)) return;
-    this.#ports.delete(id);
-    this.#protection.delete(id);
-    this.#change();
+    if (this.#tracked.delete(id)) this.#change();
   }
 
-  /** Looks for every container's ports again, and writes the whole table: somebody may have changed either. */
+  /** Makes no lock, and removes the table, as long as there is a reason not to. */
+  switchOff(reason: string | undefined): void {
+    if (reason === this.#off) return;
+    this.#off = reason;
+    this.rebuild();
+  }
+
+  /** Writes the whole table: it is not known what is in force. */
   rebuild(): void {
-    this.#ports.clear();
     this.#live = undefined;
+    this.lookAgain();
+  }
+
+  /** Looks for the containers' ports again: links have changed. */
+  lookAgain(): void {
+    for (const tracked of this.#tracked.values()) tracked.looked = false;
     this.#change();
   }
 
-  /** Settles when the kernel has all that was asked for before this call, or when that failed. */
+  /** Resolves when the kernel has everything that was requested before this call, or when that failed. */
   async settled(): Promise<void> {
     while (this.#isWorking) await this.#work;
   }
 
-  /** Keeps the lock from lapsing; to be called well within `aliveSeconds`. */
+  /** Keeps the lock from lapsing. To be called well within `aliveSeconds`. */
   async refresh(): Promise<void> {
-    const outcome = await this.#options.run("nft", ["-f", "-"], renderAlive());
+    if (this.#off !== undefined || this.#isClosed || !this.#isStarted) return;
+    const outcome = await this.#options.run("nft", ["-f", "-"], renderAlive(this.#mark()));
     if (outcome.kind !== "ran" || outcome.exitCode !== 0) this.rebuild();
+    else if ([...this.#tracked.values()].some(({ ports }) => ports?.length === 0)) this.lookAgain();
   }
 
-  /** Stops making changes; what is in force stays. */
+  /** A transaction has changed the table. @param marks its marks: if they are ours, so is the transaction */
+  changedBy(marks: readonly number[]): void {
+    const isOwn = (mark: number) => mark >= this.#firstMark && mark < this.#nextMark;
+    // Without a table there is nothing to repair, and its removal has no mark.
+    if (this.#off !== undefined || (marks.length > 0 && marks.every(isOwn))) return;
+    this.rebuild();
+  }
+
+  /** Makes no more changes. What is in force stays. */
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#cancelRetry?.();
     await this.settled();
   }
 
+  #mark(): number {
+    return this.#nextMark++;
+  }
+
   #change(): void {
     this.#isDirty = true;
     this.#cancelRetry?.();
-    if (this.#isWorking) return;
+    this.#cancelRetry = undefined;
+    if (this.#isWorking || this.#isClosed || !this.#isStarted) return;
     this.#isWorking = true;
     this.#work = this.#makeTrue();
   }
 
   /** Never rejects. */
   async #makeTrue(): Promise<void> {
+    // Events that arrive together are handled in one transaction.
+    await Promise.resolve();
     while (this.#isDirty && !this.#isClosed) {
       this.#isDirty = false;
       try {
-        await this.#look();
-        await this.#write();
+        await this.#makeOnce();
+        this.#failures = 0;
         this.#options.onTrouble(undefined);
       } catch (error) {
         this.#live = undefined;
-        this.#protect(() => ({ locked: false, reason: explain(error) }));
-        this.#options.onTrouble(explain(error));
-        this.#cancelRetry = this.#options.schedule(retryMs, () => this.#change());
-        break;
+        const reason = explain(error);
+        this.#protect([...this.#tracked.values()], () => ({ locked: false, reason }));
+        this.#options.onTrouble(reason);
+        const delayMs = Math.min(retryMs.longest, retryMs.first * 2 ** Math.min(this.#failures, 10));
+        this.#failures += 1;
+        // A change that has arrived meanwhile does not wait for that.
+        if (!this.#isDirty) this.#cancelRetry = this.#options.schedule(delayMs, () => this.#change());
       }
     }
-    // In the same turn as the last look at #isDirty: a change after it starts the work anew.
+    // In the same turn as the last look at #isDirty: a change after that starts the work again.
     this.#isWorking = false;
   }
 
-  /** Finds the ports of containers with a process. */
-  async #look(): Promise<void> {
-    const wanted = [...this.#targets].filter(([id, { pid }]) => pid !== 0 && !this.#ports.has(id));
+  async #makeOnce(): Promise<void> {
+    const off = this.#off;
+    if (off !== undefined) {
+      await this.#transact(renderNoLockTable());
+      this.#live = undefined;
+      this.#protect([...this.#tracked.values()], () => ({ locked: false, reason: off }));
+      return;
+    }
+    // The containers of this round. One whose target changes meanwhile is another object.
+    const round = [...this.#tracked.values()];
+    await this.#look(round.filter(({ target, looked }) => isHere(target) && !looked));
+    await this.#write(round);
+    await this.#forgetNeighbours(round);
+    this.#protect(round, protectionBy);
+  }
+
+  /** Finds the ports of containers that have a process. */
+  async #look(wanted: readonly Tracked[]): Promise<void> {
     if (wanted.length === 0) return;
-    const { run, procRoot } = this.#options;
-    const inodeOf = async (pid: number | "self") =>
-      /^net:\[(\d+)\]$/.exec(await readlink(`${procRoot}/${pid}/ns/net`).catch(() => ""))?.[1];
-    const inodes = await Promise.all(wanted.map(async ([, { pid }]) => inodeOf(pid)));
+    // Before the commands run, so that what changes while they do is looked for again.
+    for (const tracked of wanted) tracked.looked = true;
+    try {
+      await this.#findPorts(wanted);
+    } catch (error) {
+      for (const tracked of wanted) tracked.looked = false;
+      throw error;
+    }
+  }
+
+  async #findPorts(wanted: readonly Tracked[]): Promise<void> {
+    const { run } = this.#options;
+    const unknown = wanted.filter(({ namespaceId }) => namespaceId === undefined);
     const [links, namespaces] = await Promise.all([
       mustRun(run, "reading the bridges' ports", "ip", ["-j", "-d", "link", "show", "type", "veth"]),
-      mustRun(run, "reading the network namespaces", "lsns", ["-t", "net", "-n", "-o", "NS,NETNSID"]),
+      unknown.length === 0
+        ? ""
+        : mustRun(run, "reading the network namespaces", "lsns", ["-t", "net", "-n", "-o", "NS,NETNSID"]),
     ]);
-    const ports = parsePorts(links);
     const ids = parseNamespaceIds(namespaces);
-    for (const [index, [id, target]] of wanted.entries()) {
-      // Changed meanwhile: it is looked for again in the next round.
-      if (this.#targets.get(id) !== target) continue;
-      const namespace = ids.get(inodes[index] ?? "");
-      this.#ports.set(id, namespace === undefined ? [] : (ports.get(namespace) ?? []));
+    await Promise.all(
+      unknown.map(async (tracked) => {
+        const inode = await this.#namespaceOf(tracked.target);
+        tracked.namespaceId = inode === undefined ? undefined : ids.get(inode);
+      }),
+    );
+    const ports = parsePorts(links);
+    const owned = new Set([...this.#tracked.values()].map(({ namespaceId }) => namespaceId));
+    for (const tracked of wanted) {
+      const { namespaceId, ports: former = [] } = tracked;
+      const found = ports.filter(
+        (port) => port.namespaceId !== undefined && port.namespaceId === namespaceId,
+      );
+      // A port that once led into the container stays its own while it exists, unless it leads into another
+      // container now. Otherwise a container with NET_ADMIN could shed the lock by moving its interface into
+      // a namespace of its own making.
+      const kept = ports.filter(
+        (port) =>
+          former.some(({ index }) => index === port.index) &&
+          (port.namespaceId === undefined || !owned.has(port.namespaceId)),
+      );
+      tracked.ports = [...found, ...kept];
     }
   }
 
-  async #write(): Promise<void> {
-    const entries = new Map<string, LockEntry>();
-    for (const [id, { macs, addresses }] of this.#targets)
-      entries.set(id, { ports: this.#ports.get(id) ?? [], macs, addresses });
-    const elements = lockElements(entries.values());
-    const text =
-      this.#live === undefined ? renderLockTable(elements) : renderLockChange(this.#live, elements);
-    if (text !== "") {
-      const outcome = await this.#options.run("nft", ["-f", "-"], text);
-      if (outcome.kind !== "ran" || outcome.exitCode !== 0) {
-        if (this.#live === undefined) throw failure(`writing table ${lockTable}`, "nft", outcome);
-        // Somebody else has changed the table: all of it anew.
-        this.#live = undefined;
-        return this.#write();
-      }
-      this.#live = elements;
-    }
-    this.#protect((id) => {
-      const entry = entries.get(id);
-      if (entry === undefined) return notYet;
-      if (entry.ports.length > 0) return { locked: true };
-      const hasProcess = this.#targets.get(id)?.pid !== 0;
-      return hasProcess ? { locked: false, reason: "no port of a bridge leads into it" } : notYet;
-    });
+  /** The inode number of its network namespace. Undefined if the process has ended. */
+  async #namespaceOf({ pid, pidStartedAt }: LockTarget): Promise<string | undefined> {
+    const { procRoot } = this.#options;
+    const link = await readlink(`${procRoot}/${pid}/ns/net`).catch(() => "");
+    // After the link, so that the link is not that of a process with a reused pid.
+    if ((await processStartedAt(procRoot, pid)) !== pidStartedAt) return undefined;
+    return /^net:\[(\d+)\]$/.exec(link)?.[1];
   }
 
-  #protect(protectionOf: (id: string) => Protection): void {
+  async #write(round: readonly Tracked[]): Promise<void> {
+    const entries = round.map(
+      ({ target: { macs, addresses }, ports }): LockEntry => ({
+        ports: (ports ?? []).map(({ index }) => index),
+        macs,
+        addresses,
+      }),
+    );
+    const elements = lockElements(entries);
+    const mark = this.#mark();
+    if (this.#live !== undefined) {
+      const change = renderLockChange(this.#live, elements, mark);
+      if (change === "") return;
+      const outcome = await this.#options.run("nft", ["-f", "-"], change);
+      this.#live = outcome.kind === "ran" && outcome.exitCode === 0 ? elements : undefined;
+    }
+    // Also if somebody else has changed the table, so that the change did not fit.
+    if (this.#live === undefined) await this.#transact(renderLockTable(elements, mark));
+    this.#live = elements;
+  }
+
+  async #transact(text: string): Promise<void> {
+    const outcome = await this.#options.run("nft", ["-f", "-"], text);
+    if (outcome.kind !== "ran" || outcome.exitCode !== 0)
+      throw failure(`writing table ${lockTable}`, "nft", outcome);
+  }
+
+  /**
+   * The host may have learned a container's address from a forged frame before the lock was in force, and
+   * would send its answers to the forger.
+   */
+  async #forgetNeighbours(round: readonly Tracked[]): Promise<void> {
+    const wanted = new Map<Tracked, ReadonlySet<string>>();
+    for (const tracked of round) {
+      const bridges = new Set((tracked.ports ?? []).flatMap(({ bridge }) => bridge ?? []));
+      const entries = [...bridges].flatMap((bridge) =>
+        tracked.target.addresses.map((address) => `${address} ${bridge}`),
+      );
+      const fresh = entries.filter((entry) => !tracked.cleared.has(entry));
+      if (fresh.length > 0) wanted.set(tracked, new Set(entries));
+    }
+    if (wanted.size === 0) return;
+    const fresh = [...wanted].flatMap(([{ cleared }, entries]) =>
+      [...entries].filter((entry) => !cleared.has(entry)),
+    );
+    await forgetNeighbours(
+      this.#options.run,
+      fresh.map((entry) => {
+        const [address = "", bridge = ""] = entry.split(" ");
+        return { address, bridge };
+      }),
+    );
+    for (const [tracked, entries] of wanted) tracked.cleared = entries;
+  }
+
+  #protect(round: readonly Tracked[], protectionOf: (tracked: Tracked) => Protection): void {
     const changed: string[] = [];
-    for (const id of this.#targets.keys()) {
-      const [before, after] = [this.protectionOf(id), protectionOf(id)];
-      this.#protection.set(id, after);
-      if (before.locked !== after.locked) changed.push(id);
+    const included = new Set(round);
+    for (const [id, tracked] of this.#tracked) {
+      if (!included.has(tracked)) continue;
+      const before = tracked.protection;
+      tracked.protection = protectionOf(tracked);
+      if (!isDeepStrictEqual(before, tracked.protection)) changed.push(id);
     }
     if (changed.length > 0) this.#options.onChange(changed);
   }
+}
+
+function isHere({ pid, pidStartedAt }: LockTarget): boolean {
+  return pid !== 0 && pidStartedAt !== undefined;
+}
+
+/** Once its entry is in force. */
+function protectionBy({ target, ports }: Tracked): Protection {
+  if (target.pid === 0) return starting;
+  if (target.addresses.length === 0) return { locked: false, reason: "it has no address of its own" };
+  if (!isHere(target)) return { locked: false, reason: "its process is not one of this host" };
+  if (ports === undefined) return notYet;
+  if (ports.length === 0)
+    return { locked: false, reason: "no port of a bridge on this host leads into its network namespace" };
+  if (target.obstacle !== undefined) return { locked: false, reason: target.obstacle };
+  return { locked: true };
 }

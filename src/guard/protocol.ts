@@ -33,7 +33,15 @@ const container = z.strictObject({
   env: z.strictObject({ IAM_ROLE: z.string().optional(), IAM_POLICY: z.string().optional() }),
   user: z.string(),
   attachments: z.array(
-    z.strictObject({ network: z.string(), ipv4: address.optional(), ipv6: address.optional() }),
+    z.strictObject({
+      network: z.string(),
+      ipv4: address.optional(),
+      ipv6: address.optional(),
+      mac: z
+        .string()
+        .regex(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/)
+        .optional(),
+    }),
   ),
   pid: wholeNumber,
   pidStartedAt: wholeNumber.optional(),
@@ -108,10 +116,11 @@ export function containerMessage(
       ...{ id, name, image, imageId, user, pid },
       labels: Object.entries(labels),
       env: roleVariables(env),
-      attachments: attachments.map(({ network, ipv4, ipv6 }) => ({
+      attachments: attachments.map(({ network, ipv4, ipv6, mac }) => ({
         network,
         ...(ipv4 !== undefined && { ipv4 }),
         ...(ipv6 !== undefined && { ipv6 }),
+        ...(mac !== undefined && { mac }),
       })),
       ...(pidStartedAt !== undefined && { pidStartedAt }),
       risks: [...risks],
@@ -134,7 +143,7 @@ export function containerOf({ attachments, env, labels, pidStartedAt, ...rest }:
     ...rest,
     labels: named,
     env: roleVariables(env),
-    attachments: attachments.map(({ network, ipv4, ipv6 }) => ({ network, ipv4, ipv6 })),
+    attachments: attachments.map(({ network, ipv4, ipv6, mac }) => ({ network, ipv4, ipv6, mac })),
     ...(pidStartedAt !== undefined && { pidStartedAt }),
     source: "engine",
   };

@@ -5,19 +5,23 @@ import {
   containerMessage,
   encode,
   type FollowedEngine,
-  type GuardMessage,
   heartbeatMs,
+  maxMessageBytes,
   type Protection,
   protocolVersion,
 } from "./protocol.ts";
 
-/** Where the guard publishes, below its runtime directory. */
+/** The socket's name in the guard's runtime directory. */
 export const containersSocketName = "containers.sock";
 
-/** The proxy's one, the one that takes its place in an upgrade, and one each that asks for the state again. */
+/** The proxy, its successor during an upgrade, `check` and `explain`, and some to spare. */
 const maxReaders = 8;
-/** A reader that has not taken so much is given up; it connects again and gets the state anew. */
+/** A reader with this much unread is disconnected. It connects again and gets the state anew. */
 const maxUnreadBytes = 16 * 1_048_576;
+/** Of the state, this much is written ahead of a reader. */
+const aheadBytes = 1_048_576;
+/** How long a reader may take to read that much. */
+const readMs = 10_000;
 
 export type PublishedContainer = {
   readonly owner: string;
@@ -29,15 +33,21 @@ type Options = {
   readonly version: string;
   /** The state at this moment, for a reader that connects. */
   readonly engines: () => readonly FollowedEngine[];
+  /**
+   * Likewise. It is read bit by bit while changes are published, so each element must be what is known at the
+   * moment when it is read.
+   */
   readonly containers: () => Iterable<PublishedContainer>;
   /**
-   * A reader has connected, which is how it asks for the state: compares with the engines first, if that was not done
-   * a moment ago. Settles within a few seconds; never rejects.
+   * Called when a reader has connected, which is how it requests the state: compares with the engines, unless
+   * that was done a moment ago. Settles within a few seconds. Never rejects.
    */
   readonly refresh: () => Promise<void>;
+  /** Called for a container that cannot be published, because its labels are too large. */
+  readonly onOversized?: (container: Container) => void;
 };
 
-/** Publishes the containers to the proxy. Nothing that a reader sends is read: it is disconnected. */
+/** Publishes the containers to the proxy. A reader that sends anything is disconnected. */
 export class Publisher {
   readonly #options: Options;
   readonly #readers = new Set<Socket>();
@@ -49,28 +59,31 @@ export class Publisher {
     this.#server = createServer((socket) => void this.#greet(socket));
   }
 
-  /** @param path of the unix socket; a file that a killed process has left there is replaced */
+  /**
+   * @param path of the Unix socket. A file that a killed process has left there is replaced.
+   * @throws if it cannot be made
+   */
   async listen(path: string): Promise<void> {
     await rm(path, { force: true });
     await new Promise<void>((resolve, reject) => {
       this.#server.once("error", reject);
       this.#server.listen(path, resolve);
     });
-    // Labels may be confidential: for root and for the proxy's group.
+    // For root and the proxy's group: labels may be confidential.
     await chmod(path, 0o660);
-    this.#heartbeat = setInterval(() => this.#send({ type: "heartbeat" }), heartbeatMs);
+    this.#heartbeat = setInterval(() => this.#send(() => encode({ type: "heartbeat" })), heartbeatMs);
   }
 
   container(published: PublishedContainer): void {
-    this.#send(containerMessage(published.owner, published.container, published.protection));
+    this.#send(() => this.#lineOf(published));
   }
 
   gone(owner: string, id: string): void {
-    this.#send({ type: "gone", owner, id });
+    this.#send(() => encode({ type: "gone", owner, id }));
   }
 
   engines(): void {
-    this.#send({ type: "engines", engines: [...this.#options.engines()] });
+    this.#send(() => this.#enginesLine());
   }
 
   async close(): Promise<void> {
@@ -88,20 +101,35 @@ export class Publisher {
     }
     this.#readers.add(socket);
     socket.on("close", () => this.#readers.delete(socket));
-    const { version, engines, containers, refresh } = this.#options;
+    const { version, containers, refresh } = this.#options;
     write(socket, encode({ type: "hello", protocol: protocolVersion, version }));
-    // Changes that come meanwhile are sent too: a reader may take a change before the whole state.
+    // From here on the reader also gets each change.
     await refresh();
-    write(socket, encode({ type: "engines", engines: [...engines()] }));
-    for (const { owner, container, protection } of containers())
-      write(socket, encode(containerMessage(owner, container, protection)));
+    write(socket, this.#enginesLine());
+    for (const published of containers()) {
+      if (socket.destroyed) return;
+      write(socket, this.#lineOf(published));
+      if (socket.writableLength > aheadBytes) await drained(socket);
+    }
     write(socket, encode({ type: "snapshot-end" }));
   }
 
-  #send(message: GuardMessage): void {
+  #enginesLine(): string {
+    return encode({ type: "engines", engines: [...this.#options.engines()] });
+  }
+
+  #lineOf({ owner, container, protection }: PublishedContainer): string {
+    const line = encode(containerMessage(owner, container, protection));
+    if (Buffer.byteLength(line) <= maxMessageBytes) return line;
+    // A reader would disconnect, and so would never get the other containers. This one is refused instead.
+    this.#options.onOversized?.(container);
+    return encode({ type: "gone", owner, id: container.id });
+  }
+
+  #send(line: () => string): void {
     if (this.#readers.size === 0) return;
-    const line = encode(message);
-    for (const reader of this.#readers) write(reader, line);
+    const text = line();
+    for (const reader of this.#readers) write(reader, text);
   }
 }
 
@@ -109,4 +137,14 @@ function write(socket: Socket, line: string): void {
   if (socket.destroyed) return;
   socket.write(line);
   if (socket.writableLength > maxUnreadBytes) socket.destroy();
+}
+
+/** Resolves when the reader has read what was written. One that takes too long is disconnected. */
+async function drained(socket: Socket): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(() => socket.destroy(), readMs);
+  socket.once("drain", resolve).once("close", resolve);
+  await promise;
+  clearTimeout(timer);
+  socket.off("drain", resolve).off("close", resolve);
 }

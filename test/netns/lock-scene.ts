@@ -1,6 +1,7 @@
 import type { ChildProcess } from "node:child_process";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Test as Tap } from "tap";
+import { processStartedAt } from "../../src/containers/proc.ts";
 import { PortLock } from "../../src/firewall/port-lock.ts";
 import { World } from "./world.ts";
 
@@ -42,7 +43,9 @@ export class LockScene implements AsyncDisposable {
         if (error !== undefined) throw new Error(error);
       },
       schedule: () => () => undefined,
+      random: Math.random,
     });
+    this.lock.start();
   }
 
   static async make(): Promise<LockScene> {
@@ -65,13 +68,18 @@ export class LockScene implements AsyncDisposable {
     return scene;
   }
 
-  target(name: "victim" | "attacker" | "bystander") {
+  async target(name: "victim" | "attacker" | "bystander") {
     const { ipv4, ipv6 } = { victim, attacker, bystander }[name];
-    return { macs: [this.world.mac(name, "eth0")], addresses: [ipv4, ipv6], pid: this.world.pid(name) };
+    const pid = this.world.pid(name);
+    const macs = [this.world.mac(name, "eth0")];
+    const pidStartedAt = await processStartedAt("/proc", pid);
+    return { macs, addresses: [ipv4, ipv6], pid, pidStartedAt, obstacle: undefined };
   }
 
-  lockAll(): void {
-    for (const name of ["victim", "attacker", "bystander"] as const) this.lock.set(name, this.target(name));
+  async lockAll(): Promise<void> {
+    for (const name of ["victim", "attacker", "bystander"] as const)
+      this.lock.set(name, await this.target(name));
+    await this.lock.settled();
   }
 
   async expect(t: Tap, when: string, believed: readonly Frame[], refused: readonly Frame[]): Promise<void> {

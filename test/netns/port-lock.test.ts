@@ -75,8 +75,7 @@ t.test("nobody on a bridge speaks as another container", { timeout: 300_000, ski
   const false_ = lies(scene.linkLocal, world.mac("victim", "eth0"));
 
   await scene.expect(t, "without the lock", [...false_, ...honest], []);
-  scene.lockAll();
-  await lock.settled();
+  await scene.lockAll();
   t.same(
     ["victim", "attacker", "bystander"].map((id) => lock.protectionOf(id)),
     [{ locked: true }, { locked: true }, { locked: true }],
@@ -110,12 +109,12 @@ t.test(
     await using scene = await LockScene.make();
     const { world, lock } = scene;
     const false_ = lies(scene.linkLocal, world.mac("victim", "eth0"));
-    scene.lockAll();
-    lock.set("victim", { ...scene.target("victim"), pid: 0 });
+    await scene.lockAll();
+    lock.set("victim", { ...(await scene.target("victim")), pid: 0 });
     await lock.settled();
-    t.same(lock.protectionOf("victim"), { locked: false, reason: "it has just appeared" });
+    t.same(lock.protectionOf("victim"), { locked: false, reason: "it has not started yet" });
     await scene.expect(t, "starting", honest, false_);
-    lock.set("victim", scene.target("victim"));
+    lock.set("victim", await scene.target("victim"));
     await lock.settled();
     t.same(lock.protectionOf("victim"), { locked: true });
     await scene.expect(t, "started", honest, false_);
@@ -124,8 +123,7 @@ t.test(
 
 t.test("a lock that nobody refreshes lapses", { timeout: 60_000, skip }, async (t) => {
   await using scene = await LockScene.make();
-  scene.lockAll();
-  await scene.lock.settled();
+  await scene.lockAll();
   const lie: Frame = { what: "ARP reply", from: "attacker", kind: "arp", source: victim.ipv4 };
   await scene.expect(t, "in force", [], [lie]);
   scene.world.exec("host", "nft", "flush", "set", "bridge", "ec2metaproxy_lock", "alive");

@@ -109,7 +109,15 @@ export class World {
     });
   }
 
-  /** A process in the namespace: the agent that `tell` talks to, which must have been told something before. */
+  /** Starts a program in a namespace, with these variables and no others. The caller ends it. */
+  start(where: string, environment: NodeJS.ProcessEnv, command: string, ...args: readonly string[]) {
+    return spawn("ip", ["netns", "exec", this.#name(where), command, ...args], {
+      stdio: ["ignore", "pipe", "inherit"],
+      env: { PATH: process.env.PATH, ...environment },
+    });
+  }
+
+  /** A process in the namespace: the agent that `tell` talks to, and has talked to before. */
   pid(where: string): number {
     const pid = this.#agents.get(`${where} 0`)?.pid;
     if (pid === undefined) throw new Error(`no agent runs in ${where}`);

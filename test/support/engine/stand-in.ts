@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 
 /** One network of a container in the stand-in. */
-export type StandInNetwork = { readonly ipv4?: string; readonly ipv6?: string };
+export type StandInNetwork = { readonly ipv4?: string; readonly ipv6?: string; readonly mac?: string };
 
 export type StandInContainer = {
   readonly id: string;
@@ -212,8 +212,12 @@ export class EngineStandIn implements AsyncDisposable {
     const attached = all.filter(({ networks }) => networks?.[name] !== undefined);
     if (attached.length === 0) return { status: 404, body: { message: `network ${name} not found` } };
     const endpoints = attached.map(({ id, networks }) => {
-      const { ipv4, ipv6 } = networks?.[name] ?? {};
-      return [id, { IPv4Address: ipv4 ? `${ipv4}/16` : "", IPv6Address: ipv6 ? `${ipv6}/64` : "" }];
+      const { ipv4, ipv6, mac = "" } = networks?.[name] ?? {};
+      const addresses = {
+        IPv4Address: ipv4 ? `${ipv4}/16` : "",
+        IPv6Address: ipv6 ? `${ipv6}/64` : "",
+      };
+      return [id, { MacAddress: mac, ...addresses }];
     });
     return {
       status: 200,
@@ -232,7 +236,10 @@ function send(response: ServerResponse, { status, body }: Answer): void {
 function ownNetworks({ networks = {} }: StandInContainer): Record<string, unknown> {
   const own = Object.entries(networks).filter(([name]) => name !== "docker_gwbridge");
   return Object.fromEntries(
-    own.map(([name, { ipv4 = "", ipv6 = "" }]) => [name, { IPAddress: ipv4, GlobalIPv6Address: ipv6 }]),
+    own.map(([name, { ipv4 = "", ipv6 = "", mac = "" }]) => [
+      name,
+      { IPAddress: ipv4, GlobalIPv6Address: ipv6, MacAddress: mac },
+    ]),
   );
 }
 

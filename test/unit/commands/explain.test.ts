@@ -44,8 +44,8 @@ t.test("a granted container is shown with who it is, what it requests and what i
     env: { IAM_ROLE: "db" },
     user: "1000",
     attachments: [
-      { network: "bridge", ipv4: "172.17.0.2", ipv6: "fd00::2" },
-      { network: "shop_default", ipv4: "172.18.0.2", ipv6: undefined },
+      { network: "bridge", ipv4: "172.17.0.2", ipv6: "fd00::2", mac: undefined },
+      { network: "shop_default", ipv4: "172.18.0.2", ipv6: undefined, mac: undefined },
     ],
     risks: ["net-admin"],
   });
@@ -161,7 +161,7 @@ const nastyContainer = containerWith({
   user: nasty,
   labels: { ...asks(`web${nasty}x`).labels, "com.docker.compose.project": nasty },
   env: { IAM_POLICY: nasty },
-  attachments: [{ network: nasty, ipv4: "172.18.0.2", ipv6: undefined }],
+  attachments: [{ network: nasty, ipv4: "172.18.0.2", ipv6: undefined, mac: undefined }],
 });
 
 for (const json of [false, true]) {
@@ -228,7 +228,7 @@ for (const hostile of hostileTexts) {
         "ec2metaproxy.Policy": hostile,
       },
       env: { IAM_ROLE: hostile, IAM_POLICY: hostile },
-      attachments: [{ network: hostile, ipv4: "172.17.0.2", ipv6: undefined }],
+      attachments: [{ network: hostile, ipv4: "172.17.0.2", ipv6: undefined, mac: undefined }],
     });
     for (const [labels, code] of [
       [container.labels, 1],

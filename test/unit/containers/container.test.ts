@@ -34,9 +34,9 @@ for (const [what, one, expected] of starting) {
   );
 }
 
-const both = { network: "app", ipv4: "172.18.0.2", ipv6: "fd00::2" };
-const ipv4 = { network: "bridge", ipv4: "172.17.0.2", ipv6: undefined };
-const none = { network: "none", ipv4: undefined, ipv6: undefined };
+const both = { network: "app", ipv4: "172.18.0.2", ipv6: "fd00::2", mac: undefined };
+const ipv4 = { network: "bridge", ipv4: "172.17.0.2", ipv6: undefined, mac: undefined };
+const none = { network: "none", ipv4: undefined, ipv6: undefined, mac: undefined };
 const attachments = [
   ["no attachment", [], []],
   ["both families", [both], ["172.18.0.2", "fd00::2"]],
@@ -50,8 +50,8 @@ for (const [what, list, expected] of attachments) {
 }
 
 for (const [address, attachment] of [
-  ["10.0.3.5", { network: "static", ipv4: "10.0.3.5", ipv6: undefined }],
-  ["fd00::5", { network: "static", ipv4: undefined, ipv6: "fd00::5" }],
+  ["10.0.3.5", { network: "static", ipv4: "10.0.3.5", ipv6: undefined, mac: undefined }],
+  ["fd00::5", { network: "static", ipv4: undefined, ipv6: "fd00::5", mac: undefined }],
 ] as const) {
   t.test(`a static container at ${address} has that address and no process`, async (t) => {
     const one = staticContainer(address, { name: "vm-1", alias: "db" });

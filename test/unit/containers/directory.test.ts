@@ -15,6 +15,7 @@ function container(name: string, addresses: readonly string[], pid = 100): Conta
       network: `net${index}`,
       ipv4: address.includes(":") ? undefined : address,
       ipv6: address.includes(":") ? address : undefined,
+      mac: undefined,
     })),
     pid,
     risks: [],
@@ -46,6 +47,15 @@ t.test("a lookup returns the same object until the entry changes", async (t) => 
   t.ok(directory.upsert(docker, container("web", ["172.17.0.2"], 200)));
   t.not(directory.at("172.17.0.2"), before, "another process is another entry");
   t.equal(directory.at("10.0.0.1"), directory.at("10.0.0.2"), "unknown is one object");
+});
+
+t.test("a container with another hardware address is another entry", async (t) => {
+  const directory = new Directory();
+  const attachment = { network: "bridge", ipv4: "172.17.0.2", ipv6: undefined };
+  const at = (mac: string) => ({ ...container("web", []), attachments: [{ ...attachment, mac }] });
+  t.ok(directory.upsert(docker, at("02:42:ac:11:00:02")));
+  t.notOk(directory.upsert(docker, at("02:42:ac:11:00:02")), "an equal one changes nothing");
+  t.ok(directory.upsert(docker, at("02:42:ac:11:00:03")));
 });
 
 t.test("two containers with one address are a conflict until one of them is gone", async (t) => {

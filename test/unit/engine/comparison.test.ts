@@ -11,7 +11,7 @@ function container(id: string, changed: Partial<Container> = {}): Container {
     labels: {},
     env: {},
     user: "",
-    attachments: [{ network: "bridge", ipv4: "172.17.0.2", ipv6: "fd00::2" }],
+    attachments: [{ network: "bridge", ipv4: "172.17.0.2", ipv6: "fd00::2", mac: undefined }],
     pid: 100,
     risks: [],
     source: "engine",
@@ -50,7 +50,7 @@ for (const [what, ids, unchanged, owned, changed, expected] of cases) {
   });
 }
 
-const gateway = { network: "docker_gwbridge", ipv4: "172.19.0.3", ipv6: undefined };
+const gateway = { network: "docker_gwbridge", ipv4: "172.19.0.3", ipv6: undefined, mac: undefined };
 const onGateway = container("a", { attachments: [...a.attachments, gateway] });
 const entries = [
   ["the same name and addresses", a, listed("a", "172.17.0.2", "fd00::2"), undefined, true],

@@ -12,6 +12,15 @@ const read = (engine: string, name: string): unknown =>
 const copy = (name = "inspect-running") => read("docker-20.10-api-1.41", name) as any;
 const idOf = (inspect: unknown) => (inspect as { Id: string }).Id; // every recording has one
 
+/** In the recordings. Docker 26 derives it from the address, Podman makes a random one. */
+const macOfRunning: Readonly<Record<string, string>> = {
+  "docker-20.10-api-1.41": "02:42:ac:1e:00:02",
+  "docker-26.1-api-1.45": "02:42:ac:1e:00:02",
+  "docker-29-api-1.52-by-changelog": "02:42:ac:1e:00:02",
+  "podman-4.3": "02:be:67:4e:d0:c5",
+  "podman-5.4": "92:d6:6f:46:f0:d3",
+};
+
 /** The container, or undefined if it does not run. */
 function runningContainer(answer: unknown): Container | undefined {
   const { container, running } = readInspect(answer);
@@ -33,7 +42,9 @@ for (const engine of engines) {
       imageId: /^sha256:[0-9a-f]{64}$/,
       env: { IAM_ROLE: "arn:aws:iam::123456789012:role/containers/web", IAM_POLICY: "" },
       user: "1000:1000",
-      attachments: [{ network: "app_default", ipv4: "172.30.0.2", ipv6: "fd00:1::2" }],
+      attachments: [
+        { network: "app_default", ipv4: "172.30.0.2", ipv6: "fd00:1::2", mac: macOfRunning[engine] },
+      ],
       source: "engine",
     });
     t.equal(container?.labels["ec2metaproxy.RoleAlias"], "web");
@@ -70,7 +81,13 @@ for (const engine of engines) {
   for (const name of ["inspect-created", "inspect-exited"]) {
     t.test(`${engine}: ${name} is not a running container, but its labels are known`, async (t) => {
       t.equal(runningContainer(read(engine, name)), undefined);
-      t.match(readInspect(read(engine, name)), { running: false, container: { pid: 0, image } });
+      const { container, running } = readInspect(read(engine, name));
+      t.match({ container, running }, { running: false, container: { pid: 0, image } });
+      t.same(
+        container.attachments.map(({ mac }) => mac),
+        container.attachments.map(() => undefined),
+        "an interface that does not exist has no hardware address",
+      );
     });
   }
 }

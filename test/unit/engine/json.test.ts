@@ -1,5 +1,5 @@
 import t from "tap";
-import { address, JsonShapeError, list, object, string } from "../../../src/engine/json.ts";
+import { address, JsonShapeError, list, mac, object, string } from "../../../src/engine/json.ts";
 
 const wrong = [
   ["an object", () => object([], "Config"), "Config: expected an object, got a list"],
@@ -38,5 +38,26 @@ const addresses = [
 for (const [value, expected] of addresses) {
   t.test(`an engine's address ${JSON.stringify(value)} is ${expected ?? "none"}`, async (t) => {
     t.equal(address(value), expected);
+  });
+}
+
+const macs = [
+  ["02:42:ac:11:00:02", "02:42:ac:11:00:02"],
+  ["02:42:AC:11:00:0F", "02:42:ac:11:00:0f"],
+  ["", undefined],
+  ["00:00:00:00:00:00", undefined],
+  ["02-42-ac-11-00-02", undefined],
+  ["0242.ac11.0002", undefined],
+  ["02:42:ac:11:00", undefined],
+  ["02:42:ac:11:00:02\n", undefined],
+  ["02:42:ac:11:00:02:00:00", undefined],
+  ["02:42:ac:11:00:02 } ; flush ruleset", undefined],
+  [null, undefined],
+  [undefined, undefined],
+  [2, undefined],
+] as const;
+for (const [value, expected] of macs) {
+  t.test(`an engine's hardware address ${JSON.stringify(value)} is ${expected ?? "none"}`, async (t) => {
+    t.equal(mac(value), expected);
   });
 }

@@ -25,6 +25,19 @@ t.test(
   },
 );
 
+t.test("an announced container has the hardware address of its network, a running one its own", async (t) => {
+  const { engine, directory, changes } = await following(t);
+  const at = (mac: string) => ({ ...web("172.17.0.2"), networks: { bridge: { ipv4: "172.17.0.2", mac } } });
+  const attachment = { network: "bridge", ipv4: "172.17.0.2", ipv6: undefined };
+  engine.create(at("02:42:AC:11:00:02"));
+  engine.connect(at("02:42:AC:11:00:02"));
+  await until("the announcement", () => changes.length === 1);
+  t.same(directory.containers()[0]?.attachments, [{ ...attachment, mac: "02:42:ac:11:00:02" }]);
+  engine.run(at("02:42:ac:11:00:07"));
+  await until("the start", () => changes.length === 2);
+  t.same(directory.containers()[0]?.attachments, [{ ...attachment, mac: "02:42:ac:11:00:07" }]);
+});
+
 t.test("an announced container whose start failed is gone again", async (t) => {
   const { engine, directory, changes } = await following(t);
   engine.create(web("172.17.0.2"));

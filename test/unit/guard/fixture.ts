@@ -21,7 +21,9 @@ export function container(digit: string, last: number, more: Partial<Container> 
     labels: Object.assign(Object.create(null), { "ec2metaproxy.RoleAlias": "db" }),
     env: { IAM_ROLE: "db" },
     user: "",
-    attachments: [{ network: "bridge", ipv4: `172.17.0.${last}`, ipv6: undefined }],
+    attachments: [
+      { network: "bridge", ipv4: `172.17.0.${last}`, ipv6: undefined, mac: `02:42:ac:11:00:0${last}` },
+    ],
     pid: 100 + last,
     pidStartedAt: 5_000 + last,
     risks: ["net-admin"],

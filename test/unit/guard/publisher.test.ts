@@ -1,7 +1,8 @@
 import { stat } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import t from "tap";
-import { container, GuardAndProxy, owner, until } from "./fixture.ts";
+import { containerMessage, decode, encode } from "../../../src/guard/protocol.ts";
+import { container, GuardAndProxy, locked, owner, until } from "./fixture.ts";
 
 async function read(path: string): Promise<{ socket: Socket; text: () => string }> {
   let text = "";
@@ -59,3 +60,20 @@ t.test("a reader that does not read is given up, and the others are told all", a
   await until(() => slow.closed);
   t.pass("the slow one was closed");
 });
+
+t.test("a container's hardware addresses are published, and one that has none stays without", async (t) => {
+  const attachments = [
+    { network: "bridge", ipv4: "172.17.0.2", ipv6: undefined, mac: "02:42:ac:11:00:02" },
+    { network: "ipvlan", ipv4: "10.0.0.9", ipv6: undefined, mac: undefined },
+  ];
+  await using both = await GuardAndProxy.start(container("a", 2, { attachments }));
+  t.same(both.directory.containers()[0]?.attachments, attachments);
+});
+
+for (const mac of ["02:42:AC:11:00:02", "02:42:ac:11:00", "", "02:42:ac:11:00:02\n", "x"])
+  t.test(`the protocol has no place for the hardware address ${JSON.stringify(mac)}`, async (t) => {
+    const attachments = [{ network: "bridge", ipv4: "172.17.0.2", ipv6: undefined, mac }];
+    const message = containerMessage(owner, container("a", 2, { attachments }), locked);
+    t.throws(() => encode(message));
+    t.throws(() => decode(JSON.stringify(message)), { message: /container\.attachments\.0\.mac/ });
+  });

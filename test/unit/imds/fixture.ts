@@ -192,7 +192,7 @@ export function engineContainer(id: string, address: string, more: Partial<Conta
     id: id.padEnd(64, "0"),
     image: "app:1",
     imageId: "sha256:1",
-    attachments: [{ network: "bridge", ipv4: address, ipv6: undefined }],
+    attachments: [{ network: "bridge", ipv4: address, ipv6: undefined, mac: undefined }],
     pid: 4242,
     pidStartedAt: 1,
     source: "engine",

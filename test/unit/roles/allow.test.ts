@@ -16,7 +16,7 @@ const keepsOut = (is: string, allow: object, container: Partial<Container>, says
 });
 const compose = { "com.docker.compose.project": "shop", "com.docker.compose.service": "cart" };
 const digest = `sha256:${"1".repeat(64)}`;
-const attachment = (network: string) => ({ network, ipv4: "172.18.0.2", ipv6: undefined });
+const attachment = (network: string) => ({ network, ipv4: "172.18.0.2", ipv6: undefined, mac: undefined });
 
 // biome-ignore format: a table
 const rules: readonly Case[] = [

@@ -76,7 +76,7 @@ export function containerWith(over: Partial<Container> = {}): Container {
     labels: {},
     env: {},
     user: "",
-    attachments: [{ network: "bridge", ipv4: "172.18.0.2", ipv6: undefined }],
+    attachments: [{ network: "bridge", ipv4: "172.18.0.2", ipv6: undefined, mac: undefined }],
     pid: 4242,
     risks: [],
     source: "engine",

@@ -1,0 +1,14 @@
+/** What a line of `ip monitor` is about, as far as it matters here. */
+export type IpChange = "routing-rule" | "address" | "link";
+
+/** The arguments of ip(8). No `neigh`: the cache of a busy host changes all the time. */
+export const ipMonitorArgs = ["-o", "monitor", "label", "link", "address", "rule"] as const;
+
+/** Reads one line of `ip -o monitor label link address rule`. */
+export function readIpEvent(line: string): IpChange | undefined {
+  // The priorities are those of route-guard.ts. `ip rule flush` deletes each rule.
+  if (/^\[RULE\](Deleted )?(169|170|171):/.test(line)) return "routing-rule";
+  if (line.startsWith("[ADDR]")) return "address";
+  if (line.startsWith("[LINK]")) return "link";
+  return undefined;
+}

@@ -1,0 +1,24 @@
+import t from "tap";
+import { readIpEvent } from "../../../src/firewall/ip-events.ts";
+
+/** Lines that `ip -o monitor label link address rule` of iproute2 6.1 prints. */
+const lines = [
+  ["[RULE]170:\tfrom all to 169.254.169.254 blackhole", "routing-rule"],
+  ["[RULE]Deleted 169:\tfrom all to fd00:ec2::254 iif lo goto 171", "routing-rule"],
+  ["[RULE]Deleted 171:\tfrom all to fd00:ec2::254 nop", "routing-rule"],
+  ["[RULE]Deleted 32766:\tfrom all lookup main", undefined],
+  ["[RULE]1700:\tfrom all lookup 7", undefined],
+  [
+    "[ADDR]4: b0    inet 10.9.9.1/24 scope global b0\\       valid_lft forever preferred_lft forever",
+    "address",
+  ],
+  ["[ADDR]Deleted 4: b0    inet 10.9.9.1/24 scope global b0\\       valid_lft forever", "address"],
+  ["[LINK]3: v0@v1: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 master b0 state UP", "link"],
+  ["[LINK]Deleted 3: v0@if7: <BROADCAST> mtu 1500 state DOWN", "link"],
+  ["", undefined],
+  ["Timestamp: Wed", undefined],
+] as const;
+for (const [line, expected] of lines)
+  t.test(`${JSON.stringify(line.slice(0, 60))} is about ${expected ?? "nothing that matters"}`, async (t) => {
+    t.equal(readIpEvent(line), expected);
+  });

@@ -1,0 +1,361 @@
+import { mkdir, symlink, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import t from "tap";
+import type { Outcome } from "../../../src/firewall/command.ts";
+import { type LockTarget, PortLock } from "../../../src/firewall/port-lock.ts";
+
+const ran = (stdout = ""): Outcome => ({ kind: "ran", exitCode: 0, stdout, stderr: "" });
+const failed = (stderr: string): Outcome => ({ kind: "ran", exitCode: 1, stdout: "", stderr });
+const mac = "02:42:ac:11:00:02";
+const startedAt = 4_000;
+
+function target(pid: number, more: Partial<LockTarget> = {}): LockTarget {
+  return {
+    macs: [mac],
+    addresses: ["172.17.0.2"],
+    pid,
+    pidStartedAt: startedAt,
+    obstacle: undefined,
+    ...more,
+  };
+}
+
+/** A host where process N has namespace N, whose id is N too, and a port with index 10N on docker0. */
+async function fixture(t: { testdir(): string; teardown(run: () => Promise<void>): void }) {
+  const procRoot = t.testdir();
+  const commands: string[] = [];
+  const transactions: string[] = [];
+  const changes: (readonly string[])[] = [];
+  const troubles: (string | undefined)[] = [];
+  const retries: { readonly ms: number; readonly act: () => void }[] = [];
+  const host = { ports: [] as { index: number; id?: number }[], ids: new Map<number, number>() };
+  const answers: { nft: (text: string) => Outcome; ip: () => Outcome } = {
+    nft: () => ran(),
+    ip: () => ran(),
+  };
+  const addProcess = async (pid: number, at = startedAt) => {
+    await mkdir(join(procRoot, `${pid}/ns`), { recursive: true });
+    await symlink(`net:[${pid}]`, join(procRoot, `${pid}/ns/net`)).catch(() => undefined);
+    await writeFile(join(procRoot, `${pid}/stat`), `${pid} (a) S${" 0".repeat(18)} ${at} 0`);
+    host.ids.set(pid, pid);
+    if (!host.ports.some(({ id }) => id === pid)) host.ports.push({ index: pid * 10, id: pid });
+  };
+  const lock = new PortLock({
+    run: async (command, args, input = "") => {
+      commands.push([command, ...args].join(" "));
+      // As for a real command, something may change meanwhile.
+      await new Promise((resolve) => setImmediate(resolve));
+      switch (command) {
+        case "nft":
+          transactions.push(input);
+          return answers.nft(input);
+        case "lsns":
+          return ran([...host.ids].map(([inode, id]) => `${inode} ${id}\n`).join(""));
+        default:
+          if (args[0] === "-force") return answers.ip();
+          return ran(
+            JSON.stringify(
+              host.ports.map(({ index, id }) => ({ ifindex: index, master: "docker0", link_netnsid: id })),
+            ),
+          );
+      }
+    },
+    procRoot,
+    onChange: (ids) => changes.push(ids),
+    onTrouble: (error) => troubles.push(error),
+    schedule: (ms, act) => {
+      const retry = { ms, act };
+      retries.push(retry);
+      return () => void retries.splice(retries.indexOf(retry), retries.includes(retry) ? 1 : 0);
+    },
+    random: () => 0.5,
+  });
+  t.teardown(() => lock.close());
+  return { lock, commands, transactions, changes, troubles, retries, host, answers, addProcess, procRoot };
+}
+
+t.test("before it is started, the table that a former guard has left is not touched", async (t) => {
+  const { lock, transactions, addProcess } = await fixture(t);
+  await addProcess(1);
+  lock.set("a", target(1));
+  lock.rebuild();
+  await lock.refresh();
+  await lock.settled();
+  t.same(transactions, []);
+  lock.start();
+  await lock.settled();
+  t.equal(transactions.length, 1);
+  t.match(transactions[0], /^add table bridge ec2metaproxy_lock\ndelete table .*\ntable /);
+});
+
+t.test("a container is locked once its ports are found, and the host forgets its addresses", async (t) => {
+  const { lock, commands, transactions, changes, addProcess } = await fixture(t);
+  lock.start();
+  await lock.settled();
+  lock.set("a", target(0, { pidStartedAt: undefined }));
+  t.same(lock.protectionOf("a"), { locked: false, reason: "it has not started yet" });
+  await lock.settled();
+  t.match(transactions.at(-1), /add element bridge ec2metaproxy_lock starting_ipv4 \{ 0xac110002 \}/);
+  await addProcess(1);
+  lock.set("a", target(1));
+  t.same(lock.protectionOf("a"), { locked: false, reason: "the lock is being made" });
+  await lock.settled();
+  t.match(transactions.at(-1), /delete element bridge ec2metaproxy_lock starting_ipv4/);
+  t.match(transactions.at(-1), /add element bridge ec2metaproxy_lock port_ipv4 \{ 10 \. 0xac110002 \}/);
+  t.same(lock.protectionOf("a"), { locked: true });
+  t.same(changes.at(-1), ["a"]);
+  t.same(
+    commands.slice(-2),
+    ["nft -f -", "ip -force -batch -"],
+    "the cache is cleared after the lock is made",
+  );
+  lock.delete("a");
+  await lock.settled();
+  t.match(transactions.at(-1), /delete element bridge ec2metaproxy_lock port_ipv4 \{ 10 \. 0xac110002 \}/);
+});
+
+t.test("a target that is the same makes no work; another address voids the protection at once", async (t) => {
+  const { lock, commands, addProcess } = await fixture(t);
+  await addProcess(1);
+  lock.start();
+  lock.set("a", target(1));
+  await lock.settled();
+  const before = commands.length;
+  lock.set("a", target(1));
+  await lock.settled();
+  t.equal(commands.length, before);
+  lock.set("a", target(1, { addresses: ["172.17.0.2", "172.18.0.2"] }));
+  t.equal(lock.protectionOf("a").locked, false);
+  await lock.settled();
+  t.same(lock.protectionOf("a"), { locked: true });
+  t.notOk(commands.slice(before).includes("lsns -t net -n -o NS,NETNSID"), "its namespace is known");
+});
+
+t.test("what changes while a transaction is made goes into the next one, together", async (t) => {
+  const { lock, transactions, addProcess } = await fixture(t);
+  lock.start();
+  await lock.settled();
+  for (const pid of [1, 2, 3, 4]) await addProcess(pid);
+  lock.set("1", target(1));
+  await Promise.resolve();
+  for (const pid of [2, 3, 4])
+    lock.set(String(pid), target(pid, { macs: [], addresses: [`172.17.0.${pid + 10}`] }));
+  await lock.settled();
+  t.equal(transactions.length, 3, "the empty table and two changes");
+  for (const pid of [1, 2, 3, 4]) t.same(lock.protectionOf(String(pid)), { locked: true });
+});
+
+const notLocked: readonly (readonly [string, LockTarget, string])[] = [
+  ["without an address", target(1, { addresses: [], macs: [] }), "it has no address of its own"],
+  [
+    "of an engine on another host",
+    target(1, { pidStartedAt: undefined }),
+    "its process is not one of this host",
+  ],
+  [
+    "whose process has ended, and another has its pid",
+    target(1, { pidStartedAt: 3_999 }),
+    "no port of a bridge on this host leads into its network namespace",
+  ],
+  ["that no port leads into", target(9), "no port of a bridge on this host leads into its network namespace"],
+  ["with an obstacle", target(1, { obstacle: "no MAC" }), "no MAC"],
+];
+for (const [what, one, reason] of notLocked)
+  t.test(`a container ${what} is not locked, and the reason is known`, async (t) => {
+    const { lock, addProcess } = await fixture(t);
+    await addProcess(1);
+    lock.start();
+    lock.set("a", one);
+    await lock.settled();
+    t.same(lock.protectionOf("a"), { locked: false, reason });
+  });
+
+t.test("a port that is found late is found at the next look", async (t) => {
+  const { lock, host, changes, addProcess } = await fixture(t);
+  await addProcess(1);
+  host.ports.length = 0;
+  lock.start();
+  lock.set("a", target(1));
+  await lock.settled();
+  t.equal(lock.protectionOf("a").locked, false);
+  host.ports.push({ index: 10, id: 1 });
+  lock.lookAgain();
+  await lock.settled();
+  t.same(lock.protectionOf("a"), { locked: true });
+  t.same(changes.at(-1), ["a"]);
+});
+
+t.test("a container cannot shed its lock by moving its interface to another namespace", async (t) => {
+  const { lock, host, transactions, addProcess } = await fixture(t);
+  await addProcess(1);
+  lock.start();
+  lock.set("a", target(1));
+  await lock.settled();
+  const before = transactions.length;
+  host.ports = [{ index: 10, id: 77 }];
+  lock.lookAgain();
+  await lock.settled();
+  t.equal(transactions.length, before, "the port is still its own");
+  host.ports = [];
+  lock.lookAgain();
+  await lock.settled();
+  t.match(transactions.at(-1), /delete element bridge ec2metaproxy_lock owned \{ 10 \}/, "until it is gone");
+});
+
+t.test("a port that leads into another container now is that one's", async (t) => {
+  const { lock, host, transactions, addProcess } = await fixture(t);
+  await addProcess(1);
+  await addProcess(2);
+  lock.start();
+  lock.set("a", target(1));
+  lock.set("b", target(2, { macs: [], addresses: ["172.17.0.3"] }));
+  await lock.settled();
+  host.ports = [
+    { index: 10, id: 2 },
+    { index: 20, id: 2 },
+  ];
+  lock.lookAgain();
+  await lock.settled();
+  t.match(transactions.at(-1), /delete element bridge ec2metaproxy_lock port_ipv4 \{ 10 \. 0xac110002 \}/);
+  t.match(transactions.at(-1), /add element bridge ec2metaproxy_lock port_ipv4 \{ 10 \. 0xac110003 \}/);
+});
+
+t.test("a change that does not fit the kernel's table is followed by the whole table", async (t) => {
+  const { lock, transactions, answers, troubles, addProcess } = await fixture(t);
+  lock.start();
+  await lock.settled();
+  await addProcess(1);
+  answers.nft = (text) => (text.startsWith("add table") ? ran() : failed("No such file or directory"));
+  lock.set("a", target(1));
+  await lock.settled();
+  t.match(transactions.at(-1), /^add table [\s\S]*10 \. 0xac110002/);
+  t.same(lock.protectionOf("a"), { locked: true });
+  t.same(troubles.at(-1), undefined);
+});
+
+t.test("where the lock cannot be made, nobody is locked and the attempts become rarer", async (t) => {
+  const { lock, answers, troubles, retries, addProcess } = await fixture(t);
+  await addProcess(1);
+  answers.nft = () => failed("Error: Could not process rule: Operation not supported");
+  lock.start();
+  lock.set("a", target(1));
+  await lock.settled();
+  t.match(lock.protectionOf("a"), { locked: false, reason: /Operation not supported/ });
+  t.match(troubles.at(-1), /writing table bridge ec2metaproxy_lock: nft: .*Operation not supported/);
+  const delays: number[] = [];
+  for (let round = 0; round < 8; round++) {
+    const retry = retries.pop();
+    delays.push(retry?.ms ?? 0);
+    retry?.act();
+    await lock.settled();
+  }
+  t.same(delays, [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000]);
+  answers.nft = () => ran();
+  retries.pop()?.act();
+  await lock.settled();
+  t.same(lock.protectionOf("a"), { locked: true });
+  t.equal(troubles.at(-1), undefined);
+});
+
+t.test("as long as the host may send answers to a forger, a container is not locked", async (t) => {
+  const { lock, answers, retries, addProcess } = await fixture(t);
+  await addProcess(1);
+  answers.ip = () => failed("RTNETLINK answers: Operation not permitted");
+  lock.start();
+  lock.set("a", target(1));
+  await lock.settled();
+  t.match(lock.protectionOf("a"), { locked: false, reason: /removing neighbour entries/ });
+  answers.ip = () => ran();
+  retries.pop()?.act();
+  await lock.settled();
+  t.same(lock.protectionOf("a"), { locked: true });
+});
+
+t.test("a port that could not be looked for is looked for again", async (t) => {
+  const { lock, host, retries, addProcess } = await fixture(t);
+  await addProcess(1);
+  lock.start();
+  await lock.settled();
+  const { ports } = host;
+  Object.defineProperty(host, "ports", {
+    configurable: true,
+    get: () => {
+      throw new Error("ip was killed");
+    },
+  });
+  lock.set("a", target(1));
+  await lock.settled();
+  t.match(lock.protectionOf("a"), { locked: false, reason: /ip was killed/ });
+  Object.defineProperty(host, "ports", { value: ports });
+  retries.pop()?.act();
+  await lock.settled();
+  t.same(lock.protectionOf("a"), { locked: true });
+});
+
+t.test(
+  "its own transactions are recognised, and those of others make it write the whole table",
+  async (t) => {
+    const { lock, transactions, addProcess } = await fixture(t);
+    await addProcess(1);
+    lock.start();
+    lock.set("a", target(1));
+    await lock.settled();
+    await lock.refresh();
+    const before = transactions.length;
+    const marks = transactions.map((text) => Number(/writer \{.*?(\d+) \}/.exec(text)?.[1]));
+    t.equal(new Set(marks).size, marks.length, "each has its own mark");
+    for (const mark of marks) lock.changedBy([mark]);
+    await lock.settled();
+    t.equal(transactions.length, before);
+    for (const foreign of [[], [1], [...marks, 1], [2 ** 30 + 1_000]]) {
+      lock.changedBy(foreign);
+      await lock.settled();
+      t.match(transactions.at(-1), /^add table [\s\S]*10 \. 0xac110002/, JSON.stringify(foreign));
+    }
+    t.equal(transactions.length, before + 4);
+  },
+);
+
+t.test("a refresh renews the dead man's switch, and writes the whole table where that fails", async (t) => {
+  const { lock, transactions, answers } = await fixture(t);
+  lock.start();
+  await lock.settled();
+  await lock.refresh();
+  t.match(transactions.at(-1), /add element bridge ec2metaproxy_lock alive \{ "veth" timeout 120s/);
+  answers.nft = (text) => (text.startsWith("add table") ? ran() : failed("No such file or directory"));
+  await lock.refresh();
+  await lock.settled();
+  t.match(transactions.at(-1), /^add table /);
+});
+
+t.test("switched off, there is no table, and each container has the reason", async (t) => {
+  const { lock, transactions, addProcess } = await fixture(t);
+  await addProcess(1);
+  lock.start();
+  lock.set("a", target(1));
+  await lock.settled();
+  lock.switchOff("LAYER2=off");
+  await lock.settled();
+  t.equal(transactions.at(-1), "add table bridge ec2metaproxy_lock\ndelete table bridge ec2metaproxy_lock\n");
+  t.same(lock.protectionOf("a"), { locked: false, reason: "LAYER2=off" });
+  const before = transactions.length;
+  lock.changedBy([]);
+  await lock.refresh();
+  await lock.settled();
+  t.equal(transactions.length, before, "its removal is not taken for somebody else's");
+  lock.switchOff(undefined);
+  await lock.settled();
+  t.same(lock.protectionOf("a"), { locked: true });
+});
+
+t.test("after it was closed, nothing is changed", async (t) => {
+  const { lock, transactions, addProcess } = await fixture(t);
+  await addProcess(1);
+  lock.start();
+  await lock.close();
+  const before = transactions.length;
+  lock.set("a", target(1));
+  lock.rebuild();
+  await lock.refresh();
+  t.equal(transactions.length, before);
+});
