@@ -4,6 +4,8 @@ import { type ExitCode, exitCodes, explain, OperatorError } from "../errors.ts";
 import type { Backend } from "../firewall/backend.ts";
 import { type Run, run as runCommand } from "../firewall/command.ts";
 import { chooseLayer2 } from "../firewall/layer2.ts";
+import { lockTable } from "../firewall/lock-table.ts";
+import { nftTable } from "../firewall/nft-table.ts";
 import { defaultPorts, portsInText, portsOf } from "../firewall/ports.ts";
 import { removeGuard } from "../firewall/route-guard.ts";
 import { ruleset } from "../firewall/ruleset.ts";
@@ -153,6 +155,8 @@ async function removeFirewall(run: Run): Promise<readonly string[]> {
       remove: () => backend.remove(),
     })),
     ...frameFilters(run).map((filter) => ({ what: filter.place, remove: () => filter.remove() })),
+    // The guard's. While it runs, it makes the table anew.
+    { what: `table ${lockTable}`, remove: () => nftTable(run, lockTable).remove() },
     { what: "routing rules", remove: () => removeGuard(run) },
   ];
   for (const step of steps) {

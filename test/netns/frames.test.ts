@@ -183,8 +183,13 @@ for (const filter of filters) {
     await accepts(t, world, forger, `${filter.name}, LAYER2=off`, [...forgeries, ...honest], []);
     writeFileSync(join(settings, "firewall.conf"), "");
     await apply();
+    world.exec("host", "nft", "add table bridge ec2metaproxy_lock");
     await command(run, "remove", settings);
-    t.notMatch(world.exec("host", "nft", "list", "tables"), "ec2metaproxy", "remove deletes the table");
+    t.notMatch(
+      world.exec("host", "nft", "list", "tables"),
+      "ec2metaproxy",
+      "remove deletes the tables, the guard's too",
+    );
   });
 }
 

@@ -5,8 +5,10 @@ import type { TestHost } from "./host.ts";
 export const units = [
   "ec2metaproxy.service",
   "ec2metaproxy.socket",
+  "ec2metaproxy-guard.service",
   "ec2metaproxy-firewall.service",
   "ec2metaproxy-firewall.timer",
+  "ec2metaproxy-firewall-repair.path",
 ] as const;
 
 export const configPath = "/etc/ec2metaproxy/config.json";

@@ -1,6 +1,16 @@
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+} from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 
@@ -12,6 +22,12 @@ export type BuiltPackages = {
   readonly rpm: string;
   readonly nextDeb: string;
   readonly nextRpm: string;
+  /**
+   * As far as dpkg, rpm and systemd are concerned, release 1.0.0: its units, its scripts, its user in group docker.
+   * The executable is the current one.
+   */
+  readonly firstDeb: string;
+  readonly firstRpm: string;
 };
 
 /** Everything that goes into a package, or determines how it is built. */
@@ -25,8 +41,10 @@ const sources = [
   "nfpm.yaml",
   "package.json",
   "package-lock.json",
+  "test/fixtures/release-1.0.0",
 ];
 const nextVersion = "9.9.9";
+const firstRelease = join(root, "test/fixtures/release-1.0.0");
 
 /**
  * Built by the same scripts as a release (about a minute), and cached in the user's cache folder until the
@@ -43,16 +61,18 @@ export function builtPackages(): BuiltPackages {
     build(work);
     renameSync(work, folder);
   }
-  const find = (pattern: RegExp) => {
-    const name = readdirSync(folder).find((file) => pattern.test(file));
-    if (name === undefined) throw new Error(`building the packages: nothing in ${folder} matches ${pattern}`);
-    return join(folder, name);
+  const find = (pattern: RegExp, place = folder) => {
+    const name = readdirSync(place).find((file) => pattern.test(file));
+    if (name === undefined) throw new Error(`building the packages: nothing in ${place} matches ${pattern}`);
+    return join(place, name);
   };
   return {
     deb: find(/^ec2metaproxy_(?!9\.9\.9).*\.deb$/),
     rpm: find(/^ec2metaproxy-(?!9\.9\.9).*\.rpm$/),
     nextDeb: find(/^ec2metaproxy_9\.9\.9.*\.deb$/),
     nextRpm: find(/^ec2metaproxy-9\.9\.9.*\.rpm$/),
+    firstDeb: find(/\.deb$/, join(folder, "first")),
+    firstRpm: find(/\.rpm$/, join(folder, "first")),
   };
 }
 
@@ -66,15 +86,28 @@ function build(work: string): void {
   run(process.execPath, ["scripts/build.ts"]);
   run(process.execPath, ["scripts/sbom.ts"]);
   run("scripts/package", []);
-  // Only for upgrade tests, so its size does not matter.
-  run("scripts/package", [], { VERSION: nextVersion, DEB_COMPRESSION: "none", RPM_COMPRESSION: "gzip:1" });
+  // Only for upgrade tests, so their size does not matter.
+  const quick = { DEB_COMPRESSION: "none", RPM_COMPRESSION: "gzip:1" };
+  run("scripts/package", [], { VERSION: nextVersion, ...quick });
+  const tree = join(work, "first-tree");
+  layFirstRelease(tree);
+  run(join(tree, "scripts/package"), [], { VERSION: "1.0.0", OUT: join(work, "first"), ...quick });
+  rmSync(tree, { recursive: true });
+}
+
+/** The sources, and over them what was different in the first release. */
+function layFirstRelease(tree: string): void {
+  for (const source of [...sources, "LICENSE"])
+    cpSync(join(root, source), join(tree, source), { recursive: true });
+  cpSync(firstRelease, tree, { recursive: true });
+  symlinkSync(join(root, "node_modules"), join(tree, "node_modules"));
 }
 
 function stateOfSources(): string {
   const hash = createHash("sha256");
   for (const source of sources) {
     const path = join(root, source);
-    const files = source.includes(".")
+    const files = statSync(path).isFile()
       ? [path]
       : readdirSync(path, { recursive: true, withFileTypes: true })
           .filter((entry) => entry.isFile())

@@ -5,6 +5,7 @@ import type { TestHost } from "./host.ts";
  */
 const provided = [
   "/bin/sh",
+  "/usr/bin/gpasswd",
   "/usr/bin/sh",
   "/usr/bin/systemctl",
   "coreutils",

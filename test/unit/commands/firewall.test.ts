@@ -205,3 +205,21 @@ t.test("HOST_ACCESS admits the named users and the proxy's user", async (t) => {
     `${nftables(run).render(rulesOf("INTERFACES=docker0\nHOST_ACCESS=root", [0, 998, 1001]))}${frames}`.trimEnd(),
   );
 });
+
+t.test("remove deletes the guard's table too", async (t) => {
+  const lock = "table bridge ec2metaproxy_lock";
+  const { run, ran } = host([
+    [/^nft -s list table bridge ec2metaproxy_lock$/, says(`${lock} {\n}\n`)],
+    [/^nft -s list/, fails("Error: No such file or directory")],
+    [/^nft delete table bridge ec2metaproxy_lock$/, says("")],
+    [/^ip6?tables/, missing],
+    [/^ip -[46] rule show/, says("")],
+  ]);
+  const said = await command(run, { action: "remove", settingsDirectory: t.testdir({}) });
+  t.equal(said.code, 0);
+  t.match(said.printed, `removed ${lock}; containers can now reach`);
+  t.same(
+    ran.filter((line) => line.includes("delete")),
+    ["nft delete table bridge ec2metaproxy_lock"],
+  );
+});

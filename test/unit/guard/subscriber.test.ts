@@ -343,7 +343,7 @@ t.test("a huge backlog arrives whole, and the process answers meanwhile", async 
   const many = Array.from({ length: 3_000 }, (_, nth) => {
     const id = nth.toString(16).padStart(64, "0");
     const ipv4 = `10.${nth >> 8}.${nth & 255}.2`;
-    const attachments = [{ network: "bridge", ipv4, ipv6: undefined }];
+    const attachments = [{ network: "bridge", ipv4, ipv6: undefined, mac: undefined }];
     return container("a", 2, { id, attachments, labels: { text: "x".repeat(1_000) } });
   });
   let late = 0;
@@ -360,7 +360,7 @@ t.test("a huge backlog arrives whole, and the process answers meanwhile", async 
 });
 
 t.test("an address in another notation is not believed: it would be another key", async (t) => {
-  const mapped = [{ network: "bridge", ipv4: undefined, ipv6: "::ffff:172.17.0.2" }];
+  const mapped = [{ network: "bridge", ipv4: undefined, ipv6: "::ffff:172.17.0.2", mac: undefined }];
   t.throws(
     () => encode(containerMessage(owner, container("a", 2, { attachments: mapped }), locked)),
     /canonical/,

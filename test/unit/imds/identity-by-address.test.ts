@@ -191,7 +191,10 @@ t.test("an address that moves to another container while its request waits is th
 t.test("a container that gets a second address is locked at it only when the guard says so", async (t) => {
   const both = {
     ...victim,
-    attachments: [...victim.attachments, { network: "second", ipv4: "127.0.0.31", ipv6: undefined }],
+    attachments: [
+      ...victim.attachments,
+      { network: "second", ipv4: "127.0.0.31", ipv6: undefined, mac: undefined },
+    ],
   };
   const { guard, proxy, get } = await guarded(t);
   guard.publish(both, { locked: false, reason: "the lock of 127.0.0.31 is being made" });
