@@ -13,8 +13,8 @@ const environment = readEnvironment();
 const errorsAreJournal = isJournal(process.stderr.fd, environment.journalStream);
 const outputIsJournal =
   isJournal(process.stdout.fd, environment.journalStream) ||
-  // systemd names one stream only, that of standard error. With StandardError=journal+console, standard output
-  // is another one.
+  // systemd names one stream only, that of standard error. With StandardError=journal+console, standard
+  // output is another one.
   (errorsAreJournal && isSocket(process.stdout.fd));
 const output = openOutput(process.stdout, outputIsJournal ? "<4>" : "");
 const errors = openOutput(process.stderr);
