@@ -1,3 +1,4 @@
+import { inspect } from "node:util";
 import { printableLines } from "./text.ts";
 
 /** The process's exit codes. An interface: units and man page name them, and tests check that they agree. */
@@ -57,12 +58,21 @@ export function explain(error: unknown): string {
   // A chain of causes may be a circle.
   while (at !== undefined && at !== null && !seen.has(at)) {
     seen.add(at);
-    const message = at instanceof Error ? at.message || at.name : String(at);
+    const message = at instanceof Error ? at.message || at.name : textOf(at);
     // Libraries often repeat the cause's message in their own; print it once.
     if (!messages.at(-1)?.includes(message)) messages.push(message);
     at = at instanceof Error ? at.cause : undefined;
   }
   return messages.join(": ");
+}
+
+/** String() throws for an object without a prototype. */
+function textOf(thrown: unknown): string {
+  try {
+    return String(thrown);
+  } catch {
+    return inspect(thrown);
+  }
 }
 
 /** A problem on one line, then its hint: `aliasToARN.db: expected a role ARN, got "x". Write …`. */

@@ -1,15 +1,21 @@
+import { writeSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
+import { inspect } from "node:util";
 import { type Command, parse, usage } from "./cli.ts";
 import { readEnvironment } from "./config/load.ts";
 import { type ExitCode, exitCodes, OperatorError, report } from "./errors.ts";
-import { isJournal, openLog, withErrorPriority } from "./observability/journal.ts";
+import { isJournal, isSocket, openLog, withErrorPriority } from "./observability/journal.ts";
 import { openOutput } from "./output.ts";
 import { printableLines, shown } from "./text.ts";
 import { versionLine } from "./version.ts";
 
 const environment = readEnvironment();
-const outputIsJournal = isJournal(process.stdout.fd, environment.journalStream);
 const errorsAreJournal = isJournal(process.stderr.fd, environment.journalStream);
+const outputIsJournal =
+  isJournal(process.stdout.fd, environment.journalStream) ||
+  // systemd names one stream only, that of standard error. With StandardError=journal+console, standard
+  // output is another one.
+  (errorsAreJournal && isSocket(process.stdout.fd));
 const output = openOutput(process.stdout, outputIsJournal ? "<4>" : "");
 const errors = openOutput(process.stderr);
 /** How long a service that ends waits for the reader of its log. */
@@ -17,10 +23,8 @@ const flushMs = 3_000;
 
 /** Each command escapes the names that it shows; `shown` escapes what one of them missed. */
 const print = (text: string) => output.write(`${shown(text).replace(/\n$/, "")}\n`);
-const complain = (text: string) => {
-  const lines = shown(text);
-  errors.write(`${errorsAreJournal ? withErrorPriority(lines) : lines}\n`);
-};
+const forJournal = (text: string) => (errorsAreJournal ? withErrorPriority(shown(text)) : shown(text));
+const complain = (text: string) => errors.write(`${forJournal(text)}\n`);
 
 /** The parts of the process that services use. */
 const host = {
@@ -89,10 +93,15 @@ async function main(): Promise<ExitCode> {
 }
 
 function failed(error: unknown): ExitCode {
-  complain(`ec2metaproxy: ${report(error)}`);
-  if (error instanceof OperatorError) return error.exitCode;
-  complain(error instanceof Error ? printableLines(error.stack ?? "", "") : "");
-  return exitCodes.bug;
+  complain(failureText(error));
+  return error instanceof OperatorError ? error.exitCode : exitCodes.bug;
+}
+
+/** A bug has its stack, which the report of a failure that the operator can fix leaves out. */
+function failureText(error: unknown): string {
+  const lines = `ec2metaproxy: ${report(error)}`;
+  if (error instanceof OperatorError) return lines;
+  return `${lines}\n${printableLines(error instanceof Error ? (error.stack ?? "") : inspect(error), "")}`;
 }
 
 /** Waits until everything is written. Resolves to an exit code where it cannot be, as on a full disk. */
@@ -108,10 +117,13 @@ async function writeOut(): Promise<ExitCode | undefined> {
 }
 
 // Outside of every command's promise, such as in a timer. Node itself would print it raw and without a
-// priority.
-process.on("uncaughtException", (error) => {
-  const code = failed(error);
-  void Promise.race([writeOut(), sleep(flushMs)]).then(() => process.exit(code));
+// priority. Written and ended at once: a process in an undefined state must not answer another request.
+process.on("uncaughtException", (error: unknown) => {
+  try {
+    writeSync(process.stderr.fd, `${forJournal(failureText(error))}\n`);
+  } finally {
+    process.exit(exitCodes.bug);
+  }
 });
 
 // exit(), not exitCode: a call to STS or the engine that nobody waits for any more would delay the end of a

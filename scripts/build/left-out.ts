@@ -15,6 +15,11 @@ const leftOut: Readonly<Record<string, string>> = {
   "thread-stream": "pino's transports in worker threads; the log is written by this process",
 };
 
+/** Names that ES modules import. esbuild copies only the properties that a CommonJS module has itself. */
+const imported: Readonly<Record<string, readonly string[]>> = {
+  "@aws-sdk/credential-provider-node": ["defaultProvider"],
+};
+
 /** Replaces each of them with a module that loads, and throws when one of its functions is called. */
 export const leaveOut: Plugin = {
   name: "leave-out",
@@ -25,7 +30,7 @@ export const leaveOut: Plugin = {
       namespace: "left-out",
     }));
     build.onLoad({ filter: /.*/, namespace: "left-out" }, ({ path }) => ({
-      contents: stub(path, leftOut[path] ?? ""),
+      contents: stub(path, leftOut[path] ?? "", imported[path] ?? []),
       loader: "js",
     }));
   },
@@ -35,11 +40,12 @@ export const leaveOut: Plugin = {
  * docker-modem reads `require("ssh2").Client` at load time, so a property must be a stub too. Only a call
  * throws.
  */
-function stub(name: string, reason: string): string {
+function stub(name: string, reason: string, names: readonly string[]): string {
   const message = `${name} is left out of this executable (${reason})`;
   return `
     const refuse = () => { throw new Error(${JSON.stringify(message)}); };
-    const stub = new Proxy(function () {}, {
+    const names = Object.fromEntries(${JSON.stringify(names)}.map((name) => [name, refuse]));
+    const stub = new Proxy(Object.assign(function () {}, names), {
       get: (target, key) => (key in target ? target[key] : typeof key === "symbol" || key === "__esModule" ? undefined : stub),
       apply: refuse,
       construct: refuse,

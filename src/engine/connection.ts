@@ -152,6 +152,7 @@ class Connection implements EngineConnection {
     let failures = 0;
     while (!this.#stopping.signal.aborted) {
       const attempt = await this.#connectOnce();
+      if (this.#stopping.signal.aborted) break;
       failures = failuresAfter(attempt, failures);
       this.#retryNow = new AbortController();
       const delay = retryDelayMs(attempt, failures, this.#times.retryMs, random());

@@ -124,6 +124,8 @@ function parseValue(key: SettingKey, value: string, where: string): Parsed<Parti
     case "METADATA_IPV6": {
       const address = parseIp(value);
       if (address?.family === "ipv6") return valid({ metadataIpv6: address.text });
+      if (address !== undefined && value.includes(":"))
+        return invalid(`${value} is the IPv4 address ${address.text}`, "EC2 uses fd00:ec2::254.");
       return invalid(`expected an IPv6 address, got "${value}"`, "EC2 uses fd00:ec2::254.");
     }
     case "PROXY_ADDRESS":
@@ -212,7 +214,9 @@ function parseProxyAddress(value: string): Parsed<Partial<Settings>> {
       return invalid(`expected an IPv4 address, an IPv6 address or one of each, got "${word}"`);
     const { family, text } = address;
     if (proxyAddress[family] !== undefined)
-      return invalid(`expected at most one address of each family, got "${value}"`);
+      return invalid(
+        `expected at most one address of each family, got "${value}"${text === word ? "" : `; ${word} is ${text}`}`,
+      );
     // The kernel drops packets from a bridge to a loopback address, so every request would time out.
     if (text.startsWith("127.") || text === "::1") {
       return invalid(

@@ -54,7 +54,7 @@ export class Exchange {
   refuseUnidentified({ code, reason, caller }: Unidentified): void {
     this.caller = caller;
     // A client whose container is not known gets no second request on this connection.
-    this.response.shouldKeepAlive = caller !== undefined;
+    if (caller === undefined) this.response.shouldKeepAlive = false;
     this.refuse(code, reason);
   }
 

@@ -34,9 +34,9 @@ export async function sendCredentials(
   const { lookup, caller, proof } = identity;
   const pending = deps.credentials.get(caller.container.id, caller.key, request);
   const answer = pending instanceof Promise ? await pending : pending;
-  // While STS was called, the address may have moved to another container, or a reload may have changed the
-  // decision.
-  if (pending instanceof Promise && hasChanged(deps, exchange.address, lookup, caller))
+  // Since the caller was identified, the address may have moved to another container, or a reload may have
+  // changed the decision.
+  if (hasChanged(deps, exchange.address, lookup, caller))
     return exchange.refuse(
       "caller-changed",
       "the address moved to another container, or its role changed, while the role was being assumed",

@@ -41,13 +41,14 @@ export type MetadataAnswer = {
 };
 
 /**
- * Connections for requests on behalf of containers. `reserved` of them are out of the containers' reach
- * (imds' queue lets through only the rest), so that a token request never waits behind them in the pool.
+ * Connections for requests on behalf of containers. imds' queue does not use `reserved` of them: they are for
+ * answers whose bodies are still being discarded.
  */
 export const pool = { connections: 40, reserved: 8 } as const;
 
 const tokenPath = "/latest/api/token";
-const tokenTimeoutMs = 5_000;
+/** For the whole exchange. Every caller waits for it together, so it must end before they give up. */
+const tokenTimeoutMs = 2_000;
 const maxTokenBytes = 4_096;
 const maxOwnAnswerBytes = 65_536;
 
@@ -59,9 +60,11 @@ const unmetered: Meter = { charge: () => undefined, throttled: () => undefined }
 /**
  * The one client of the real instance metadata service (IMDS). It serves two purposes with one session token:
  *
- * - `read`: for this host itself, mainly its own credentials. IMDSv2 only. Each request has a connection of
- *   its own (there are a few in hours), so that containers cannot delay it.
+ * - `read`: for this host itself, mainly its own credentials. IMDSv2 only.
  * - `forward`: pass-through for containers. Kept connections, streaming, charged to the rate limit.
+ *
+ * Each `read` and each token request has a connection of its own (there are a few in hours), so that neither
+ * the containers' requests nor a kept connection that has died can delay it.
  *
  * It sends GET and HEAD for given paths and PUT for the token. Of a client's headers it sends only `Range`.
  * It follows no redirect. Its agents are its own, so they ignore HTTP_PROXY.
@@ -170,33 +173,51 @@ export class MetadataClient {
     }
   }
 
-  #tokenRequest({ agent, meter }: Route): RequestToken {
+  #tokenRequest({ meter }: Route): RequestToken {
+    const route = { agent: this.#ownAgent, meter, timeoutMs: tokenTimeoutMs };
     return async (ttlSeconds) => {
       meter.charge();
-      const answer = await this.#send({ agent, meter, timeoutMs: tokenTimeoutMs }, "PUT", tokenPath, [
-        ...["X-aws-ec2-metadata-token-ttl-seconds", String(ttlSeconds)],
-        ...["Content-Length", "0"],
-      ]);
-      const body = (await readBody(answer, maxTokenBytes, tokenTimeoutMs)).toString("latin1");
+      const headers = ["X-aws-ec2-metadata-token-ttl-seconds", String(ttlSeconds), "Content-Length", "0"];
+      const { answer, body } = await this.#whole(route, tokenPath, maxTokenBytes, (signal) =>
+        this.#send(route, "PUT", tokenPath, headers, signal),
+      );
       const ttl = answer.headers["x-aws-ec2-metadata-token-ttl-seconds"];
-      return { status: answer.statusCode ?? 0, body, ttlHeader: typeof ttl === "string" ? ttl : "" };
+      return {
+        status: answer.statusCode ?? 0,
+        body: body.toString("latin1"),
+        ttlHeader: typeof ttl === "string" ? ttl : "",
+      };
     };
   }
 
   async #readWhole(route: Route, path: string, token: string): Promise<MetadataAnswer> {
+    const { answer, body } = await this.#whole(route, path, maxOwnAnswerBytes, (signal) =>
+      this.#get(route, { method: "GET", path, signal }, token),
+    );
+    const at = Date.parse(answer.headers.date ?? "");
+    return {
+      status: answer.statusCode ?? 0,
+      body: body.toString("utf8"),
+      at: Number.isNaN(at) ? undefined : at,
+    };
+  }
+
+  /** An answer with its body. Both must arrive within the route's `timeoutMs`. */
+  async #whole(
+    { timeoutMs, meter }: Route,
+    path: string,
+    maxBytes: number,
+    send: (signal: AbortSignal) => Promise<IncomingMessage>,
+  ): Promise<{ readonly answer: IncomingMessage; readonly body: Buffer }> {
     const late = new AbortController();
-    const error = this.#error(path, `: no whole answer in ${route.timeoutMs} ms`);
-    const timer = setTimeout(() => late.abort(error), route.timeoutMs);
+    const error = this.#error(path, `: no whole answer in ${timeoutMs} ms`);
+    const timer = setTimeout(() => {
+      meter.throttled();
+      late.abort(error);
+    }, timeoutMs);
     try {
-      const { signal } = late;
-      const answer = await this.#get(route, { method: "GET", path, signal }, token);
-      const body = await readBody(addAbortSignal(signal, answer), maxOwnAnswerBytes, route.timeoutMs);
-      const at = Date.parse(answer.headers.date ?? "");
-      return {
-        status: answer.statusCode ?? 0,
-        body: body.toString("utf8"),
-        at: Number.isNaN(at) ? undefined : at,
-      };
+      const answer = await send(late.signal);
+      return { answer, body: await readBody(addAbortSignal(late.signal, answer), maxBytes, timeoutMs) };
     } catch (cause) {
       throw late.signal.aborted ? error : cause;
     } finally {

@@ -108,3 +108,12 @@ export function isJournal(fd: number, journalStream: string | undefined): boolea
     return false; // closed
   }
 }
+
+/** Whether a descriptor is a socket, as each stream to the journal is. */
+export function isSocket(fd: number): boolean {
+  try {
+    return fstatSync(fd).isSocket();
+  } catch {
+    return false; // closed
+  }
+}

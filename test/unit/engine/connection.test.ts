@@ -36,6 +36,20 @@ t.test("an engine that stops is dialled until it is back", async (t) => {
   t.same(states, [true, false, true]);
 });
 
+t.test("a stop does not wait for the pause before the next attempt", async (t) => {
+  const retryMs = { first: 5_000, max: 5_000, maxAfterAnswer: 5_000 };
+  for (const running of [true, false]) {
+    const { engine, connection } = await following(t, { times: { ...times, retryMs } });
+    if (!running) {
+      await engine.stop();
+      await until("the loss", () => !connection.state().connected);
+    }
+    const before = performance.now();
+    await connection.stop();
+    t.ok(performance.now() - before < 1_000, running ? "while connected" : "while disconnected");
+  }
+});
+
 t.test("a dead event stream is detected by comparing", async (t) => {
   const { engine, directory } = await following(t, { times: { ...times, compareEveryMs: 50 } });
   engine.run(web("172.17.0.2"), { quietly: true });

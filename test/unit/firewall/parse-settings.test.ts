@@ -153,6 +153,14 @@ const bad: readonly { readonly is: string; readonly text: string; readonly says:
     says: ['0.conf:1: METADATA_IPV4: expected an IPv4 address, got "fd00::1". EC2 uses 169.254.169.254.'],
   },
   {
+    is: "an IPv4 address in IPv6 notation",
+    text: "METADATA_IPV6=::ffff:169.254.169.254\nPROXY_ADDRESS=172.17.0.1 ::ffff:172.17.0.1",
+    says: [
+      "0.conf:1: METADATA_IPV6: ::ffff:169.254.169.254 is the IPv4 address 169.254.169.254. EC2 uses fd00:ec2::254.",
+      '0.conf:2: PROXY_ADDRESS: expected at most one address of each family, got "172.17.0.1 ::ffff:172.17.0.1"; ::ffff:172.17.0.1 is 172.17.0.1.',
+    ],
+  },
+  {
     is: "an IPv4 address for IPv6",
     text: "METADATA_IPV6=10.0.0.1",
     says: ['0.conf:1: METADATA_IPV6: expected an IPv6 address, got "10.0.0.1". EC2 uses fd00:ec2::254.'],

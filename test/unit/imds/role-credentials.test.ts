@@ -1,4 +1,10 @@
 import t from "tap";
+import { Directory } from "../../../src/containers/directory.ts";
+import { refusedAnswer } from "../../../src/credentials/answer.ts";
+import { AssumeRoleError } from "../../../src/credentials/assume-role.ts";
+import { Callers } from "../../../src/imds/callers.ts";
+import type { Exchange } from "../../../src/imds/exchange.ts";
+import { sendCredentials } from "../../../src/imds/role-credentials.ts";
 import { account } from "../../support/aws/account.ts";
 import { ask, type RawAnswer } from "../../support/raw-http.ts";
 import { admin, db, engineContainer, listPath, none, proxyFixture, roleArn, web } from "./fixture.ts";
@@ -116,6 +122,39 @@ t.test(
     t.same(kept, [], "nothing was granted to the one before");
   },
 );
+
+t.test("a cached answer is not sent if the address has moved since the caller was identified", async (t) => {
+  const { policy } = await proxyFixture(t);
+  const former = engineContainer("dd", "127.0.0.22", { labels: { "ec2metaproxy.RoleAlias": "web" } });
+  const callers = new Callers(policy, undefined);
+  const caller = callers.of(former);
+  if (caller.decision.kind === "denial") throw new Error(caller.decision.reason);
+  const refused: string[] = [];
+  const directory = new Directory();
+  directory.upsert("engine", engineContainer("ee", "127.0.0.22"));
+  const denied = new AssumeRoleError("refused", "AccessDenied", "no", 403);
+  const deps = {
+    directory,
+    callers,
+    credentials: { get: () => refusedAnswer(denied, roleArn("Web"), 0) },
+    granted: () => t.fail("nothing is granted"),
+  };
+  const exchange = {
+    address: "127.0.0.22",
+    refuse: (code: string) => void refused.push(code),
+  } as unknown as Exchange; // all that a refusal uses
+  const identity = { ok: true, lookup: { kind: "container", container: former }, caller } as const;
+  const unused = () => {
+    throw new Error("no answer was needed");
+  };
+  await sendCredentials(deps, exchange, identity, caller.decision.request, {
+    granted: unused,
+    isGrant: true,
+    refused: unused,
+    unavailable: unused,
+  });
+  t.same(refused, ["caller-changed"]);
+});
 
 t.test("a reload with the same result does not disturb a client that waits for STS", async (t) => {
   const proxy = await proxyFixture(t, { config: { httpTokens: "optional" } });

@@ -144,6 +144,47 @@ t.test(
   },
 );
 
+t.test("a kept connection that has died does not delay a token", async (t) => {
+  const requestsOn = new WeakMap<object, number>();
+  const { endpoint } = await metadataService(t, {
+    token: (req, res) => {
+      // On a connection that was used before, the service no longer hears.
+      if (requestsOn.has(req.socket)) return;
+      res.end("token");
+    },
+    page: (req, res) => {
+      requestsOn.set(req.socket, 1);
+      res.end("page");
+    },
+  });
+  let ahead = 0;
+  const client = new MetadataClient({ endpoint, now: () => performance.now() + ahead });
+  t.teardown(() => client.close());
+  const { meter } = countingMeter();
+  await forward(client, meter);
+  ahead = 6 * 3_600_000 + 1;
+  const started = performance.now();
+  const [forwarded, read] = await Promise.all([forward(client, meter), client.read(credentialsPath, 2_000)]);
+  t.match([forwarded.status, read.status], [200, 200]);
+  t.ok(performance.now() - started < 1_500);
+});
+
+for (const [what, answer] of [
+  ["never begins", () => undefined],
+  ["stops after its head", (_, res) => res.writeHead(200, { "Content-Length": 10 }).flushHeaders()],
+] satisfies [string, Answer][]) {
+  t.test(`after a token answer that ${what}, the next read gets a token of its own`, async (t) => {
+    let puts = 0;
+    const { endpoint } = await metadataService(t, {
+      token: (req, res) => (++puts === 1 ? answer(req, res) : res.end("token")),
+    });
+    const client = clientOf(t, endpoint);
+    await t.rejects(client.read(credentialsPath, 2_000), /no whole answer in 2000 ms/);
+    t.match(await client.read(credentialsPath, 2_000), { status: 200 });
+    t.equal(puts, 2);
+  });
+}
+
 t.test("a 401 is answered by one new token and one retry, and each is charged to the rate", async (t) => {
   let issued = 0;
   const { endpoint, requests } = await metadataService(t, {

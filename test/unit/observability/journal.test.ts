@@ -1,6 +1,8 @@
+import { once } from "node:events";
 import { closeSync, fstatSync, openSync } from "node:fs";
+import { type AddressInfo, connect, createServer } from "node:net";
 import t from "tap";
-import { isJournal, openLog, withErrorPriority } from "../../../src/observability/journal.ts";
+import { isJournal, isSocket, openLog, withErrorPriority } from "../../../src/observability/journal.ts";
 import { hostileTexts, unsafe } from "../../support/hostile-texts.ts";
 
 /** What a log of a service under systemd writes. */
@@ -114,6 +116,33 @@ t.test("the journal is the descriptor that systemd names", (t) => {
   t.equal(isJournal(fd, undefined), false);
   closeSync(fd);
   t.equal(isJournal(fd, `${dev}:${ino}`), false, "closed");
+  t.end();
+});
+
+t.test("a stream to the journal is a socket", async (t) => {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const [[accepted]] = await Promise.all([
+    once(server, "connection"),
+    new Promise((resolve) => {
+      const { port } = server.address() as AddressInfo; // a TCP server's address is never a string
+      const socket = connect(port, "127.0.0.1", () => resolve(socket.end()));
+    }),
+  ]);
+  t.equal(isSocket(accepted._handle.fd), true);
+  const file = openSync("/dev/null", "r");
+  t.equal(isSocket(file), false);
+  closeSync(file);
+  t.equal(isSocket(file), false, "closed");
+  accepted.destroy();
+  server.close();
+});
+
+t.test("a thrown object without a prototype is logged", (t) => {
+  t.match(
+    written((log) => log.warn({ err: Object.create(null) }, "failed")),
+    [/^<4>failed error=/],
+  );
   t.end();
 });
 
