@@ -107,7 +107,7 @@ export async function firewall(
       return exitCodes.ok;
     }
     case "apply": {
-      const applied = await applyFirewall(plan, log, "remove");
+      const { applied } = await applyFirewall(plan, log, "remove");
       show(applied, applied.summary);
       return exitCodes.ok;
     }

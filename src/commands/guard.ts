@@ -146,6 +146,7 @@ export async function guard(options: GuardOptions, environment: Environment, hos
   });
 
   const repair = new Repair({
+    run,
     plan: async () => planFirewall(settingsDirectory, undefined, await configuredPorts(file, log), run),
     trigger: () => touch(join(runtimeDirectory, repairTriggerName)),
     // Whoever allows a container to speak as the host must also allow it to speak as others.
