@@ -67,7 +67,7 @@ export class Repair {
 
   /**
    * Restores what was in force before, which is faster than a check, and then checks.
-   * @param gone families and names of tables, or `routes`
+   * @param gone families and names of tables, or `routes` for the routing rules
    */
   restore(gone: readonly string[]): void {
     for (const one of gone) this.#gone.add(one);
@@ -75,6 +75,16 @@ export class Repair {
       this.#isRestoring = true;
       this.#restoring = this.#restoreGone();
     }
+    this.request();
+  }
+
+  /** Covers bridges that have got into the plan, which is faster than a check, and then checks. */
+  async cover(): Promise<void> {
+    const plan = await this.#options.plan();
+    const isInForce = [...this.#tables.keys()].some((name) => name.startsWith("inet "));
+    const [nftables] = plan.ok ? plan.backends.filter(({ name }) => name === "nftables") : [];
+    if (plan.ok && isInForce && nftables !== undefined && !this.#isClosed)
+      await this.#options.run("nft", ["-f", "-"], nftables.render(plan.rules));
     this.request();
   }
 

@@ -1,3 +1,4 @@
+import { readFile } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import t from "tap";
 import { idOf } from "../support/engine/stand-in.ts";
@@ -192,5 +193,31 @@ t.test(
     for (const { networks, name } of expected)
       t.match(listing, networks?.bridge?.mac ?? "no MAC", `${name} is in it`);
     t.same(scene.set("starting_ipv4"), []);
+  },
+);
+
+t.test(
+  "a bridge that an engine names is covered before its first container starts",
+  { timeout: 120_000, skip },
+  async (t) => {
+    await using scene = await GuardScene.make();
+    scene.applyFirewall();
+    await scene.startGuard();
+    await delay(2_000);
+    const covered = () =>
+      scene.world
+        .exec("host", "nft", "list", "chain", "inet", "ec2metaproxy", "redirect_metadata")
+        .includes('iifname "shop0"');
+    t.notOk(covered());
+    const Options = { "com.docker.network.bridge.name": "shop0" };
+    scene.engine.networks = [{ Name: "shop", Driver: "bridge", Options }];
+    scene.engine.event("network", "create", "net-shop", { name: "shop", type: "bridge" });
+    const took = await until("the rules", covered);
+    t.comment(`measured: ${took.toFixed(0)} ms from the network's creation to the rules`);
+    t.match(await readFile(scene.path("state", "bridges.json"), "utf8"), "shop0");
+    await scene.stopGuard();
+    scene.engine.networks = [];
+    await scene.startGuard();
+    await until("the removal of a network that went while the guard was away", () => !covered());
   },
 );

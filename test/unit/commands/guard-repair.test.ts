@@ -20,6 +20,7 @@ const rule = (address: string) =>
 /** A host whose tables the test may remove; a transaction that applies one brings it back. */
 async function fixture(t: { testdir(): string }, settings = "") {
   const directory = t.testdir();
+  const bridges: string[] = [];
   await writeFile(join(directory, "firewall.conf"), settings);
   const host = { packets: true, frames: true, broken: false };
   const writes: string[] = [];
@@ -57,7 +58,7 @@ async function fixture(t: { testdir(): string }, settings = "") {
   const triggers = { count: 0 };
   const repair = new Repair({
     run,
-    plan: () => planFirewall(directory, undefined, { proxy: 18_000 }, run),
+    plan: () => planFirewall(directory, undefined, { proxy: 18_000 }, bridges, run),
     trigger: async () => void triggers.count++,
     onSettings: ({ layer2 }) => layers.push(layer2),
     log: { debug() {}, info: record("info"), warn: record("warn"), error: record("error") },
@@ -75,7 +76,7 @@ async function fixture(t: { testdir(): string }, settings = "") {
     repair.request();
     await repair.settled();
   };
-  return { repair, host, writes, logged, clock, slept, retries, layers, triggers, check, directory };
+  return { repair, host, writes, logged, clock, slept, retries, layers, triggers, check, directory, bridges };
 }
 
 t.test("rules that are in place are not touched", async (t) => {
@@ -120,6 +121,27 @@ t.test("what is not known yet cannot be restored as it was", async (t) => {
   await repair.settled();
   t.same(writes, ["bridge ec2metaproxy"], "by the check");
   t.equal(logged.length, 1);
+});
+
+t.test("a bridge that an engine names is covered by one transaction, before the check", async (t) => {
+  const { check, repair, writes, bridges, layers } = await fixture(t);
+  await check();
+  bridges.push("shop0");
+  await repair.cover();
+  t.same(writes, ["inet ec2metaproxy"]);
+  t.equal(layers.length, 1);
+  await repair.settled();
+  t.equal(layers.length, 2);
+});
+
+t.test("where no rules are in force, the guard does not make some for a bridge", async (t) => {
+  const { check, repair, writes, bridges, host } = await fixture(t);
+  host.packets = false;
+  await check();
+  bridges.push("shop0");
+  await repair.cover();
+  await repair.settled();
+  t.same(writes, []);
 });
 
 t.test("rules that nobody has applied are not installed, but the repair unit is told", async (t) => {
