@@ -102,6 +102,7 @@ export async function guard(options: GuardOptions, environment: Environment, hos
     onTrouble: logLockTrouble,
     schedule,
     random: Math.random,
+    now,
   });
   open.defer(() => lock.close());
   const publisher = new Publisher({
