@@ -45,6 +45,8 @@ type FollowOptions = Clocks & {
   readonly firstListMs: number;
   /** `host` is the engine's, which owns the container in the directory. */
   readonly onChange?: (change: Change, host: string) => void;
+  /** The names of bridges that an engine's networks were created with. */
+  readonly onBridges?: (names: readonly string[], host: string) => void;
   /** The state of an engine has changed. */
   readonly onState?: () => void;
 };
@@ -53,13 +55,14 @@ type FollowOptions = Clocks & {
 export function followEngines(
   config: Config,
   environment: Pick<Environment, "dockerHost">,
-  { firstListMs, onChange, ...options }: FollowOptions,
+  { firstListMs, onChange, onBridges, ...options }: FollowOptions,
 ): Engines {
   const engines = engineHosts(config, environment).map((host) =>
     followEngine({
       ...options,
       host,
       onChange: (change) => onChange?.(change, host),
+      ...(onBridges !== undefined && { onBridges: (names) => onBridges(names, host) }),
       ...(config.dockerTls && { tls: config.dockerTls }),
     }),
   );

@@ -16,6 +16,12 @@ export type FirewallApplied = {
   readonly summary: string;
 };
 
+export type InForce = {
+  readonly applied: FirewallApplied;
+  /** The input for nft that makes each of our tables anew, by the table's family and name. */
+  readonly tables: ReadonlyMap<string, string>;
+};
+
 /**
  * Puts the plan's rules in force. Where it throws, the previous rules are in force again.
  * @param others what to do with rules elsewhere, which a change of backend or of LAYER2 leaves behind
@@ -24,7 +30,7 @@ export async function applyFirewall(
   plan: FirewallPlan,
   log: Log,
   others: "remove" | "keep",
-): Promise<FirewallApplied> {
+): Promise<InForce> {
   const { settings, rules, run } = plan;
   let choice: Choice;
   let before: Comparison;
@@ -76,12 +82,21 @@ export async function applyFirewall(
     : guard.changed
       ? "already in place, routing guard applied"
       : "already in place";
-  return {
+  const applied = {
     backend: backend.name,
     reason,
     changed: changed || guard.changed,
     summary: `${backend.name}: ${backend.place} ${done} (${describe(settings)}); ${describeLayer2(layer2)}`,
   };
+  const rendered = [
+    [backend.place, backend.render(rules)],
+    ...(layer2.kind === "filtered" ? [[layer2.filter.place, layer2.filter.render(layer2.sources)]] : []),
+  ] as const;
+  const tables = rendered.flatMap(([place = "", text = ""]) => {
+    const name = /^table (.+)$/.exec(place)?.[1];
+    return name === undefined ? [] : [[name, text] as const];
+  });
+  return { applied, tables: new Map(tables) };
 }
 
 const unchanged: GuardChange = { changed: false, undo: async () => {} };

@@ -2,6 +2,7 @@ import { didYouMean } from "../config/suggest.ts";
 import { exitCodes, OperatorError, type Problem } from "../errors.ts";
 import type { Backend } from "../firewall/backend.ts";
 import type { Run } from "../firewall/command.ts";
+import { withEngineBridges } from "../firewall/engine-bridges.ts";
 import { uidsOf } from "../firewall/host-users.ts";
 import type { FrameFilter } from "../firewall/layer2.ts";
 import { parseSettings } from "../firewall/parse-settings.ts";
@@ -24,18 +25,22 @@ export type FirewallPlan = {
   readonly run: Run;
 };
 
-/** Reads the settings and looks up their users; or returns every problem that they have. */
+/**
+ * Reads the settings and looks up their users; or returns every problem that they have.
+ * @param engineBridges names of bridges that are covered in addition to INTERFACES
+ */
 export async function planFirewall(
   settingsDirectory: string,
   backend: Backend["name"] | undefined,
   ports: Ports,
+  engineBridges: readonly string[],
   run: Run,
 ): Promise<FirewallPlan | { readonly ok: false; readonly problems: readonly Problem[] }> {
   const { files, problems } = await readSettingsFiles(settingsDirectory);
   const parsed = parseSettings(files, ports, didYouMean);
   if (!parsed.ok) return { ok: false, problems: [...problems, ...parsed.problems] };
   if (problems.length > 0) return { ok: false, problems };
-  const { settings } = parsed;
+  const settings = withEngineBridges(parsed.settings, engineBridges);
   const users = await uidsOf(run, settings.hostAccess);
   if (!users.ok) return users;
   return {

@@ -3,6 +3,7 @@ import type { Command } from "../cli.ts";
 import { type ExitCode, exitCodes, explain, OperatorError } from "../errors.ts";
 import type { Backend } from "../firewall/backend.ts";
 import { type Run, run as runCommand } from "../firewall/command.ts";
+import { engineBridgesFile, readEngineBridges } from "../firewall/engine-bridges.ts";
 import { chooseLayer2 } from "../firewall/layer2.ts";
 import { lockTable } from "../firewall/lock-table.ts";
 import { nftTable } from "../firewall/nft-table.ts";
@@ -24,6 +25,8 @@ export type FirewallOptions = Pick<Extract<Command, { command: "firewall" }>, "a
   readonly settingsDirectory: string;
   /** Overrides the settings' BACKEND. */
   readonly backend?: Backend["name"] | undefined;
+  /** Names of bridges that are covered in addition to INTERFACES. */
+  readonly engineBridges?: readonly string[];
 };
 
 /** `firewall` with this host's settings, and the ports of its config.json. */
@@ -39,15 +42,28 @@ export async function firewallCommand(
   log: Log,
 ): Promise<ExitCode> {
   const ports = action === "remove" ? defaultPorts : await configuredPorts(configuration(configPath), log);
-  return firewall({ action, settingsDirectory, backend, json }, ports, print, log);
+  const engineBridges = action === "remove" ? [] : await knownEngineBridges(log);
+  return firewall({ action, settingsDirectory, backend, engineBridges, json }, ports, print, log);
 }
 
 /** `firewall status` as a value, with this host's settings. */
 export async function hostFirewallStatus(log: Log): Promise<FirewallStatus> {
   const ports = await configuredPorts(configuration(undefined), log);
-  const plan = await planFirewall(defaultSettingsDirectory, undefined, ports, runCommand);
+  const bridges = await knownEngineBridges(log);
+  const plan = await planFirewall(defaultSettingsDirectory, undefined, ports, bridges, runCommand);
   if (!plan.ok) throw settingsError(defaultSettingsDirectory, false, plan.problems);
   return firewallStatus(plan);
+}
+
+/** Those that the guard has found. A file that cannot be used must not keep the other rules from being made. */
+async function knownEngineBridges(log: Log): Promise<readonly string[]> {
+  const { names, error } = await readEngineBridges(engineBridgesFile);
+  if (error !== undefined)
+    log.warn(
+      { error },
+      `${engineBridgesFile} cannot be used; bridges that an engine names itself are not covered until the guard writes it again`,
+    );
+  return names;
 }
 
 /**
@@ -83,7 +99,7 @@ export async function firewall(
   log: Log,
   run: Run = runCommand,
 ): Promise<ExitCode> {
-  const { action, settingsDirectory, backend } = options;
+  const { action, settingsDirectory, backend, engineBridges = [] } = options;
   const show = (value: object, text: string) => print(options.json ? JSON.stringify(value) : text);
   if (action === "remove") {
     const removed = await removeFirewall(run);
@@ -94,7 +110,7 @@ export async function firewall(
     show({ removed }, text);
     return exitCodes.ok;
   }
-  const plan = await planFirewall(settingsDirectory, backend, ports, run);
+  const plan = await planFirewall(settingsDirectory, backend, ports, engineBridges, run);
   if (!plan.ok) {
     if (action === "apply") {
       const rules = ruleset(defaultSettings(ports), undefined);
@@ -109,7 +125,7 @@ export async function firewall(
       return exitCodes.ok;
     }
     case "apply": {
-      const applied = await applyFirewall(plan, log, "remove");
+      const { applied } = await applyFirewall(plan, log, "remove");
       show(applied, applied.summary);
       return exitCodes.ok;
     }

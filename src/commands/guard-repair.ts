@@ -1,4 +1,6 @@
 import { explain, problemLine } from "../errors.ts";
+import { mustRun, type Run } from "../firewall/command.ts";
+import { applyGuard, type Guard } from "../firewall/route-guard.ts";
 import type { Settings } from "../firewall/settings.ts";
 import type { Log } from "../log.ts";
 import { TokenBucket } from "../token-bucket.ts";
@@ -8,6 +10,7 @@ import type { planFirewall } from "./firewall-plan.ts";
 type Options = {
   /** Reads the settings, which may have changed. */
   readonly plan: () => ReturnType<typeof planFirewall>;
+  readonly run: Run;
   /** Starts the unit that repairs iptables' rules, which takes privileges that the guard does not have. */
   readonly trigger: () => Promise<void>;
   /** Called with the settings of each check. */
@@ -20,8 +23,8 @@ type Options = {
   readonly schedule: (delayMs: number, act: () => void) => () => void;
 };
 
-/** Another program may remove our rules each time that they are restored. */
-const checksPerSecond = 2;
+/** Another program may remove our rules each time that they are restored. Two checks follow a restoration. */
+const checksPerSecond = 4;
 const retryMs = 10_000;
 /** A run of the repair unit takes less. */
 const triggerAgainMs = 1_000;
@@ -38,6 +41,12 @@ export class Repair {
   readonly #checked = Promise.withResolvers<void>();
   /** Whether the rules have been in force as nftables tables. If not, nobody has applied them. */
   #wereInForce = false;
+  readonly #gone = new Set<string>();
+  #isRestoring = false;
+  #restoring: Promise<void> = Promise.resolve();
+  /** As they were at the last check, by name. */
+  #tables: ReadonlyMap<string, string> = new Map();
+  #routes: Guard | undefined;
   #state = "firewall not checked yet";
   #logged: string | undefined;
 
@@ -56,6 +65,29 @@ export class Repair {
     this.#work = this.#checkUntilQuiet();
   }
 
+  /**
+   * Restores what was in force before, which is faster than a check, and then checks.
+   * @param gone families and names of tables, or `routes` for the routing rules
+   */
+  restore(gone: readonly string[]): void {
+    for (const one of gone) this.#gone.add(one);
+    if (!this.#isRestoring && !this.#isClosed) {
+      this.#isRestoring = true;
+      this.#restoring = this.#restoreGone();
+    }
+    this.request();
+  }
+
+  /** Covers bridges that have got into the plan, which is faster than a check, and then checks. */
+  async cover(): Promise<void> {
+    const plan = await this.#options.plan();
+    const isInForce = [...this.#tables.keys()].some((name) => name.startsWith("inet "));
+    const [nftables] = plan.ok ? plan.backends.filter(({ name }) => name === "nftables") : [];
+    if (plan.ok && isInForce && nftables !== undefined && !this.#isClosed)
+      await this.#options.run("nft", ["-f", "-"], nftables.render(plan.rules));
+    this.request();
+  }
+
   /** Something has happened to the rules of iptables-nft. */
   requestForIptables(): void {
     if (!this.#wereInForce) this.request();
@@ -68,6 +100,7 @@ export class Repair {
 
   /** Resolves when the checks that were requested before this call are done. */
   async settled(): Promise<void> {
+    await this.#restoring;
     while (this.#isWorking) await this.#work;
   }
 
@@ -80,6 +113,30 @@ export class Repair {
     this.#isClosed = true;
     this.#cancelRetry?.();
     await this.settled();
+  }
+
+  /** Never rejects. The check reports what fails here. */
+  async #restoreGone(): Promise<void> {
+    const { run, now, log } = this.#options;
+    // A program that removes the rules each time that they are back has to wait for the check.
+    while (this.#gone.size > 0 && this.#rate.delay(now()) === 0) {
+      this.#rate.take();
+      const gone = [...this.#gone];
+      this.#gone.clear();
+      const startedAt = now();
+      const texts = gone.flatMap((name) => this.#tables.get(name) ?? []);
+      const restored = await Promise.allSettled([
+        texts.length > 0 && mustRun(run, "restoring tables", "nft", ["-f", "-"], texts.join("")),
+        gone.includes("routes") && this.#routes !== undefined && applyGuard(run, this.#routes),
+      ]);
+      if (restored.some((one) => one.status === "fulfilled" && one.value !== false))
+        log.warn(
+          { gone, ms: Math.round(now() - startedAt) },
+          "firewall rules were removed, and were restored",
+        );
+    }
+    this.#gone.clear();
+    this.#isRestoring = false;
   }
 
   /** Never rejects. Our own transactions request one more check, which finds everything in place. */
@@ -118,7 +175,9 @@ export class Repair {
       await this.#options.trigger();
       return;
     }
-    const applied = await applyFirewall({ ...plan, wanted: "nftables" }, log, "keep");
+    const { applied, tables } = await applyFirewall({ ...plan, wanted: "nftables" }, log, "keep");
+    this.#tables = tables;
+    this.#routes = plan.rules.guarded;
     this.#succeeded("firewall in place");
     if (applied.changed)
       log.warn(

@@ -10,7 +10,7 @@ import type { Repair } from "./guard-repair.ts";
 type Options = {
   readonly follow: Follow;
   readonly run: Run;
-  readonly repair: Pick<Repair, "request" | "requestForIptables">;
+  readonly repair: Pick<Repair, "request" | "requestForIptables" | "restore">;
   readonly lock: Pick<PortLock, "changedBy" | "lookAgain" | "rebuild">;
   readonly log: Log;
   /** A monotonic clock in milliseconds. */
@@ -61,7 +61,8 @@ export function watchHost(options: Options): readonly Monitor[] {
         const change = nft.read(line);
         if (change === undefined) return;
         if (change.lock) lock.changedBy(change.marks);
-        if (change.base) repair.request();
+        if (change.removed.length > 0) repair.restore(change.removed);
+        else if (change.base) repair.request();
         else if (change.iptables) repair.requestForIptables();
       },
       () => {
@@ -74,7 +75,8 @@ export function watchHost(options: Options): readonly Monitor[] {
       ipMonitorArgs,
       (line) => {
         const change = readIpEvent(line);
-        if (change === "routing-rule") repair.request();
+        if (change === "routing-rule-removed") repair.restore(["routes"]);
+        else if (change === "routing-rule") repair.request();
         else if (change === "link") void linksChanged();
         else if (change === "address")
           addressesChanged().catch((err: unknown) => {

@@ -1,10 +1,11 @@
 import { writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Environment } from "../config/load.ts";
 import { Directory } from "../containers/directory.ts";
 import { type ExitCode, exitCodes, explain, OperatorError, problemLine } from "../errors.ts";
 import { follow, run } from "../firewall/command.ts";
+import { EngineBridges, engineBridgesFile } from "../firewall/engine-bridges.ts";
 import { aliveSeconds } from "../firewall/lock-table.ts";
 import { PortLock } from "../firewall/port-lock.ts";
 import { containersSocketName, Publisher } from "../guard/publisher.ts";
@@ -31,6 +32,8 @@ export type GuardOptions = {
 
 /** The file in the runtime directory that ec2metaproxy-firewall-repair.path watches. */
 const repairTriggerName = "repair";
+/** In the state directory; the packages' is that of engineBridgesFile. */
+const bridgesFileName = basename(engineBridgesFile);
 /** READY should come after the first lists and locks, but neither an engine nor nft may delay it longer. */
 const firstListMs = 5_000;
 const firstLockMs = 5_000;
@@ -99,6 +102,7 @@ export async function guard(options: GuardOptions, environment: Environment, hos
     onTrouble: logLockTrouble,
     schedule,
     random: Math.random,
+    now,
   });
   open.defer(() => lock.close());
   const publisher = new Publisher({
@@ -127,6 +131,27 @@ export async function guard(options: GuardOptions, environment: Environment, hos
     publisher,
     log,
   });
+  const bridgesPath =
+    environment.stateDirectory === undefined ? undefined : join(environment.stateDirectory, bridgesFileName);
+  const { bridges, error: bridgesError } = await EngineBridges.open(
+    bridgesPath,
+    engineHosts(config, environment),
+  );
+  if (bridgesError !== undefined)
+    log.warn(
+      { path: bridgesPath, error: bridgesError },
+      "the names of bridges cannot be used; the engines are asked",
+    );
+  /** Before a container of a new network starts, its bridge must be in the rules. */
+  const coverBridges = async (name: string, names: readonly string[]) => {
+    const before = bridges.names().join(" ");
+    await bridges
+      .set(name, names)
+      .catch((err: unknown) => log.error({ err }, "the names of bridges are not kept for the next boot"));
+    if (bridges.names().join(" ") === before) return;
+    log.info({ bridges: bridges.names() }, "the bridges that engines were told the name of have changed");
+    await repair.cover();
+  };
   const engines = followEngines(config, environment, {
     ...clocks,
     directory,
@@ -134,6 +159,11 @@ export async function guard(options: GuardOptions, environment: Environment, hos
     random: Math.random,
     firstListMs,
     onChange: (change, owner) => containers.onChange(change, owner),
+    onBridges: (names, name) =>
+      void coverBridges(name, names).catch((err: unknown) => {
+        log.error({ err }, "covering a bridge failed");
+        repair.request();
+      }),
     onState: () => publisher.engines(),
   });
   open.defer(() => engines.stop());
@@ -146,7 +176,9 @@ export async function guard(options: GuardOptions, environment: Environment, hos
   });
 
   const repair = new Repair({
-    plan: async () => planFirewall(settingsDirectory, undefined, await configuredPorts(file, log), run),
+    run,
+    plan: async () =>
+      planFirewall(settingsDirectory, undefined, await configuredPorts(file, log), bridges.names(), run),
     trigger: () => touch(join(runtimeDirectory, repairTriggerName)),
     // Whoever allows a container to speak as the host must also allow it to speak as others.
     onSettings: ({ layer2 }) => lock.switchOff(layer2 === "off" ? "LAYER2=off" : undefined),

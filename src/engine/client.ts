@@ -32,6 +32,8 @@ export type Engine = {
   network(idOrName: string): Promise<ReadonlyMap<string, Attachment> | undefined>;
   /** Networks whose containers are not behind the host (macvlan, ipvlan), as `name (driver)`. */
   linkNetworks(): Promise<string[]>;
+  /** The names of bridges that networks were created with. Others have names that the engine makes up. */
+  bridges(): Promise<string[]>;
   /** The lines of the event stream from `sinceSeconds` (epoch) on. Resolves on the response head. */
   events(sinceSeconds: number): Promise<AsyncGenerator<string>>;
   /** Closes every connection; pending calls reject. */
@@ -101,6 +103,7 @@ export async function connectEngine({ endpoint, tls, callTimeoutMs }: ConnectOpt
         return found === undefined ? undefined : readNetwork(found);
       },
       linkNetworks: async () => readLinkNetworks(await call("listing networks", calls.listNetworks())),
+      bridges: async () => readBridges(await call("listing networks", calls.listNetworks())),
       events: async (since) => {
         const response = streaming.getEvents({ since, filters: eventFilters });
         const stream = await call("requesting events", response);
@@ -176,6 +179,14 @@ function readLinkNetworks(answer: unknown): string[] {
     const network = object(entry, "a listed network");
     const driver = string(network.Driver, "a listed network's Driver");
     return /vlan$/.test(driver) ? [`${string(network.Name, "a listed network's Name")} (${driver})`] : [];
+  });
+}
+
+function readBridges(answer: unknown): string[] {
+  return list(answer, "the list of networks").flatMap((entry) => {
+    const options = object(object(entry, "a listed network").Options ?? {}, "a listed network's Options");
+    const name = options["com.docker.network.bridge.name"];
+    return typeof name === "string" && name !== "" ? [name] : [];
   });
 }
 

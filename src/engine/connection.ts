@@ -48,6 +48,8 @@ export type ConnectionOptions = {
   readonly directory: Directory;
   readonly log: Log;
   readonly onChange?: (change: Change) => void;
+  /** As in sync.ts. */
+  readonly onBridges?: (names: readonly string[]) => void;
   /** `state()` has changed, except for the number of containers. */
   readonly onState?: () => void;
   readonly random: () => number;
@@ -204,7 +206,7 @@ class Connection implements EngineConnection {
   }
 
   #openSync(engine: Engine, onLost: (error: unknown) => void): Sync {
-    const { directory, host, log, onChange, procRoot, now } = this.#options;
+    const { directory, host, log, onChange, onBridges, procRoot, now } = this.#options;
     return new Sync({
       owner: host,
       engine,
@@ -213,6 +215,7 @@ class Connection implements EngineConnection {
       log,
       onChange: (change) => onChange?.(change),
       onLost,
+      ...(onBridges !== undefined && { onBridges }),
       onRefusal: (lastError) => this.#set({ lastError }),
       procRoot: procRoot ?? "/proc",
       now,

@@ -9,8 +9,9 @@ export type EngineEvent = {
     | "changed"
     | "ended"
     | "removed"
-    | "network-created";
-  /** The container's id, or for `network-created` the network's. */
+    | "network-created"
+    | "network-removed";
+  /** The container's id, or for the last two the network's. */
   readonly id: string;
   /** The network of the event. For `connected` and `disconnected` only if the engine names it. */
   readonly network: { readonly id: string; readonly name: string } | undefined;
@@ -64,9 +65,10 @@ export function readEvent(line: string): EngineEvent | undefined {
   if (event.Type !== "network") return undefined;
   const subject = string(actor.ID, "an event's Actor.ID");
   const name = attributes.name || attributes.network;
-  if (event.Action === "create") {
+  const isRemoved = event.Action === "destroy" || event.Action === "remove";
+  if (event.Action === "create" || isRemoved) {
     return {
-      kind: "network-created",
+      kind: isRemoved ? "network-removed" : "network-created",
       id: subject,
       network: { id: subject, name: String(name) },
       at: eventTime(event),

@@ -35,6 +35,8 @@ type SyncOptions = {
   readonly onLost: (error: unknown) => void;
   /** The engine answered a query with an error; undefined once a whole comparison has succeeded again. */
   readonly onRefusal: (reason: string | undefined) => void;
+  /** Called with the names of bridges that networks were created with, when they may have changed. */
+  readonly onBridges?: (names: readonly string[]) => void;
   readonly procRoot: string;
   /** A monotonic clock in milliseconds. */
   readonly now: () => number;
@@ -72,6 +74,9 @@ export class Sync {
   /** The engine refused a query since the last comparison began. */
   #refused = false;
   #hasGateway = false;
+  #bridgesRequested = false;
+  #isListingBridges = false;
+  #bridgesFailed = false;
 
   constructor(options: SyncOptions) {
     this.#options = options;
@@ -89,8 +94,9 @@ export class Sync {
 
   handle(event: EngineEvent): void {
     const { id, kind } = event;
-    if (kind === "network-created") {
-      if (event.network?.name === gatewayNetwork) this.#hasGateway = true;
+    if (kind === "network-created" || kind === "network-removed") {
+      if (kind === "network-created" && event.network?.name === gatewayNetwork) this.#hasGateway = true;
+      void this.#listBridges();
       return;
     }
     this.#queries.invalidate(id);
@@ -258,9 +264,34 @@ export class Sync {
       changed,
     });
     for (const id of found.gone) this.#remove(id);
+    // Not every version of Podman reports new networks.
+    void this.#listBridges();
     await Promise.all(found.toInspect.map((id) => this.#inspect(id)));
     if (wasRefused && !this.#refused) onRefusal(undefined);
     return found.withoutEvent;
+  }
+
+  /** Never rejects: without the names, containers are served as far as INTERFACES covers their bridges. */
+  async #listBridges(): Promise<void> {
+    const { engine, onBridges, log } = this.#options;
+    if (onBridges === undefined) return;
+    this.#bridgesRequested = true;
+    if (this.#isListingBridges) return;
+    this.#isListingBridges = true;
+    while (this.#bridgesRequested && !this.#queries.stopped) {
+      // A list that is in flight may be older than the event that requests another.
+      this.#bridgesRequested = false;
+      try {
+        const names = await engine.bridges();
+        this.#bridgesFailed = false;
+        if (!this.#queries.stopped) onBridges(names);
+      } catch (error) {
+        if (!this.#bridgesFailed && !this.#queries.stopped)
+          log.warn({ error: explain(error) }, "cannot list the engine's networks");
+        this.#bridgesFailed = true;
+      }
+    }
+    this.#isListingBridges = false;
   }
 
   /** Checks the process too: after a missed restart it is another one with the same id and address. */

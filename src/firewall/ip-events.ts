@@ -1,5 +1,5 @@
 /** What a line of `ip monitor` is about, as far as it matters here. */
-export type IpChange = "routing-rule" | "address" | "link";
+export type IpChange = "routing-rule" | "routing-rule-removed" | "address" | "link";
 
 /** The arguments of ip(8). No `neigh`: the cache of a busy host changes all the time. */
 export const ipMonitorArgs = ["-o", "monitor", "label", "link", "address", "rule"] as const;
@@ -7,7 +7,8 @@ export const ipMonitorArgs = ["-o", "monitor", "label", "link", "address", "rule
 /** Reads one line of `ip -o monitor label link address rule`. */
 export function readIpEvent(line: string): IpChange | undefined {
   // The priorities are those of route-guard.ts. `ip rule flush` deletes each rule.
-  if (/^\[RULE\](Deleted )?(169|170|171):/.test(line)) return "routing-rule";
+  const rule = /^\[RULE\](Deleted )?(?:169|170|171):/.exec(line);
+  if (rule !== null) return rule[1] === undefined ? "routing-rule" : "routing-rule-removed";
   if (line.startsWith("[ADDR]")) return "address";
   if (line.startsWith("[LINK]")) return "link";
   return undefined;

@@ -1,4 +1,5 @@
 import { failure, type Run } from "./command.ts";
+import { isInterfaceName } from "./interface-name.ts";
 
 export type NeighbourEntry = { readonly address: string; readonly bridge: string };
 
@@ -7,9 +8,9 @@ export type NeighbourEntry = { readonly address: string; readonly bridge: string
  * @throws OperatorError 69 if an entry may still be there
  */
 export async function forgetNeighbours(run: Run, entries: readonly NeighbourEntry[]): Promise<void> {
-  // The text is parsed by ip: no names with quotes or comment signs. No engine makes such a bridge.
+  // ip parses the text, and quotes and comment signs with it.
   const lines = entries
-    .filter(({ bridge }) => /^[A-Za-z0-9_.@-]{1,15}$/.test(bridge))
+    .filter(({ bridge }) => isInterfaceName(bridge))
     .map(({ address, bridge }) => `neigh del ${address} dev ${bridge}\n`);
   if (lines.length === 0) return;
   const outcome = await run("ip", ["-force", "-batch", "-"], lines.join(""));

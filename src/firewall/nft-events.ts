@@ -4,6 +4,8 @@ import { lockTable, markSet } from "./lock-table.ts";
 export type NftChange = {
   /** The tables of the base rules. */
   readonly base: boolean;
+  /** Those of them that are gone. A table that is replaced is not. */
+  readonly removed: readonly string[];
   /** The table of the port lock. */
   readonly lock: boolean;
   /** A chain that iptables-nft's rules of ours are in. Whose rules were changed is not reported. */
@@ -18,6 +20,7 @@ const iptablesTables = ["ip nat", "ip filter", "ip mangle", "ip6 nat", "ip6 filt
 /** Reads the output of `nft monitor`, line by line. */
 export class NftEvents {
   #base = false;
+  readonly #removed = new Set<string>();
   #lock = false;
   #iptables = false;
   #marks: number[] = [];
@@ -25,8 +28,15 @@ export class NftEvents {
   /** Returns the whole change when a transaction ends and has changed something that matters. */
   read(line: string): NftChange | undefined {
     if (line.startsWith("# new generation")) {
-      const change = { base: this.#base, lock: this.#lock, iptables: this.#iptables, marks: this.#marks };
+      const change: NftChange = {
+        base: this.#base,
+        removed: [...this.#removed],
+        lock: this.#lock,
+        iptables: this.#iptables,
+        marks: this.#marks,
+      };
       this.#base = false;
+      this.#removed.clear();
       this.#lock = false;
       this.#iptables = false;
       this.#marks = [];
@@ -41,8 +51,11 @@ export class NftEvents {
       const mark = new RegExp(`^ ${markSet} \\{ 0x([0-9a-f]{1,8}) \\}`).exec(rest)?.[1];
       if (verb === "add" && kind === "element" && mark !== undefined)
         this.#marks.push(Number.parseInt(mark, 16));
-    } else if (baseTables.includes(name)) this.#base = true;
-    else if (verb === "delete" && iptablesTables.includes(name) && isOfIptables(kind, rest))
+    } else if (baseTables.includes(name)) {
+      this.#base = true;
+      if (kind === "table" && verb === "delete") this.#removed.add(name);
+      else this.#removed.delete(name);
+    } else if (verb === "delete" && iptablesTables.includes(name) && isOfIptables(kind, rest))
       this.#iptables = true;
     return undefined;
   }

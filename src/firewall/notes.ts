@@ -2,6 +2,7 @@ import { access, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Backend } from "./backend.ts";
 import type { Run } from "./command.ts";
+import { matchesInterface } from "./interface-name.ts";
 import type { Settings } from "./settings.ts";
 
 /**
@@ -28,13 +29,9 @@ async function bridgesOfHost(): Promise<readonly string[]> {
   return (await Promise.all(checks)).flat();
 }
 
-function matches(pattern: string, name: string): boolean {
-  return pattern.endsWith("*") ? name.startsWith(pattern.slice(0, -1)) : name === pattern;
-}
-
 function unlisted(bridges: readonly string[], settings: Settings): readonly string[] {
   return bridges
-    .filter((name) => !settings.interfaces.some((pattern) => matches(pattern, name)))
+    .filter((name) => !settings.interfaces.some((pattern) => matchesInterface(pattern, name)))
     .map((name) => {
       const now =
         settings.forwarded === "drop"
@@ -123,7 +120,7 @@ async function firewalldNotes(
   if (ports.length === 0) return [];
   const shut = new Map<string, { readonly bridges: readonly string[]; readonly closed: readonly number[] }>();
   for (const bridge of bridges) {
-    if (!settings.interfaces.some((pattern) => matches(pattern, bridge))) continue;
+    if (!settings.interfaces.some((pattern) => matchesInterface(pattern, bridge))) continue;
     const zone = (await ask(`--get-zone-of-interface=${bridge}`)) || (await ask("--get-default-zone"));
     const target = await ask("--permanent", `--zone=${zone}`, "--get-target");
     const closed: number[] = [];

@@ -1,6 +1,7 @@
 import { isIP } from "node:net";
 import { canonicalAddress } from "../config/address.ts";
 import type { Problem } from "../errors.ts";
+import { hasNameCharacters, interfaceNameLimit } from "./interface-name.ts";
 import {
   defaultSettings,
   type Ports,
@@ -181,9 +182,6 @@ function parseInterfaces(value: string): Parsed<Partial<Settings>> {
   return messages.length > 0 ? invalid(messages.join("; "), hint) : valid({ interfaces: [...interfaces] });
 }
 
-/** IFNAMSIZ in the kernel is 16, including the terminating NUL. */
-const interfaceNameLimit = 15;
-
 /** An interface name, or the start of one followed by `*`. */
 function parseInterfacePattern(word: string): Parsed<string> {
   const name = word.endsWith("*") ? word.slice(0, -1) : word;
@@ -195,9 +193,7 @@ function parseInterfacePattern(word: string): Parsed<string> {
   }
   if (name.includes("*")) return invalid(`"${word}" has a "*" that is not at its end`);
   if (name === "lo") return invalid('"lo" is the host itself', "List only the bridges of containers.");
-  // iptables reads a trailing "+" as a wildcard, and a quote or a brace would be nft syntax. No bridge has
-  // them in its name.
-  if (!/^[A-Za-z0-9_.@-]+$/.test(name)) return invalid(`"${word}" is not an interface name`);
+  if (!hasNameCharacters(name)) return invalid(`"${word}" is not an interface name`);
   if (name.length > interfaceNameLimit) {
     return invalid(
       `"${word}" has ${name.length} characters; an interface name has at most ${interfaceNameLimit}`,

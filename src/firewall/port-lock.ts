@@ -1,9 +1,8 @@
-import { readlink } from "node:fs/promises";
 import { isDeepStrictEqual } from "node:util";
-import { processStartedAt } from "../containers/proc.ts";
 import { explain } from "../errors.ts";
-import { type Port, parseNamespaceIds, parsePorts } from "./bridge-ports.ts";
-import { failure, mustRun, type Run } from "./command.ts";
+import { TokenBucket } from "../token-bucket.ts";
+import { failure, type Run } from "./command.ts";
+import { findPorts, type Located } from "./find-ports.ts";
 import {
   type LockElements,
   type LockEntry,
@@ -44,16 +43,14 @@ type Options = {
   /** @returns a function that cancels */
   readonly schedule: (delayMs: number, act: () => void) => () => void;
   readonly random: () => number;
+  /** A monotonic clock in milliseconds. */
+  readonly now: () => number;
 };
 
-type Tracked = {
+type Tracked = Located & {
   readonly target: LockTarget;
-  /** The veths that lead into it. Undefined until they were looked for. */
-  ports: readonly Port[] | undefined;
   /** Whether `ports` is up to date. */
   looked: boolean;
-  /** The id of its network namespace, once known. It keeps it for life. */
-  namespaceId: number | undefined;
   /** The neighbour entries that were removed when the lock came into force: `address bridge`. */
   cleared: ReadonlySet<string>;
   protection: Protection;
@@ -61,6 +58,8 @@ type Tracked = {
 
 const starting: Protection = { locked: false, reason: "it has not started yet" };
 const notYet: Protection = { locked: false, reason: "the lock is being made" };
+/** Also a limit on us, should a version of nft print our mark in a way that we do not recognise. */
+const rebuildsPerSecond = 2;
 const retryMs = { first: 1_000, longest: 60_000 };
 
 /**
@@ -80,12 +79,15 @@ export class PortLock {
   #failures = 0;
   #cancelRetry: (() => void) | undefined;
   #isClosed = false;
+  readonly #rebuilds: TokenBucket;
+  #cancelRebuild: (() => void) | undefined;
   /** The numbers of this process's transactions: from the first up to, but not including, the next. */
   readonly #firstMark: number;
   #nextMark: number;
 
   constructor(options: Options) {
     this.#options = options;
+    this.#rebuilds = new TokenBucket(rebuildsPerSecond, options.now());
     this.#firstMark = Math.floor(options.random() * 2 ** 31);
     this.#nextMark = this.#firstMark;
   }
@@ -163,13 +165,25 @@ export class PortLock {
     const isOwn = (mark: number) => mark >= this.#firstMark && mark < this.#nextMark;
     // Without a table there is nothing to repair, and its removal has no mark.
     if (this.#off !== undefined || (marks.length > 0 && marks.every(isOwn))) return;
-    this.rebuild();
+    if (this.#cancelRebuild !== undefined || this.#isClosed) return;
+    const now = this.#options.now();
+    const delayMs = this.#rebuilds.delay(now);
+    if (delayMs === 0) {
+      this.#rebuilds.take();
+      this.rebuild();
+      return;
+    }
+    this.#cancelRebuild = this.#options.schedule(delayMs, () => {
+      this.#cancelRebuild = undefined;
+      this.changedBy([]);
+    });
   }
 
   /** Makes no more changes. What is in force stays. */
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#cancelRetry?.();
+    this.#cancelRebuild?.();
     await this.settled();
   }
 
@@ -233,55 +247,12 @@ export class PortLock {
     // Before the commands run, so that what changes while they do is looked for again.
     for (const tracked of wanted) tracked.looked = true;
     try {
-      await this.#findPorts(wanted);
+      const namespaces = [...this.#tracked.values()].map(({ namespaceId }) => namespaceId);
+      await findPorts(this.#options, wanted, namespaces);
     } catch (error) {
       for (const tracked of wanted) tracked.looked = false;
       throw error;
     }
-  }
-
-  async #findPorts(wanted: readonly Tracked[]): Promise<void> {
-    const { run } = this.#options;
-    const unknown = wanted.filter(({ namespaceId }) => namespaceId === undefined);
-    const [links, namespaces] = await Promise.all([
-      mustRun(run, "reading the bridges' ports", "ip", ["-j", "-d", "link", "show", "type", "veth"]),
-      unknown.length === 0
-        ? ""
-        : mustRun(run, "reading the network namespaces", "lsns", ["-t", "net", "-n", "-o", "NS,NETNSID"]),
-    ]);
-    const ids = parseNamespaceIds(namespaces);
-    await Promise.all(
-      unknown.map(async (tracked) => {
-        const inode = await this.#namespaceOf(tracked.target);
-        tracked.namespaceId = inode === undefined ? undefined : ids.get(inode);
-      }),
-    );
-    const ports = parsePorts(links);
-    const owned = new Set([...this.#tracked.values()].map(({ namespaceId }) => namespaceId));
-    for (const tracked of wanted) {
-      const { namespaceId, ports: former = [] } = tracked;
-      const found = ports.filter(
-        (port) => port.namespaceId !== undefined && port.namespaceId === namespaceId,
-      );
-      // A port that once led into the container stays its own while it exists, unless it leads into another
-      // container now. Otherwise a container with NET_ADMIN could shed the lock by moving its interface into
-      // a namespace of its own making.
-      const kept = ports.filter(
-        (port) =>
-          former.some(({ index }) => index === port.index) &&
-          (port.namespaceId === undefined || !owned.has(port.namespaceId)),
-      );
-      tracked.ports = [...found, ...kept];
-    }
-  }
-
-  /** The inode number of its network namespace. Undefined if the process has ended. */
-  async #namespaceOf({ pid, pidStartedAt }: LockTarget): Promise<string | undefined> {
-    const { procRoot } = this.#options;
-    const link = await readlink(`${procRoot}/${pid}/ns/net`).catch(() => "");
-    // After the link, so that the link is not that of a process with a reused pid.
-    if ((await processStartedAt(procRoot, pid)) !== pidStartedAt) return undefined;
-    return /^net:\[(\d+)\]$/.exec(link)?.[1];
   }
 
   async #write(round: readonly Tracked[]): Promise<void> {

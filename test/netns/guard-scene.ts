@@ -140,7 +140,14 @@ export class GuardScene implements AsyncDisposable {
     const { world } = this;
     if (this.#forger === undefined) {
       world.sysctl("host", `net.ipv4.neigh.${bridge.name}.locktime=0`);
-      this.#forger = world.spawn("attacker", "python3", forge, "eth0");
+      const forger = world.spawn("attacker", "python3", forge, "eth0");
+      this.#forger = forger;
+      // A frame with an address that nobody has shows that it is running.
+      const unused = "02:42:99:99:99:98";
+      await until("the forger", () => {
+        forger.stdin?.write(`odd from=${unused} to=${world.mac("host", bridge.name)}\n`);
+        return world.exec("host", "bridge", "fdb", "show").includes(unused);
+      });
     }
     const entry = ["172.30.1.2", "dev", bridge.name] as const;
     world.ip("host", "neigh", "replace", ...entry, "lladdr", "02:00:00:00:00:99", "nud", "stale");

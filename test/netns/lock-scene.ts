@@ -44,6 +44,7 @@ export class LockScene implements AsyncDisposable {
       },
       schedule: () => () => undefined,
       random: Math.random,
+      now: () => performance.now(),
     });
     this.lock.start();
   }

@@ -52,6 +52,7 @@ const testedElsewhere: Readonly<Record<string, string>> = {
   "firewall/bridge-ports.ts": "netns/port-lock.test.ts",
   "firewall/conntrack.ts": "unit/commands/firewall.test.ts",
   "firewall/ebtables.ts": "netns/frames.test.ts",
+  "firewall/find-ports.ts": "unit/firewall/port-lock.test.ts",
   "firewall/host-users.ts": "unit/commands/firewall.test.ts",
   "firewall/iptables.ts": "unit/firewall/ruleset.test.ts",
   "firewall/layer2.ts": "unit/commands/firewall.test.ts",

@@ -47,7 +47,11 @@ export class EngineStandIn implements AsyncDisposable {
   /** Delays the answer to a matching path, so that something else can happen before it. */
   hold: { readonly only: RegExp; readonly until: Promise<void> } | undefined;
   /** In addition to those that containers are attached to. */
-  networks: readonly { readonly Name: string; readonly Driver: string }[] = [];
+  networks: readonly {
+    readonly Name: string;
+    readonly Driver: string;
+    readonly Options?: Readonly<Record<string, string>> | null;
+  }[] = [];
   version = { ApiVersion: "1.52", MinAPIVersion: "1.24", Version: "29.0.0" };
 
   private constructor(socketPath: string) {

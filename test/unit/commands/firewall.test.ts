@@ -68,6 +68,20 @@ t.test("render needs no root and reads only the addresses of the host", async (t
   t.strictSame(ran, ["ip addr show"]);
 });
 
+t.test(
+  "bridges that an engine names are in the rules, and those that a pattern covers are there once",
+  async (t) => {
+    const settingsDirectory = t.testdir({ "firewall.conf": "INTERFACES=docker0" });
+    const { run } = host([]);
+    const said = await command(run, {
+      action: "render",
+      settingsDirectory,
+      engineBridges: ["docker0", "shop0"],
+    });
+    t.match(said.printed, nftables(run).render(rulesOf("INTERFACES=docker0 shop0")).trimEnd());
+  },
+);
+
 t.test("render --backend iptables overrides the settings", async (t) => {
   const settingsDirectory = t.testdir({ "firewall.conf": "BACKEND=nftables" });
   const said = await command(host([]).run, { action: "render", settingsDirectory, backend: "iptables" });

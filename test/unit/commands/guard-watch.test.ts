@@ -17,6 +17,7 @@ function fixture(t: { teardown(run: () => Promise<void>): void }) {
     },
     repair: {
       request: () => void done.push("repair"),
+      restore: (gone) => void done.push(`restore ${gone.join(", ")}`),
       requestForIptables: () => void done.push("repair iptables"),
     },
     lock: {
@@ -59,13 +60,21 @@ t.test("a flush repairs the lock and the base rules; our own change of the lock 
   nft("add element bridge ec2metaproxy_lock writer { 0x0000000a }");
   nft("delete rule ip nat PREROUTING handle 4");
   nft("add rule ip nat DOCKER counter return");
-  t.same(done, ["lock changed by others", "repair", "lock changed by 10", "repair iptables"]);
+  nft("insert rule inet ec2metaproxy guard_input accept");
+  t.same(done, [
+    "lock changed by others",
+    "restore inet ec2metaproxy",
+    "lock changed by 10",
+    "repair iptables",
+    "repair",
+  ]);
 });
 
 t.test("a routing rule is repaired at once", async (t) => {
   const { done, ip } = fixture(t);
   ip("[RULE]Deleted 170:\tfrom all to 169.254.169.254 blackhole");
-  t.same(done, ["repair"]);
+  ip("[RULE]170:\tfrom all to 169.254.169.254 blackhole");
+  t.same(done, ["restore routes", "repair"]);
 });
 
 t.test("the many changes of links by a container's start are one look at the ports", async (t) => {

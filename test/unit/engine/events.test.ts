@@ -70,7 +70,7 @@ const ignored = [
   '{"Type":"container","Action":"exec_start: sh","Actor":{"ID":"x"}}',
   '{"Type":"container"}',
   '{"Type":"container","Action":7,"Actor":{"ID":"x"}}',
-  '{"Type":"network","Action":"destroy","Actor":{"ID":"x"}}',
+  '{"Type":"network","Action":"prune","Actor":{"ID":"x"}}',
   "{}",
 ];
 for (const line of ignored) t.test(`${line} is ignored`, async (t) => t.equal(readEvent(line), undefined));
@@ -124,3 +124,13 @@ t.test("a line without an end is not buffered forever", async (t) => {
   })();
   await t.rejects(collect(lines(endless, 10_000)), /a line of more than 10000 bytes/);
 });
+
+for (const action of ["destroy", "remove"])
+  t.test(`a network's ${action} is its end`, async (t) => {
+    const event = { Type: "network", Action: action, Actor: { ID: "n1", Attributes: { name: "shop" } } };
+    t.match(readEvent(JSON.stringify(event)), {
+      kind: "network-removed",
+      id: "n1",
+      network: { id: "n1", name: "shop" },
+    });
+  });

@@ -219,3 +219,72 @@ t.test("a flood of events about unknown containers leaves nothing behind", async
   t.equal(directory.containers().length, 2);
   t.ok(connection.state().connected);
 });
+
+const named = (Name: string, bridge: string) => ({
+  Name,
+  Driver: "bridge",
+  Options: { "com.docker.network.bridge.name": bridge },
+});
+
+t.test("names of bridges are reported at the connection, and when a network comes or goes", async (t) => {
+  const reported: string[] = [];
+  const onBridges = (names: readonly string[]) => void reported.push(names.join(" "));
+  const { engine } = await following(t, { onBridges }, (it) => {
+    it.networks = [
+      named("bridge", "docker0"),
+      { Name: "app", Driver: "bridge", Options: {} },
+      { Name: "host", Driver: "host", Options: null },
+    ];
+  });
+  await until("the first list", () => reported.length === 1);
+  engine.networks = [...engine.networks, named("shop", "shop0")];
+  engine.event("network", "create", "net-shop", { name: "shop", type: "bridge" });
+  await until("the new network", () => reported.length === 2);
+  engine.networks = [];
+  engine.event("network", "destroy", "net-shop", { name: "shop", type: "bridge" });
+  await until("the end", () => reported.length === 3);
+  t.same(reported, ["docker0", "docker0 shop0", ""]);
+});
+
+t.test("a network that is created while the networks are being listed is not missed", async (t) => {
+  const reported: string[] = [];
+  const onBridges = (names: readonly string[]) => void reported.push(names.join(" "));
+  const { engine } = await following(t, { onBridges });
+  await until("the first list", () => reported.length === 1);
+  const held = Promise.withResolvers<void>();
+  engine.hold = { only: /\/networks$/, until: held.promise };
+  engine.event("network", "create", "net-a", { name: "a", type: "bridge" });
+  await until("the request", () => engine.requests.filter((path) => /\/networks$/.test(path)).length === 2);
+  engine.networks = [named("shop", "shop0")];
+  engine.event("network", "create", "net-shop", { name: "shop", type: "bridge" });
+  await sleep(20);
+  engine.hold = undefined;
+  held.resolve();
+  await until("the second list", () => reported.at(-1) === "shop0");
+});
+
+t.test("an engine that does not let its networks be listed is followed all the same", async (t) => {
+  const reported: unknown[] = [];
+  const { engine, directory, connection, logged } = await following(
+    t,
+    { onBridges: (names) => void reported.push(names) },
+    (it) => it.fault({ kind: "status", status: 403, only: /\/networks$/ }),
+  );
+  engine.run(web("172.17.0.2"));
+  await until("the container", () => directory.containers().length === 1);
+  engine.event("network", "create", "net-a", { name: "a", type: "bridge" });
+  await sleep(50);
+  t.equal(connection.state().connected, true);
+  t.same(reported, []);
+  t.equal(logged.filter((line) => line.includes("cannot list the engine's networks")).length, 1);
+});
+
+t.test("without anybody who wants the names of bridges, networks are not listed", async (t) => {
+  const { engine } = await following(t);
+  engine.event("network", "create", "net-a", { name: "a", type: "bridge" });
+  await sleep(30);
+  t.same(
+    engine.requests.filter((path) => /\/networks$/.test(path)),
+    [],
+  );
+});

@@ -4,8 +4,8 @@ import { readIpEvent } from "../../../src/firewall/ip-events.ts";
 /** Lines that `ip -o monitor label link address rule` of iproute2 6.1 prints. */
 const lines = [
   ["[RULE]170:\tfrom all to 169.254.169.254 blackhole", "routing-rule"],
-  ["[RULE]Deleted 169:\tfrom all to fd00:ec2::254 iif lo goto 171", "routing-rule"],
-  ["[RULE]Deleted 171:\tfrom all to fd00:ec2::254 nop", "routing-rule"],
+  ["[RULE]Deleted 169:\tfrom all to fd00:ec2::254 iif lo goto 171", "routing-rule-removed"],
+  ["[RULE]Deleted 171:\tfrom all to fd00:ec2::254 nop", "routing-rule-removed"],
   ["[RULE]Deleted 32766:\tfrom all lookup main", undefined],
   ["[RULE]1700:\tfrom all lookup 7", undefined],
   [

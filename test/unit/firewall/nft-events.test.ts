@@ -31,14 +31,26 @@ delete table inet ec2metaproxy
 delete set bridge ec2metaproxy_lock alive
 delete element bridge ec2metaproxy_lock writer { 0x0000004d }
 delete table bridge ec2metaproxy_lock`,
-    { base: true, lock: true, marks: [] },
+    { base: true, removed: ["inet ec2metaproxy"], lock: true, marks: [] },
+  ],
+  [
+    "a table of the base rules that is replaced",
+    `delete chain inet ec2metaproxy guard_input
+delete table inet ec2metaproxy
+add table inet ec2metaproxy
+add chain inet ec2metaproxy guard_input { type filter hook input priority -1; policy accept; }`,
+    { base: true, removed: [], lock: false },
   ],
   [
     "a rule that somebody puts into our table",
     `insert rule inet ec2metaproxy guard_input accept`,
     { base: true, lock: false },
   ],
-  ["the bridge table", `delete table bridge ec2metaproxy`, { base: true, lock: false }],
+  [
+    "the bridge table",
+    `delete table bridge ec2metaproxy`,
+    { base: true, removed: ["bridge ec2metaproxy"], lock: false },
+  ],
   ["a rule of iptables-nft, in a base chain", `delete rule ip nat PREROUTING handle 3`, { iptables: true }],
   [
     "a chain of ours of iptables-nft",
@@ -78,6 +90,7 @@ t.test("nothing of a transaction is left for the next", async (t) => {
   events.read("delete element bridge ec2metaproxy_lock mac { 02:42:ac:11:00:02 }");
   t.same(events.read("# new generation 2 by process 3 (nft)"), {
     base: false,
+    removed: [],
     lock: true,
     iptables: false,
     marks: [],

@@ -1,4 +1,4 @@
-import { mkdir, symlink, writeFile } from "node:fs/promises";
+import { mkdir, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import t from "tap";
 import type { Outcome } from "../../../src/firewall/command.ts";
@@ -23,6 +23,7 @@ function target(pid: number, more: Partial<LockTarget> = {}): LockTarget {
 /** A host where process N has namespace N, whose id is N too, and a port with index 10N on docker0. */
 async function fixture(t: { testdir(): string; teardown(run: () => Promise<void>): void }) {
   const procRoot = t.testdir();
+  const clock = { now: 0 };
   const commands: string[] = [];
   const transactions: string[] = [];
   const changes: (readonly string[])[] = [];
@@ -69,9 +70,22 @@ async function fixture(t: { testdir(): string; teardown(run: () => Promise<void>
       return () => void retries.splice(retries.indexOf(retry), retries.includes(retry) ? 1 : 0);
     },
     random: () => 0.5,
+    now: () => clock.now,
   });
   t.teardown(() => lock.close());
-  return { lock, commands, transactions, changes, troubles, retries, host, answers, addProcess, procRoot };
+  return {
+    lock,
+    commands,
+    transactions,
+    changes,
+    troubles,
+    retries,
+    host,
+    answers,
+    addProcess,
+    procRoot,
+    clock,
+  };
 }
 
 t.test("before it is started, the table that a former guard has left is not touched", async (t) => {
@@ -202,6 +216,20 @@ t.test("a container cannot shed its lock by moving its interface to another name
   t.match(transactions.at(-1), /delete element bridge ec2metaproxy_lock owned \{ 10 \}/, "until it is gone");
 });
 
+t.test("an ended container does not get the ports of a namespace that has its id now", async (t) => {
+  const { lock, host, transactions, addProcess, procRoot } = await fixture(t);
+  await addProcess(1);
+  lock.start();
+  lock.set("a", target(1));
+  await lock.settled();
+  const before = transactions.length;
+  await rm(join(procRoot, "1"), { recursive: true });
+  host.ports.push({ index: 99, id: 1 });
+  lock.lookAgain();
+  await lock.settled();
+  t.equal(transactions.length, before);
+});
+
 t.test("a port that leads into another container now is that one's", async (t) => {
   const { lock, host, transactions, addProcess } = await fixture(t);
   await addProcess(1);
@@ -295,7 +323,7 @@ t.test("a port that could not be looked for is looked for again", async (t) => {
 t.test(
   "its own transactions are recognised, and those of others make it write the whole table",
   async (t) => {
-    const { lock, transactions, addProcess } = await fixture(t);
+    const { lock, transactions, addProcess, clock } = await fixture(t);
     await addProcess(1);
     lock.start();
     lock.set("a", target(1));
@@ -308,6 +336,7 @@ t.test(
     await lock.settled();
     t.equal(transactions.length, before);
     for (const foreign of [[], [1], [...marks, 1], [2 ** 30 + 1_000]]) {
+      clock.now += 1_000;
       lock.changedBy(foreign);
       await lock.settled();
       t.match(transactions.at(-1), /^add table [\s\S]*10 \. 0xac110002/, JSON.stringify(foreign));
@@ -315,6 +344,26 @@ t.test(
     t.equal(transactions.length, before + 4);
   },
 );
+
+t.test("a program that changes the table all the time is answered twice a second", async (t) => {
+  const { lock, transactions, retries, clock } = await fixture(t);
+  lock.start();
+  await lock.settled();
+  const before = transactions.length;
+  for (let count = 0; count < 100; count++) {
+    lock.changedBy([]);
+    await lock.settled();
+  }
+  t.equal(transactions.length - before, 2);
+  t.same(
+    retries.map(({ ms }) => ms),
+    [500],
+  );
+  clock.now += 500;
+  retries.pop()?.act();
+  await lock.settled();
+  t.equal(transactions.length - before, 3, "the last change is not forgotten");
+});
 
 t.test("a refresh renews the dead man's switch, and writes the whole table where that fails", async (t) => {
   const { lock, transactions, answers } = await fixture(t);

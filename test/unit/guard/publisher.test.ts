@@ -61,6 +61,31 @@ t.test("a reader that does not read is given up, and the others are told all", a
   t.pass("the slow one was closed");
 });
 
+t.test("a state that is larger than what may be unread reaches a reader that reads", async (t) => {
+  const text = "x".repeat(900_000);
+  const many = Array.from({ length: 30 }, (_, index) =>
+    container("a", 2, { id: String(index).padStart(64, "0"), name: `c${index}`, labels: { text } }),
+  );
+  await using both = await GuardAndProxy.start(...many);
+  await until(() => both.directory.containers().length === 30);
+  t.equal(both.proxy.state().connected, true);
+});
+
+t.test("a container that is too large to be published is unknown, and the others are not", async (t) => {
+  const large = container("b", 3, { labels: { text: "x".repeat(1_100_000) } });
+  await using both = await GuardAndProxy.start(container("a", 2), large);
+  t.same(
+    both.directory.containers().map(({ name }) => name),
+    ["ca"],
+  );
+  const small = container("c", 4);
+  both.guard.container(both.put(small));
+  await until(() => both.directory.containers().length === 2);
+  both.guard.container(both.put({ ...small, labels: large.labels }));
+  await until(() => both.directory.containers().length === 1);
+  t.equal(both.proxy.state().connected, true);
+});
+
 t.test("a container's hardware addresses are published, and one that has none stays without", async (t) => {
   const attachments = [
     { network: "bridge", ipv4: "172.17.0.2", ipv6: undefined, mac: "02:42:ac:11:00:02" },

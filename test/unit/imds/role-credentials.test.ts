@@ -136,6 +136,7 @@ t.test("a cached answer is not sent if the address has moved since the caller wa
   const deps = {
     directory,
     callers,
+    locks: undefined,
     credentials: { get: () => refusedAnswer(denied, roleArn("Web"), 0) },
     granted: () => t.fail("nothing is granted"),
   };
@@ -143,7 +144,8 @@ t.test("a cached answer is not sent if the address has moved since the caller wa
     address: "127.0.0.22",
     refuse: (code: string) => void refused.push(code),
   } as unknown as Exchange; // all that a refusal uses
-  const identity = { ok: true, lookup: { kind: "container", container: former }, caller } as const;
+  const lookup = { kind: "container", container: former } as const;
+  const identity = { ok: true, lookup, caller, proof: "socket" } as const;
   const unused = () => {
     throw new Error("no answer was needed");
   };
