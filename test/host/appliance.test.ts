@@ -81,11 +81,12 @@ curl -sf -m 3 -H "X-aws-ec2-metadata-token: $T" http://169.254.169.254/latest/me
       "the service and the firewall units are sandboxed, and systemd-analyze verify finds nothing",
       async (t) => {
         const exposures = await host.exec(
-          "systemd-analyze --no-pager security ec2metaproxy.service ec2metaproxy-firewall.service ec2metaproxy-firewall-repair.service | grep Overall",
+          "systemd-analyze --no-pager security ec2metaproxy.service ec2metaproxy-guard.service ec2metaproxy-firewall.service ec2metaproxy-firewall-repair.service | grep Overall",
         );
         const exposure = (unit: string) =>
           Number(new RegExp(`${unit}.service: ([\\d.]+)`).exec(exposures.stdout)?.[1] ?? Number.NaN);
-        t.ok(exposure("ec2metaproxy") <= 1.5, `service: ${exposure("ec2metaproxy")}`);
+        t.ok(exposure("ec2metaproxy") <= 1.3, `service: ${exposure("ec2metaproxy")}`);
+        t.ok(exposure("ec2metaproxy-guard") <= 2.5, `guard: ${exposure("ec2metaproxy-guard")}`);
         t.ok(exposure("ec2metaproxy-firewall") <= 3, `firewall: ${exposure("ec2metaproxy-firewall")}`);
         t.ok(
           exposure("ec2metaproxy-firewall-repair") <= 3,
@@ -170,9 +171,8 @@ curl -sf -m 3 -H "X-aws-ec2-metadata-token: $T" http://169.254.169.254/latest/me
       t.comment(`measured: rules back ${Date.now() - begun} ms after nft flush ruleset`);
       const answer = await docker.inNetwork("db1", askForCredentials);
       t.match(answer.stdout, /"Code" : "Success"/);
-      t.match(await host.journal("ec2metaproxy-firewall-repair.service"), /applied/);
-      const lines = (await host.journal("ec2metaproxy-firewall-repair.service")).trim().split("\n");
-      t.ok(lines.length < 5, "checks that find nothing log nothing");
+      const restored = (text: string) => text.split("\n").filter((line) => /were restored/.test(line)).length;
+      t.equal(restored(await host.journal("ec2metaproxy-guard.service")), 1, "one line");
       // The first check finds the rules intact and records that; the second is a typical one.
       for (const _round of [1, 2]) await host.exec("systemctl start ec2metaproxy-firewall-repair");
       const cpu = await property(host, "ec2metaproxy-firewall-repair.service", "CPUUsageNSec");
@@ -226,6 +226,51 @@ curl -sf -m 3 -H "X-aws-ec2-metadata-token: $T" http://169.254.169.254/latest/me
       t.ok((times[0] ?? Number.NaN) < 2_000, "the fastest of five starts");
       t.ok(memory < 45, "anonymous memory in MB");
     });
+
+    await t.test(
+      "the timer's net holds while the guard is stopped, and the guard can ask for a repair",
+      async (t) => {
+        await host.exec("systemctl stop ec2metaproxy-guard");
+        for (const [what, start] of [
+          ["the timer's unit", "systemctl start ec2metaproxy-firewall-repair.service"],
+          ["a touch of the guard's file", "touch /run/ec2metaproxy-guard/repair"],
+        ] as const) {
+          await host.exec(`nft flush ruleset; ${start}`);
+          const begun = Date.now();
+          await host.waitFor(
+            async () => (await host.exec("ec2metaproxy firewall status", { check: false })).code === 0,
+            { timeoutMs: 20_000, what: `the rules to be back after ${what}` },
+          );
+          t.comment(`measured: rules back ${Date.now() - begun} ms after ${what}`);
+          t.match(await host.journal("ec2metaproxy-firewall-repair.service"), /applied/, what);
+        }
+        const lines = (await host.journal("ec2metaproxy-firewall-repair.service")).trim().split("\n");
+        t.ok(lines.length < 8, "checks that find nothing log nothing");
+        // More than systemd's usual limit of starts.
+        for (let round = 0; round < 8; round += 1)
+          await host.exec("touch /run/ec2metaproxy-guard/repair; sleep 0.3");
+        t.equal(await property(host, "ec2metaproxy-firewall-repair.path", "ActiveState"), "active");
+        await host.exec("systemctl start ec2metaproxy-guard");
+      },
+    );
+
+    await t.test(
+      "a crash of the proxy does not touch the guard, and a changed configuration does",
+      async (t) => {
+        const guardPid = () => property(host, "ec2metaproxy-guard.service", "MainPID");
+        const before = await guardPid();
+        await host.exec(["kill", "-KILL", await property(host, service, "MainPID")]);
+        await host.waitFor(
+          async () => (await docker.inNetwork("db1", askForCredentials, { check: false })).code === 0,
+          { timeoutMs: 20_000, what: "the container to be served by the next process" },
+        );
+        await host.exec("systemctl restart ec2metaproxy");
+        t.equal(await guardPid(), before);
+        await host.exec(`touch ${configPath}; systemctl restart ec2metaproxy`);
+        await host.waitFor(async () => (await guardPid()) !== before, { what: "the guard to be restarted" });
+        t.same(await states(host), allRunning);
+      },
+    );
 
     await t.test("a Docker that starts after the service is followed as soon as it runs", async (t) => {
       await host.exec("systemctl stop ec2metaproxy docker.socket docker.service");

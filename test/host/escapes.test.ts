@@ -45,7 +45,6 @@ const guardCan = new Map(
       "write into the host's /etc through /proc/1/root",
       "write a unit through the root of any other process",
       "see which network namespace a process of root is in",
-      "read the memory of the other service",
     ],
     "it is root": [
       "send a signal to a process of root",

@@ -21,6 +21,10 @@ import { becomeRpmHost } from "../support/host/rpm.ts";
 
 /** Upgrades from release 1.0.0, whose proxy is in group docker and has no guard. */
 const proxy = "ec2metaproxy.service";
+const config = {
+  defaultAlias: "web",
+  aliasToARN: { web: "arn:aws:iam::123456789012:role/containers/Web" },
+};
 const rate = 100;
 const stopFile = "/run/upgrade-load-stop";
 const oldUnits = [
@@ -35,11 +39,19 @@ type Packages = {
   readonly current: string;
   readonly next: string;
   readonly install: (host: TestHost, path: string) => Promise<unknown>;
+  /** A command. */
+  readonly remove: string;
 };
 
 const deb = (): Packages => {
   const { firstDeb, deb, nextDeb } = builtPackages();
-  return { first: firstDeb, current: deb, next: nextDeb, install: installDeb };
+  return {
+    first: firstDeb,
+    current: deb,
+    next: nextDeb,
+    install: installDeb,
+    remove: "dpkg --purge ec2metaproxy",
+  };
 };
 
 /** Requirements of the RPM that Debian provides under other names. */
@@ -58,7 +70,7 @@ const rpm = (): Packages => {
     await host.copyIn(path, "/root/ec2metaproxy.rpm");
     await host.exec("rpm --upgrade --hash /root/ec2metaproxy.rpm", { timeoutMs: 120_000 });
   };
-  return { first: firstRpm, current: rpm, next: nextRpm, install };
+  return { first: firstRpm, current: rpm, next: nextRpm, install, remove: "rpm --erase ec2metaproxy" };
 };
 
 async function groups(host: TestHost): Promise<readonly string[]> {
@@ -66,15 +78,12 @@ async function groups(host: TestHost): Promise<readonly string[]> {
 }
 
 async function upgrades(t: Test, host: TestHost, packages: Packages): Promise<void> {
-  const { first, current, next, install } = packages;
+  const { first, current, next, install, remove } = packages;
   await startAws(host);
   const docker = await containerEngine(host, "docker");
   await install(host, first);
   await pointAtSts(host);
-  await writeConfig(host, {
-    defaultAlias: "web",
-    aliasToARN: { web: "arn:aws:iam::123456789012:role/containers/Web" },
-  });
+  await writeConfig(host, config);
   await docker.run({ name: "web1" });
 
   await t.test("units that are off stay off, and the user leaves group docker all the same", async (t) => {
@@ -82,19 +91,13 @@ async function upgrades(t: Test, host: TestHost, packages: Packages): Promise<vo
     await install(host, current);
     t.same(await states(host), allOff);
     t.same(await groups(host), ["ec2metaproxy"]);
-    // Back to where it was, for the next test.
-    await host.exec("systemctl daemon-reload; gpasswd --add ec2metaproxy docker");
   });
 
   await t.test("under load no connection is refused, and everything runs afterwards", async (t) => {
-    await host.exec(
-      "(dpkg --remove ec2metaproxy || rpm --erase ec2metaproxy) 2>&1; rm -f /etc/ec2metaproxy/*.rpmsave",
-    );
+    await host.exec(remove);
     await install(host, first);
-    await writeConfig(host, {
-      defaultAlias: "web",
-      aliasToARN: { web: "arn:aws:iam::123456789012:role/containers/Web" },
-    });
+    await pointAtSts(host);
+    await writeConfig(host, config);
     // The operator's own doing, which is none of the package's business.
     await host.exec("gpasswd --add ec2metaproxy systemd-journal");
     await host.exec("systemctl enable --now ec2metaproxy");

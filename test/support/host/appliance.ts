@@ -41,14 +41,15 @@ export async function property(host: TestHost, unit: string, name: string): Prom
 }
 
 /**
- * The state of every unit, such as `active enabled`. Waits for a pending reload of the firewall unit: each
- * start of the service triggers one.
+ * The state of every unit, such as `active enabled`. Waits for a pending reload of the firewall unit, which
+ * each start of the service triggers, and for a guard that is restarted because its configuration is older.
  */
 export async function states(host: TestHost): Promise<Readonly<Record<string, string>>> {
-  await host.waitFor(
-    async () => (await property(host, "ec2metaproxy-firewall.service", "ActiveState")) !== "reloading",
-    { timeoutMs: 15_000, what: "the firewall unit to have reloaded" },
-  );
+  for (const unit of ["ec2metaproxy-firewall.service", "ec2metaproxy-guard.service"])
+    await host.waitFor(
+      async () => !["reloading", "activating"].includes(await property(host, unit, "ActiveState")),
+      { timeoutMs: 15_000, what: `${unit} to have started or reloaded` },
+    );
   const state = async (unit: string) => {
     const active = await host.exec(["systemctl", "is-active", unit], { check: false });
     const enabled = await host.exec(["systemctl", "is-enabled", unit], { check: false });

@@ -840,7 +840,7 @@ for path in (
     "/etc/ec2metaproxy/config.json",
     "/etc/passwd",
     "/etc/shadow",
-    "/usr/bin/ec2metaproxy",
+    "/usr/lib/ec2metaproxy/notify.node",
     "/usr/lib/ec2metaproxy/firewall-repair",
     "/usr/lib/systemd/system/ec2metaproxy.service",
 ):

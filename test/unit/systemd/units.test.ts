@@ -57,10 +57,16 @@ t.test("after the exit code of a wrong configuration the socket is given up", as
   t.match(values("ExecStopPost", "ec2metaproxy.service")[0], `= ${exitCodes.configuration} ]`);
 });
 
-t.test("starting or reloading the service starts a guard that has given up", async (t) => {
-  t.ok(values("Wants", "ec2metaproxy.service").includes("ec2metaproxy-guard.service"));
-  t.match(values("ExecReload", "ec2metaproxy.service").at(-1), "start ec2metaproxy-guard.service");
-});
+t.test(
+  "starting or reloading the service starts a guard that has given up, and reloads one that runs",
+  async (t) => {
+    t.ok(values("Wants", "ec2metaproxy.service").includes("ec2metaproxy-guard.service"));
+    t.match(
+      values("ExecReload", "ec2metaproxy.service").at(-1),
+      "reload-or-restart ec2metaproxy-guard.service",
+    );
+  },
+);
 
 const enabled = [
   "ec2metaproxy.service",
