@@ -55,7 +55,7 @@ export async function hostFirewallStatus(log: Log): Promise<FirewallStatus> {
   return firewallStatus(plan);
 }
 
-/** Those that the guard has found. A file that cannot be used must not keep the other rules from being made. */
+/** Those that the guard has found. A file that cannot be used must not prevent the other rules. */
 async function knownEngineBridges(log: Log): Promise<readonly string[]> {
   const { names, error } = await readEngineBridges(engineBridgesFile);
   if (error !== undefined)

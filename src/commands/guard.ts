@@ -2,22 +2,27 @@ import { writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Environment } from "../config/load.ts";
+import type { Config } from "../config/schema.ts";
 import { Directory } from "../containers/directory.ts";
+import type { EngineState } from "../engine/connection.ts";
 import { type ExitCode, exitCodes, explain, OperatorError, problemLine } from "../errors.ts";
 import { follow, run } from "../firewall/command.ts";
 import { EngineBridges, engineBridgesFile } from "../firewall/engine-bridges.ts";
 import { aliveSeconds } from "../firewall/lock-table.ts";
 import { PortLock } from "../firewall/port-lock.ts";
+import type { FollowedEngine } from "../guard/protocol.ts";
 import { containersSocketName, Publisher } from "../guard/publisher.ts";
+import type { Log } from "../log.ts";
 import { openLog } from "../observability/journal.ts";
 import { singleFlight } from "../single-flight.ts";
 import { notifier } from "../systemd/notify.ts";
 import { version } from "../version.ts";
 import { hostClocks } from "./clocks.ts";
-import { configuration } from "./configuration.ts";
+import { type Configuration, configuration } from "./configuration.ts";
 import { engineHosts, followEngines } from "./engines.ts";
 import { configuredPorts, defaultSettingsDirectory } from "./firewall.ts";
 import { planFirewall } from "./firewall-plan.ts";
+import { coverBridges } from "./guard-bridges.ts";
 import { GuardedContainers } from "./guard-containers.ts";
 import { Repair } from "./guard-repair.ts";
 import { watchHost } from "./guard-watch.ts";
@@ -87,19 +92,11 @@ export async function guard(options: GuardOptions, environment: Environment, hos
   };
 
   const directory = new Directory();
-  const logLockTrouble = onceEach(
-    (error) =>
-      log.error(
-        { error },
-        "the port lock cannot be made; containers are not protected from their neighbours",
-      ),
-    () => log.info({}, "the port lock is in force again"),
-  );
   const lock = new PortLock({
     run,
     procRoot: "/proc",
     onChange: (ids) => containers.onProtection(ids),
-    onTrouble: logLockTrouble,
+    onTrouble: lockTroubles(log),
     schedule,
     random: Math.random,
     now,
@@ -107,15 +104,7 @@ export async function guard(options: GuardOptions, environment: Environment, hos
   open.defer(() => lock.close());
   const publisher = new Publisher({
     version,
-    engines: () =>
-      engines.states().map(({ host: name, connected, since, lastError, apiVersion, engine }) => ({
-        host: name,
-        connected,
-        since,
-        ...(lastError !== undefined && { lastError }),
-        ...(apiVersion !== undefined && { apiVersion }),
-        ...(engine !== undefined && { engine }),
-      })),
+    engines: () => engines.states().map(followedEngine),
     containers: () => containers.published(),
     refresh: () => compare(),
     onOversized: ({ id, name }) =>
@@ -142,16 +131,6 @@ export async function guard(options: GuardOptions, environment: Environment, hos
       { path: bridgesPath, error: bridgesError },
       "the names of bridges cannot be used; the engines are asked",
     );
-  /** Before a container of a new network starts, its bridge must be in the rules. */
-  const coverBridges = async (name: string, names: readonly string[]) => {
-    const before = bridges.names().join(" ");
-    await bridges
-      .set(name, names)
-      .catch((err: unknown) => log.error({ err }, "the names of bridges are not kept for the next boot"));
-    if (bridges.names().join(" ") === before) return;
-    log.info({ bridges: bridges.names() }, "the bridges that engines were told the name of have changed");
-    await repair.cover();
-  };
   const engines = followEngines(config, environment, {
     ...clocks,
     directory,
@@ -159,11 +138,7 @@ export async function guard(options: GuardOptions, environment: Environment, hos
     random: Math.random,
     firstListMs,
     onChange: (change, owner) => containers.onChange(change, owner),
-    onBridges: (names, name) =>
-      void coverBridges(name, names).catch((err: unknown) => {
-        log.error({ err }, "covering a bridge failed");
-        repair.request();
-      }),
+    onBridges: (names, name) => void coverBridges({ bridges, repair, log }, name, names),
     onState: () => publisher.engines(),
   });
   open.defer(() => engines.stop());
@@ -223,21 +198,7 @@ export async function guard(options: GuardOptions, environment: Environment, hos
 
   signals.onReload(async () => {
     unit.reloading();
-    try {
-      const next = await file.read();
-      for (const key of ["dockerHost", "dockerHosts", "dockerTls", "verbose"] as const) {
-        if (JSON.stringify(next[key]) !== JSON.stringify(config[key]))
-          log.warn({ key }, "this key has changed since the start; it takes effect at the next restart");
-      }
-      log.info({ config: file.path }, "configuration reloaded");
-    } catch (error) {
-      log.error(
-        { config: file.path },
-        `reload refused, the previous configuration stays in force: ${explain(error)}`,
-      );
-      const problems = error instanceof OperatorError ? error.problems : [];
-      for (const problem of problems) log.error({}, problemLine(problem));
-    }
+    await reload(file, config, log);
     // The ports of config.json and the firewall's settings are read for each check.
     repair.request();
     unit.ready();
@@ -260,16 +221,57 @@ async function atMost(ms: number, work: Promise<void>): Promise<void> {
   await Promise.race([work, delay(ms, undefined, { ref: false })]);
 }
 
-/** Reports each new error, and the end of the errors. */
-function onceEach(report: (error: string) => void, end: () => void): (error: string | undefined) => void {
+/** Logs each new error once, and the end of the errors. */
+function lockTroubles(log: Log): (error: string | undefined) => void {
   let last: string | undefined;
   return (error) => {
-    if (error !== last) {
-      if (error === undefined) end();
-      else report(error);
-    }
+    if (error === last) return;
     last = error;
+    if (error === undefined) log.info({}, "the port lock is in force again");
+    else
+      log.error(
+        { error },
+        "the port lock cannot be made; containers are not protected from their neighbours",
+      );
   };
+}
+
+/** As the proxy gets it, which counts the containers itself. */
+function followedEngine({
+  host,
+  connected,
+  since,
+  lastError,
+  apiVersion,
+  engine,
+}: EngineState): FollowedEngine {
+  return {
+    host,
+    connected,
+    since,
+    ...(lastError !== undefined && { lastError }),
+    ...(apiVersion !== undefined && { apiVersion }),
+    ...(engine !== undefined && { engine }),
+  };
+}
+
+/** Reads the file again. An invalid one changes nothing. */
+async function reload(file: Configuration, before: Config, log: Log): Promise<void> {
+  try {
+    const next = await file.read();
+    for (const key of ["dockerHost", "dockerHosts", "dockerTls", "verbose"] as const) {
+      if (JSON.stringify(next[key]) !== JSON.stringify(before[key]))
+        log.warn({ key }, "this key has changed since the start; it takes effect at the next restart");
+    }
+    log.info({ config: file.path }, "configuration reloaded");
+  } catch (error) {
+    log.error(
+      { config: file.path },
+      `reload refused, the previous configuration stays in force: ${explain(error)}`,
+    );
+    const problems = error instanceof OperatorError ? error.problems : [];
+    for (const problem of problems) log.error({}, problemLine(problem));
+  }
 }
 
 /** systemd's PathChanged= notices a file that was closed after writing. */

@@ -2,8 +2,8 @@
 export const interfaceNameLimit = 15;
 
 /**
- * Whether a text is the name of an interface that may be in our rules. Stricter than the kernel: no engine and
- * no tool makes a bridge with other characters, and names become part of texts for nft, iptables and ip.
+ * Whether a text is the name of an interface that may be in our rules. Stricter than the kernel: no engine
+ * and no tool makes a bridge with other characters, and names become part of texts for nft, iptables and ip.
  */
 export function isInterfaceName(text: string): boolean {
   return text.length <= interfaceNameLimit && hasNameCharacters(text) && !["lo", ".", ".."].includes(text);

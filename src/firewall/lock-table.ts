@@ -83,9 +83,9 @@ const chains: readonly (readonly [name: string, lines: readonly string[]])[] = [
 const kinds = ["veth", "tun", "vxlan", "geneve", "gretap", "ip6gretap", "erspan", "ip6erspan"];
 
 /**
- * A dead man's switch. Frames are checked only if the kind of their port is in this set, whose elements have a
- * timeout that the guard renews. Without it, a guard that is dead or hangs would leave the addresses of ended
- * containers locked forever, and new containers with these addresses would have no network.
+ * A dead man's switch. Frames are checked only if the kind of their port is in this set, whose elements have
+ * a timeout that the guard renews. Without it, a guard that is dead or hangs would leave the addresses of
+ * ended containers locked forever, and new containers with these addresses would have no network.
  */
 const alive = kinds.map((kind) => `"${kind}" timeout ${aliveSeconds}s`).join(", ");
 

@@ -1,5 +1,5 @@
 import type { ChildProcess } from "node:child_process";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -102,12 +102,22 @@ export class GuardScene implements AsyncDisposable {
   async stopGuard(name: NodeJS.Signals = "SIGTERM"): Promise<number | null> {
     const guard = this.#guard;
     if (guard === undefined) return null;
+    // systemd ends a whole control group. Here, the monitors of a killed guard would stay.
+    const children = await readFile(`/proc/${guard.pid}/task/${guard.pid}/children`, "utf8").catch(() => "");
     guard.removeAllListeners("exit");
     const exited = new Promise<number | null>((resolve) => guard.on("exit", resolve));
     guard.kill(name);
     this.#reader?.destroy();
     this.#guard = undefined;
-    return exited;
+    const code = await exited;
+    for (const child of children.split(" ").filter(Boolean)) {
+      try {
+        process.kill(Number(child), "SIGTERM");
+      } catch {
+        // It has ended by itself.
+      }
+    }
+    return code;
   }
 
   /** What the engine says about a container of the world. `last` is the last part of its addresses. */
