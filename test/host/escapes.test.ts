@@ -66,7 +66,10 @@ const guardCan = new Map(
   }).flatMap(([why, names]) => names.map((name) => [name, why] as const)),
 );
 
-/** systemd 257 leaves /sys writable where it is not a sysfs, as in a container. Setting an MTU is CAP_NET_ADMIN's. */
+/**
+ * On this booted host systemd 257 leaves /sys writable in spite of ProtectKernelTunables=. Setting an MTU is
+ * CAP_NET_ADMIN's.
+ */
 const guardCanOn = { bookworm: [], trixie: ["write below /sys"] } as const;
 
 /** Release 1.0.0's proxy: a user in group docker. */

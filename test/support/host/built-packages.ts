@@ -23,8 +23,8 @@ export type BuiltPackages = {
   readonly nextDeb: string;
   readonly nextRpm: string;
   /**
-   * As far as dpkg, rpm and systemd are concerned, release 1.0.0: its units, its scripts, its user in group docker.
-   * The executable is the current one.
+   * As far as dpkg, rpm and systemd are concerned, release 1.0.0: its units, its scripts, its user in group
+   * docker. The executable is the current one.
    */
   readonly firstDeb: string;
   readonly firstRpm: string;
