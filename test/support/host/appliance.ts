@@ -46,10 +46,10 @@ export async function property(host: TestHost, unit: string, name: string): Prom
  */
 export async function states(host: TestHost): Promise<Readonly<Record<string, string>>> {
   for (const unit of ["ec2metaproxy-firewall.service", "ec2metaproxy-guard.service"])
-    await host.waitFor(
-      async () => !["reloading", "activating"].includes(await property(host, unit, "ActiveState")),
-      { timeoutMs: 15_000, what: `${unit} to have started or reloaded` },
-    );
+    await host.waitFor(async () => /^0?$/.test(await property(host, unit, "Job")), {
+      timeoutMs: 15_000,
+      what: `the job of ${unit} to be done`,
+    });
   const state = async (unit: string) => {
     const active = await host.exec(["systemctl", "is-active", unit], { check: false });
     const enabled = await host.exec(["systemctl", "is-enabled", unit], { check: false });
