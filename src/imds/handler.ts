@@ -10,7 +10,7 @@ import { isMetadataHost } from "./host.ts";
 import { type IdentityDependencies, identify } from "./identity.ts";
 import { type Classified, classify } from "./paths.ts";
 import { editListing, editVersionRoot, type PassthroughPolicy } from "./policy.ts";
-import { refusalAnswer } from "./refusals.ts";
+import { type Refusal, refusalAnswer } from "./refusals.ts";
 import { type CredentialDependencies, type CredentialFormat, sendCredentials } from "./role-credentials.ts";
 import type { SessionTokens } from "./session-token.ts";
 import { type Upstream, upstreamCode } from "./upstream.ts";
@@ -58,7 +58,7 @@ export function imdsHandler(deps: ImdsDependencies): Handler {
     const { method = "", url: target = "", headers } = request;
     const settings = deps.settings();
     const connection = connections.of(request.socket);
-    const exchange = new Exchange(deps, connection, request, response, ({ code }) => refusalAnswer(code));
+    const exchange = new Exchange(deps, connection, request, response, answerTo);
 
     // What is requested. Classify by path; the caller is not identified yet.
     let asked = method === "GET" ? classified.get(target) : undefined;
@@ -192,6 +192,10 @@ export function proofAsked(identityProof: ImdsSettings["identityProof"]): ProofK
     default:
       return "socket";
   }
+}
+
+function answerTo({ code }: Refusal): Answer {
+  return refusalAnswer(code);
 }
 
 function text(body: string): Answer {
