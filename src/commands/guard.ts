@@ -112,6 +112,7 @@ export async function guard(options: GuardOptions, environment: Environment, hos
         { container: id.slice(0, 12), name },
         "a container's labels are too large to be published; it is treated as unknown",
       ),
+    onSocketLost: socketLosses(log),
   });
   const containers = new GuardedContainers({
     directory,
@@ -233,6 +234,17 @@ function lockTroubles(log: Log): (error: string | undefined) => void {
         { error },
         "the port lock cannot be made; containers are not protected from their neighbours",
       );
+  };
+}
+
+/** Logs each new error once, not with every attempt. */
+function socketLosses(log: Log): (reason: string | undefined) => void {
+  let last: string | undefined;
+  return (reason) => {
+    if (reason === undefined) log.warn({}, "somebody removed the guard's socket; it was made again");
+    else if (reason !== last)
+      log.error({ error: reason }, "somebody removed the guard's socket, and it cannot be made again");
+    last = reason;
   };
 }
 

@@ -73,7 +73,7 @@ export class Sync {
   #comparedAt = Number.NEGATIVE_INFINITY;
   /** The engine refused a query since the last comparison began. */
   #refused = false;
-  #hasGateway = false;
+  #mayHaveGateway = false;
   #bridgesRequested = false;
   #isListingBridges = false;
   #bridgesFailed = false;
@@ -95,7 +95,9 @@ export class Sync {
   handle(event: EngineEvent): void {
     const { id, kind } = event;
     if (kind === "network-created" || kind === "network-removed") {
-      if (kind === "network-created" && event.network?.name === gatewayNetwork) this.#hasGateway = true;
+      // Docker makes docker_gwbridge without an event, when the host joins a swarm. The overlay networks that
+      // it makes then have events. The next comparison finds out.
+      if (kind === "network-created") this.#mayHaveGateway = true;
       void this.#listBridges();
       return;
     }
@@ -163,7 +165,7 @@ export class Sync {
     // Pids are assigned in a cycle, so this one is not reused between the engine's answer and this read.
     const [pidStartedAt, gateway] = await Promise.all([
       container.pid === 0 ? undefined : processStartedAt(procRoot, container.pid),
-      this.#hasGateway && container.attachments.length > 0 ? engine.network(gatewayNetwork) : undefined,
+      this.#mayHaveGateway && container.attachments.length > 0 ? engine.network(gatewayNetwork) : undefined,
     ]);
     const attachment = gateway?.get(id);
     const attachments =
@@ -256,7 +258,7 @@ export class Sync {
     const unchanged = await Promise.all(listed.map((one) => this.#isUnchanged(one, gateway?.get(one.id))));
     this.#changedSinceList = undefined;
     if (this.#queries.stopped) return 0;
-    this.#hasGateway = gateway !== undefined;
+    this.#mayHaveGateway = gateway !== undefined;
     const found = differences({
       listed,
       unchanged: new Set(listed.filter((_, index) => unchanged[index]).map(({ id }) => id)),

@@ -1,6 +1,8 @@
-import { chmod, rm } from "node:fs/promises";
+import { chmod, lstat, rm } from "node:fs/promises";
 import { createServer, type Server, type Socket } from "node:net";
 import type { Container } from "../containers/container.ts";
+import { explain } from "../errors.ts";
+import { singleFlight } from "../single-flight.ts";
 import {
   containerMessage,
   encode,
@@ -22,6 +24,8 @@ const maxUnreadBytes = 16 * 1_048_576;
 const aheadBytes = 1_048_576;
 /** How long a reader may take to read that much. */
 const readMs = 10_000;
+/** As often as a proxy tries to connect. */
+const socketCheckMs = 1_000;
 
 export type PublishedContainer = {
   readonly owner: string;
@@ -45,18 +49,25 @@ type Options = {
   readonly refresh: () => Promise<void>;
   /** Called for a container that cannot be published, because its labels are too large. */
   readonly onOversized?: (container: Container) => void;
+  /** Called when somebody has removed the socket: it was made again, or could not be for the reason. */
+  readonly onSocketLost?: (reason: string | undefined) => void;
+  /** How often the socket is looked for. Default: 1 s. */
+  readonly socketCheckMs?: number;
 };
 
 /** Publishes the containers to the proxy. A reader that sends anything is disconnected. */
 export class Publisher {
   readonly #options: Options;
   readonly #readers = new Set<Socket>();
-  readonly #server: Server;
-  #heartbeat: NodeJS.Timeout | undefined;
+  /** Makes the socket again if it is gone. Concurrent calls share one attempt. */
+  readonly #keepSocket = singleFlight(() => this.#remakeIfGone());
+  #server: Server | undefined;
+  #path = "";
+  #timers: readonly NodeJS.Timeout[] = [];
+  #isClosed = false;
 
   constructor(options: Options) {
     this.#options = options;
-    this.#server = createServer((socket) => void this.#greet(socket));
   }
 
   /**
@@ -64,14 +75,12 @@ export class Publisher {
    * @throws if it cannot be made
    */
   async listen(path: string): Promise<void> {
-    await rm(path, { force: true });
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once("error", reject);
-      this.#server.listen(path, resolve);
-    });
-    // For root and the proxy's group: labels may be confidential.
-    await chmod(path, 0o660);
-    this.#heartbeat = setInterval(() => this.#send(() => encode({ type: "heartbeat" })), heartbeatMs);
+    this.#path = path;
+    await this.#open();
+    this.#timers = [
+      setInterval(() => this.#send(() => encode({ type: "heartbeat" })), heartbeatMs),
+      setInterval(() => void this.#keepSocket(), this.#options.socketCheckMs ?? socketCheckMs),
+    ];
   }
 
   container(published: PublishedContainer): void {
@@ -87,9 +96,43 @@ export class Publisher {
   }
 
   async close(): Promise<void> {
-    clearInterval(this.#heartbeat);
+    this.#isClosed = true;
+    for (const timer of this.#timers) clearInterval(timer);
+    // Otherwise an attempt in progress would open the socket again.
+    await this.#keepSocket();
     for (const reader of this.#readers) reader.destroy();
-    if (this.#server.listening) await new Promise((resolve) => this.#server.close(resolve));
+    const server = this.#server;
+    if (server?.listening) await new Promise((resolve) => server.close(resolve));
+  }
+
+  async #open(): Promise<void> {
+    // Before the new one listens: closing removes whatever has the path. Readers stay connected.
+    this.#server?.close();
+    const server = createServer((socket) => void this.#greet(socket));
+    this.#server = server;
+    await rm(this.#path, { force: true });
+    await new Promise<void>((resolve, reject) => {
+      server.once("error", reject);
+      server.listen(this.#path, resolve);
+    });
+    // For root and the proxy's group: labels may be confidential.
+    await chmod(this.#path, 0o660);
+  }
+
+  /**
+   * Never rejects. Without the socket, a proxy that connects again would serve nobody new until the guard is
+   * restarted. Another guard's socket is left alone: two would take it from each other for ever.
+   */
+  async #remakeIfGone(): Promise<void> {
+    if (this.#isClosed) return;
+    const found = await lstat(this.#path).catch(() => undefined);
+    if (this.#isClosed || found?.isSocket() === true) return;
+    try {
+      await this.#open();
+      this.#options.onSocketLost?.(undefined);
+    } catch (error) {
+      this.#options.onSocketLost?.(explain(error));
+    }
   }
 
   async #greet(socket: Socket): Promise<void> {

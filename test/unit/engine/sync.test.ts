@@ -147,6 +147,18 @@ t.test("a swarm container is also known by its address on docker_gwbridge", asyn
   t.match(directory.at("10.0.1.6"), { container: { name: "late" } });
 });
 
+t.test("on a host that joins a swarm, the first container is known by both of its addresses", async (t) => {
+  const { engine, directory } = await following(t);
+  // There is no event for docker_gwbridge.
+  engine.event("network", "create", "net-overlay", { name: "overlay", type: "overlay" });
+  engine.run({
+    ...web("10.0.1.5"),
+    networks: { overlay: { ipv4: "10.0.1.5" }, docker_gwbridge: { ipv4: "172.19.0.3" } },
+  });
+  await until("its address", () => directory.at("10.0.1.5").kind === "container");
+  t.match(directory.at("172.19.0.3"), { container: { name: "web" } });
+});
+
 t.test(
   "after a gap in the events the directory is as the engine lists it: gone, new, and another process at the same address",
   async (t) => {

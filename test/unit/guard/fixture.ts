@@ -38,6 +38,8 @@ export class GivenGuard implements AsyncDisposable {
   readonly published = new Map<string, PublishedContainer>();
   engines: FollowedEngine[] = [{ host: owner, connected: true, since: 1 }];
   refreshes = 0;
+  /** What the publisher has reported about its socket. */
+  readonly lost: (string | undefined)[] = [];
   onRefresh: () => Promise<void> = async () => undefined;
   guard: Publisher;
 
@@ -84,6 +86,8 @@ export class GivenGuard implements AsyncDisposable {
         this.refreshes += 1;
         return this.onRefresh();
       },
+      onSocketLost: (reason) => void this.lost.push(reason),
+      socketCheckMs: 20,
     });
   }
 

@@ -1,8 +1,9 @@
-import { stat } from "node:fs/promises";
+import { mkdir, rm, stat, writeFile } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
+import { dirname } from "node:path";
 import t from "tap";
 import { containerMessage, decode, encode } from "../../../src/guard/protocol.ts";
-import { container, GuardAndProxy, locked, owner, until } from "./fixture.ts";
+import { container, GivenGuard, GuardAndProxy, locked, owner, until } from "./fixture.ts";
 
 async function read(path: string): Promise<{ socket: Socket; text: () => string }> {
   let text = "";
@@ -102,3 +103,42 @@ for (const mac of ["02:42:AC:11:00:02", "02:42:ac:11:00", "", "02:42:ac:11:00:02
     t.throws(() => encode(message));
     t.throws(() => decode(JSON.stringify(message)), { message: /container\.attachments\.0\.mac/ });
   });
+
+for (const { what, remove } of [
+  { what: "was removed", remove: (path: string) => rm(path) },
+  {
+    what: "was replaced by a file",
+    remove: async (path: string) => {
+      await rm(path);
+      await writeFile(path, "");
+    },
+  },
+])
+  t.test(`a socket that ${what} is made again, and its readers stay connected`, async (t) => {
+    await using both = await GivenGuard.listen(container("a", 2));
+    const { socket, text } = await read(both.path);
+    await until(() => text().includes("snapshot-end"));
+    await remove(both.path);
+    await until(() => both.lost.length > 0);
+    t.same(both.lost, [undefined]);
+    t.equal((await stat(both.path)).mode & 0o777, 0o660);
+    both.publish(container("b", 3));
+    await until(() => text().includes("b".repeat(64)));
+    const next = await read(both.path);
+    await until(() => next.text().includes("snapshot-end"));
+    t.match(next.text(), "b".repeat(64));
+    for (const one of [socket, next.socket]) one.destroy();
+  });
+
+t.test("a socket that cannot be made again is reported, and made as soon as it can be", async (t) => {
+  await using both = await GivenGuard.listen(container("a", 2));
+  const folder = dirname(both.path);
+  await rm(folder, { recursive: true });
+  await until(() => both.lost.length > 1);
+  t.match(both.lost[0], /ENOENT|EACCES/);
+  await mkdir(folder);
+  await until(() => both.lost.at(-1) === undefined);
+  const { socket, text } = await read(both.path);
+  await until(() => text().includes("snapshot-end"));
+  socket.destroy();
+});
