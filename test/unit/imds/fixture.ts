@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import type { AddressInfo } from "node:net";
 // The first call loads the SDK, which on a busy machine takes longer than a client waits for STS.
-import "@aws-sdk/client-sts";
+import "../../../src/credentials/sts-client.ts";
 import type { Test } from "tap";
 import { openProxy, type ProxySurroundings } from "../../../src/commands/proxy.ts";
 import { readEnvironment } from "../../../src/config/load.ts";
