@@ -62,9 +62,10 @@ fuzz: ## send odd requests for FUZZ_SECONDS (default 600); FUZZ_SEED repeats a r
 	@node test/load/fuzz.ts $(or $(FUZZ_SECONDS),600) $(or $(FUZZ_SEED),$$RANDOM)
 
 .PHONY: proof
-proof: ## run each attack for a minute, with every set of layers, on both booted hosts: hours (root)
-	@scripts/setup
+proof: ## attack for a minute each, with every set of layers, and start and stop 500 containers: hours (root)
+	@scripts/setup --packaging
 	@ATTACK_SECONDS=$(or $(ATTACK_SECONDS),60) scripts/test attacks
+	@CHURN=$(or $(CHURN),500) TEST_ONLY='host/guard' scripts/test host
 
 .PHONY: test-sdks
 test-sdks: ## test all AWS SDKs, on a machine that has their toolchains; writes docs/conformance.md
