@@ -20,6 +20,8 @@ export type Column = {
   readonly backend?: "iptables";
   /** Whether attacks on the victim's own traffic are run as well. They depend on the lock alone. */
   readonly isOnTheWire?: boolean;
+  /** Attacks that one of these layers stops are left out, unless the column is asked for by its name. */
+  readonly withoutThoseOf?: readonly Layer[];
   /** Whether each attack that should fail goes on for the whole time. */
   readonly isThorough?: boolean;
 };
@@ -44,7 +46,7 @@ export const columns: readonly Column[] = [
   { name: "none", on: [], isOnTheWire: true },
   allLayers,
   // identityProof: "address".
-  { name: "-proof", on: ["redirected", "host", "lock"] },
+  { name: "-proof", on: ["redirected", "host", "lock"], withoutThoseOf: ["redirected", "host"] },
   withoutLock,
   { name: "iptables", on: ["redirected", "host", "proof"], backend: "iptables", isThorough: true },
   // The lock alone stops almost every attack, so it is off to show what the other layers do.

@@ -346,6 +346,10 @@ const inTransit: readonly Entry[] = [
     ...overhearing({ means: ["mac"], pause: 0.001 }, ["lock"]),
   },
   {
+    name: "read in transit, the victim's MAC in LLDP frames",
+    ...overhearing({ means: ["lldp"], pause: 0.001 }, ["lock"]),
+  },
+  {
     name: "read in transit, the bridge's table flooded",
     ...overhearing({ means: ["flood"], pause: 0.01 }, []),
     never: "a table that can be full: a Linux bridge's has no limit by default",
@@ -359,7 +363,7 @@ const inTransit: readonly Entry[] = [
   },
   {
     ...overhearing({ means: ["host", "mac"], interface: "any", pause: 0.005 }, ["lock"]),
-    name: "read in transit, after connecting to the victim's network",
+    name: "read in transit, from a network connected for it",
     attacker: "stranger",
     event: "attacker connects",
   },

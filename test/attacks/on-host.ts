@@ -1,3 +1,5 @@
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import t, { type Test } from "tap";
 import { bootFor } from "../support/host/boot.ts";
 import { installFirewall, startFirewall } from "../support/host/firewall-host.ts";
@@ -15,6 +17,8 @@ import { answersServed, attempt, type Trial } from "./trial.ts";
 const thorough = process.env.ATTACK_SECONDS !== undefined;
 const seconds = Number(process.env.ATTACK_SECONDS ?? 1);
 const only = new RegExp(process.env.ATTACK_ONLY ?? "");
+/** For scripts/attacks.ts, which writes docs/attacks.md. */
+const resultsDirectory = process.env.ATTACK_RESULTS;
 /** With a layer missing, a short attack is enough to see which of the others stops it. */
 const briefSeconds = Math.min(seconds, 0.5);
 
@@ -45,7 +49,11 @@ export async function attackOn(suite: Suite, options: Options): Promise<void> {
     if (!wanted.includes(column.name)) continue;
     await t.test(title(column), async (t) => {
       await setLayers(scene, column);
-      const entries = [...matrix, ...(column.isOnTheWire ? onTheWire : [])];
+      const leftOut = thorough || chosen !== undefined ? [] : (column.withoutThoseOf ?? []);
+      const entries = [
+        ...matrix.filter(({ stoppedBy }) => !stoppedBy.some((layer) => leftOut.includes(layer))),
+        ...(column.isOnTheWire ? onTheWire : []),
+      ];
       for (const entry of entries.filter(({ name }) => only.test(name)))
         await t.test(entry.name, async (t) => {
           const trial = await attempt(scene, entry, column, column.isThorough ? seconds : briefSeconds);
@@ -91,6 +99,7 @@ export async function attackOn(suite: Suite, options: Options): Promise<void> {
   });
 
   for (const line of table(suite, results)) t.comment(line);
+  if (resultsDirectory !== undefined) writeResults(resultsDirectory, suite, results);
 }
 
 function title({ name, on, backend }: Column): string {
@@ -128,6 +137,20 @@ function shown({ findings, loot, reading }: Trial): Record<string, unknown> {
     errors: reading.errors,
   };
   return { rounds, opened, answers, notes, loot: [...new Set(loot)], victim };
+}
+
+function writeResults(
+  directory: string,
+  suite: Suite,
+  results: ReadonlyMap<Entry, ReadonlyMap<string, boolean>>,
+): void {
+  const rows = [...results].map(([entry, cells]) => ({
+    name: entry.name,
+    isOnTheWire: onTheWire.includes(entry),
+    cells: Object.fromEntries(cells),
+  }));
+  mkdirSync(directory, { recursive: true });
+  writeFileSync(join(directory, `${suite}.json`), JSON.stringify(rows));
 }
 
 function table(suite: string, results: ReadonlyMap<Entry, ReadonlyMap<string, boolean>>): readonly string[] {

@@ -36,7 +36,7 @@ export type Order = {
   readonly otherInterface?: string;
   readonly otherHost?: string;
   /** `overhear`: whose caches it poisons (ARP or neighbour discovery), or what else it does on the bridge. */
-  readonly means?: readonly ("victim" | "host" | "mac" | "flood")[];
+  readonly means?: readonly ("victim" | "host" | "mac" | "lldp" | "flood")[];
   /** `overhear`: seconds between two attempts. */
   readonly pause?: number;
   /** `overhear`: the attack ends when so many requests and answers were overheard. */

@@ -10,7 +10,7 @@ ACTIVE, STOP = "/dev/shm/active", "/dev/shm/stop"  # tells the test that the att
 # gets nothing to overhear.
 RESEND_SECONDS, RESEND_SYN_SECONDS = 0.25, 1.2
 FLOOD_FRAMES = 40_000  # In one attack. Docker's default network has a handful of addresses in the table.
-LOOPBACK_TEST = 0x9000
+LOOPBACK_TEST, LLDP = 0x9000, 0x88CC
 
 
 def clean():
@@ -52,6 +52,9 @@ class Transit:
         if "mac" in self.means:
             # To a MAC of no interface: only the bridge learns from it.
             self.wire.send("02:66:00:00:00:67", self.victim_mac, LOOPBACK_TEST, bytes(46))
+        if "lldp" in self.means:
+            # The bridge learns from it too, but takes it out before any hook of netfilter.
+            self.wire.send("01:80:c2:00:00:0e", self.victim_mac, LLDP, bytes(46))
         if "flood" in self.means:
             for _ in range(min(200, FLOOD_FRAMES - self.flooded)):
                 self.flooded += 1
@@ -61,7 +64,7 @@ class Transit:
         self.quiet_until = time.monotonic() + seconds
         if "host" in self.means:
             self.wire.tell(self.victim, self.victim_mac, self.host, self.host_mac)
-        if "mac" in self.means:
+        if "mac" in self.means or "lldp" in self.means:
             # The victim answers, and the bridge learns its port again.
             question = arp(1, self.wire.mac, self.wire.address, "00:00:00:00:00:00", self.victim)
             self.wire.send(BROADCAST, self.wire.mac, ARP, question)
