@@ -11,6 +11,7 @@ ACTIVE, STOP = "/dev/shm/active", "/dev/shm/stop"  # tells the test that the att
 RESEND_SECONDS, RESEND_SYN_SECONDS = 0.25, 1.2
 FLOOD_FRAMES = 40_000  # In one attack. Docker's default network has a handful of addresses in the table.
 LOOPBACK_TEST, LLDP = 0x9000, 0x88CC
+LLDP_MAC = "01:80:c2:00:00:0e"
 
 
 def clean():
@@ -54,7 +55,7 @@ class Transit:
             self.wire.send("02:66:00:00:00:67", self.victim_mac, LOOPBACK_TEST, bytes(46))
         if "lldp" in self.means:
             # The bridge learns from it too, but takes it out before any hook of netfilter.
-            self.wire.send("01:80:c2:00:00:0e", self.victim_mac, LLDP, bytes(46))
+            self.wire.send(LLDP_MAC, self.victim_mac, LLDP, bytes(46))
         if "flood" in self.means:
             for _ in range(min(200, FLOOD_FRAMES - self.flooded)):
                 self.flooded += 1

@@ -29,7 +29,11 @@ export async function startGuard(host: TestHost, { locked }: { readonly locked: 
   });
 }
 
-/** Also removes the lock, which a guard leaves in force. */
+/** Also takes back the lock and the bridges' option, which a guard leaves in force. */
 export async function stopGuard(host: TestHost): Promise<void> {
-  await host.exec(`systemctl stop ${unit}; nft delete table bridge ec2metaproxy_lock`, { check: false });
+  await host.exec(
+    `systemctl stop ${unit}; nft delete table bridge ec2metaproxy_lock
+for bridge in /sys/class/net/*/bridge/no_linklocal_learn; do echo 0 > "$bridge"; done`,
+    { check: false },
+  );
 }
