@@ -314,6 +314,8 @@ const onKeptConnections: readonly Entry[] = [
   },
 ];
 
+export const isOnKept = (entry: Entry): boolean => onKeptConnections.includes(entry);
+
 type Overhearing = Pick<Order, "means"> & Partial<Order>;
 const overhearing = (how: Overhearing, stoppedBy: readonly Layer[]) => ({
   ...neighbour({ attack: "overhear", ...four, ...how }),

@@ -6,7 +6,7 @@ import { installFirewall, startFirewall } from "../support/host/firewall-host.ts
 import { canBoot } from "../support/host/requirements.ts";
 import type { Suite } from "../support/host/root.ts";
 import { allLayers, type Column, columns, configPath, layers, setLayers, withoutLock } from "./layers.ts";
-import { asLateAddress, type Entry, matrix, onTheWire } from "./matrix.ts";
+import { asLateAddress, type Entry, isOnKept, matrix, onTheWire } from "./matrix.ts";
 import { renewKept, setScene } from "./scene.ts";
 import { answersServed, attempt, type Trial } from "./trial.ts";
 
@@ -62,6 +62,8 @@ export async function attackOn(suite: Suite, options: Options): Promise<void> {
           if (trial.expected) t.ok(trial.succeeded, "it succeeds", shown(trial));
           else t.same(trial.loot, [], "it gets nothing", shown(trial));
           if (column.on.includes("lock")) victimWasServed(t, trial);
+          if (column.on.includes("lock") && isOnKept(entry))
+            t.ok(await scene.keptIsOpen(), "the victim still has its connection");
         });
     });
   }
@@ -118,7 +120,6 @@ function victimWasServed(t: Test, { reading, findings }: Trial): void {
   const { tokens, credentials, errors } = reading;
   t.same(errors, [], "the victim was served throughout");
   t.ok(tokens.length + credentials >= answersServed, `and got ${answersServed} answers`);
-  // A container that restarts reads between the attack's beginning and end in any case.
   t.ok(findings.began <= reading.began && findings.ended >= reading.ended, "the attack went on meanwhile");
 }
 

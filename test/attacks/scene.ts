@@ -70,6 +70,8 @@ export type Scene = {
     limits: { readonly answers: number; readonly seconds: number },
     event: Event | undefined,
   ): Promise<Overheard>;
+  /** Whether the proxy has the victim's kept connection. The victim would not notice its end. */
+  keptIsOpen(): Promise<boolean>;
   /** How many containers run. */
   readonly containers: number;
   /** The secrets of the victim's role that were issued. */
@@ -157,6 +159,10 @@ export async function setScene(host: TestHost): Promise<Scene> {
         if (event === "attacker connects") await docker.call("network", "disconnect", "shared", attacker);
         if (event === "victim restarts") await docker.remove(restarted.name).catch(() => {});
       }
+    },
+    keptIsOpen: async () => {
+      const filter = `sport = :${proxyPort} and dport = :${victim.kept}`;
+      return (await host.exec(["ss", "-Htn", "state", "established", filter])).stdout.trim() !== "";
     },
     containers: 5,
     victimSecrets: async () => {
