@@ -61,6 +61,10 @@ type Tracked = Located & {
 
 const starting: Protection = { locked: false, reason: "it has not started yet" };
 const notYet: Protection = { locked: false, reason: "the lock is being made" };
+/** Whether the lock is being made. After that it is in force, or there is another reason. */
+export const isPending = (protection: Protection): boolean =>
+  protection === starting || protection === notYet;
+
 /** Also a limit on us, should a version of nft print our mark in a way that we do not recognise. */
 const rebuildsPerSecond = 2;
 const retryMs = { first: 1_000, longest: 60_000 };

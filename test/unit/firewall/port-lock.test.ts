@@ -2,7 +2,7 @@ import { mkdir, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import t from "tap";
 import type { Outcome } from "../../../src/firewall/command.ts";
-import { type LockTarget, PortLock } from "../../../src/firewall/port-lock.ts";
+import { isPending, type LockTarget, PortLock } from "../../../src/firewall/port-lock.ts";
 
 const ran = (stdout = ""): Outcome => ({ kind: "ran", exitCode: 0, stdout, stderr: "" });
 const failed = (stderr: string): Outcome => ({ kind: "ran", exitCode: 1, stdout: "", stderr });
@@ -124,7 +124,9 @@ t.test("a container is locked once its ports are found, and the host forgets its
   await addProcess(1);
   lock.set("a", target(1));
   t.same(lock.protectionOf("a"), { locked: false, reason: "the lock is being made" });
+  t.equal(isPending(lock.protectionOf("a")), true);
   await lock.settled();
+  t.equal(isPending(lock.protectionOf("a")), false);
   t.match(transactions.at(-1), /delete element bridge ec2metaproxy_lock starting_ipv4/);
   t.match(transactions.at(-1), /add element bridge ec2metaproxy_lock port_ipv4 \{ 10 \. 0xac110002 \}/);
   t.same(lock.protectionOf("a"), { locked: true });
