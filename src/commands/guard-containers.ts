@@ -1,7 +1,7 @@
 import type { Container } from "../containers/container.ts";
 import type { Directory } from "../containers/directory.ts";
 import type { Change } from "../engine/connection.ts";
-import type { LockTarget, PortLock, Protection } from "../firewall/port-lock.ts";
+import { isPending, type LockTarget, type PortLock, type Protection } from "../firewall/port-lock.ts";
 import type { PublishedContainer, Publisher } from "../guard/publisher.ts";
 import type { Log } from "../log.ts";
 
@@ -86,7 +86,9 @@ export class GuardedContainers {
 }
 
 function wireProtection(protection: Protection): PublishedContainer["protection"] {
-  return protection.locked ? { locked: true, reason: "" } : { locked: false, reason: protection.reason };
+  if (protection.locked) return { locked: true, reason: "" };
+  const { reason } = protection;
+  return { locked: false, reason, ...(isPending(protection) && { pending: true }) };
 }
 
 /** What of a container is to be locked. */

@@ -4,6 +4,8 @@ export type Protection = {
   readonly locked: boolean;
   /** Why it is not in force; empty where it is. */
   readonly reason: string;
+  /** It is being made: whether it comes into force is known in a moment. */
+  readonly pending?: true | undefined;
 };
 
 /** What is known about the port lock, by container id. */

@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { explain } from "../errors.ts";
 import { TokenBucket } from "../token-bucket.ts";
+import { stopLinkLocalLearning } from "./bridge-learning.ts";
 import { failure, type Run } from "./command.ts";
 import { findPorts, type Located } from "./find-ports.ts";
 import {
@@ -51,6 +52,8 @@ type Tracked = Located & {
   readonly target: LockTarget;
   /** Whether `ports` is up to date. */
   looked: boolean;
+  /** A bridge of its ports that learns addresses from frames which the lock does not see. */
+  learningBridge: string | undefined;
   /** The neighbour entries that were removed when the lock came into force: `address bridge`. */
   cleared: ReadonlySet<string>;
   protection: Protection;
@@ -58,6 +61,10 @@ type Tracked = Located & {
 
 const starting: Protection = { locked: false, reason: "it has not started yet" };
 const notYet: Protection = { locked: false, reason: "the lock is being made" };
+/** Whether the lock is being made. After that it is in force, or there is another reason. */
+export const isPending = (protection: Protection): boolean =>
+  protection === starting || protection === notYet;
+
 /** Also a limit on us, should a version of nft print our mark in a way that we do not recognise. */
 const rebuildsPerSecond = 2;
 const retryMs = { first: 1_000, longest: 60_000 };
@@ -116,6 +123,7 @@ export class PortLock {
       ports: isSameProcess ? before.ports : undefined,
       looked: false,
       namespaceId: isSameProcess ? before.namespaceId : undefined,
+      learningBridge: isSameProcess ? before.learningBridge : undefined,
       cleared: isSameProcess ? before.cleared : new Set(),
       // Not the former protection: the lock is not in force for the new addresses.
       protection: target.pid === 0 ? starting : notYet,
@@ -249,6 +257,10 @@ export class PortLock {
     try {
       const namespaces = [...this.#tracked.values()].map(({ namespaceId }) => namespaceId);
       await findPorts(this.#options, wanted, namespaces);
+      const bridges = new Set(wanted.flatMap(bridgesOf));
+      const learning = await stopLinkLocalLearning(this.#options.run, bridges);
+      for (const tracked of wanted)
+        tracked.learningBridge = bridgesOf(tracked).find((bridge) => learning.has(bridge));
     } catch (error) {
       for (const tracked of wanted) tracked.looked = false;
       throw error;
@@ -289,7 +301,7 @@ export class PortLock {
   async #forgetNeighbours(round: readonly Tracked[]): Promise<void> {
     const wanted = new Map<Tracked, ReadonlySet<string>>();
     for (const tracked of round) {
-      const bridges = new Set((tracked.ports ?? []).flatMap(({ bridge }) => bridge ?? []));
+      const bridges = new Set(bridgesOf(tracked));
       const entries = [...bridges].flatMap((bridge) =>
         tracked.target.addresses.map((address) => `${address} ${bridge}`),
       );
@@ -323,18 +335,27 @@ export class PortLock {
   }
 }
 
+function bridgesOf({ ports }: Tracked): readonly string[] {
+  return (ports ?? []).flatMap(({ bridge }) => bridge ?? []);
+}
+
 function isHere({ pid, pidStartedAt }: LockTarget): boolean {
   return pid !== 0 && pidStartedAt !== undefined;
 }
 
 /** Once its entry is in force. */
-function protectionBy({ target, ports }: Tracked): Protection {
+function protectionBy({ target, ports, learningBridge }: Tracked): Protection {
   if (target.pid === 0) return starting;
   if (target.addresses.length === 0) return { locked: false, reason: "it has no address of its own" };
   if (!isHere(target)) return { locked: false, reason: "its process is not one of this host" };
   if (ports === undefined) return notYet;
   if (ports.length === 0)
     return { locked: false, reason: "no port of a bridge on this host leads into its network namespace" };
+  if (learningBridge !== undefined)
+    return {
+      locked: false,
+      reason: `${learningBridge} may learn addresses from link-local frames, which no rule sees (no_linklocal_learn is not on)`,
+    };
   if (target.obstacle !== undefined) return { locked: false, reason: target.obstacle };
   return { locked: true };
 }

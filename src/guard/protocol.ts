@@ -60,7 +60,11 @@ const engine = z.strictObject({
 });
 
 /** As in containers/protection.ts. It is about the addresses in the same message. */
-const protection = z.strictObject({ locked: z.boolean(), reason: z.string() });
+const protection = z.strictObject({
+  locked: z.boolean(),
+  reason: z.string(),
+  pending: z.literal(true).optional(),
+});
 
 const message = z.discriminatedUnion("type", [
   z.strictObject({ type: z.literal("hello"), protocol: z.literal(protocolVersion), version: z.string() }),

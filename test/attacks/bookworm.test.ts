@@ -1,3 +1,5 @@
 import { attackOn } from "./on-host.ts";
 
-await attackOn("bookworm", { columns: ["none", "all", "-redirected", "-host", "-proof"] });
+await attackOn("bookworm", {
+  columns: ["none", "all", "-proof", "-lock", "-lock-redirected", "-lock-host", "-lock-proof"],
+});

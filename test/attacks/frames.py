@@ -112,3 +112,14 @@ def parse_tcp(kind, payload):
         source, target = (str(ipaddress.IPv6Address(payload[at : at + 16])) for at in (8, 24))
         return Segment(source, target, payload[40 : 40 + struct.unpack("!H", payload[4:6])[0]])
     return None
+
+
+def with_checksum(kind, payload):
+    """A TCP packet without options in its IP header, with the checksum that its sender's kernel left to the hardware."""
+    at = 20 if kind == IPV4 else 40
+    length = struct.unpack("!H", payload[2:4])[0] if kind == IPV4 else 40 + struct.unpack("!H", payload[4:6])[0]
+    addresses = payload[12:20] if kind == IPV4 else payload[8:40]
+    source, target = (str(ipaddress.ip_address(one)) for one in (addresses[: len(addresses) // 2], addresses[len(addresses) // 2 :]))
+    segment = payload[at : at + 16] + b"\0\0" + payload[at + 18 : length]
+    total = checksum(pseudo_header(source, target, 6, len(segment)) + segment)
+    return payload[:at] + segment[:16] + struct.pack("!H", total) + segment[18:]

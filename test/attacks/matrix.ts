@@ -1,6 +1,14 @@
 import type { Column, Layer } from "./layers.ts";
 import type { Order } from "./order.ts";
-import { type Attacker, credentialsPort, hostAddress, proxyPort, victim } from "./scene.ts";
+import {
+  type Attacker,
+  credentialsPort,
+  type Event,
+  hostAddress,
+  proxyPort,
+  restarted,
+  victim,
+} from "./scene.ts";
 
 /** An attack, and the layers that stop it, each on its own. */
 export type Entry = {
@@ -15,6 +23,8 @@ export type Entry = {
   readonly stoppedBy: readonly Layer[];
   /** What the attack lacks, if it fails without any layer. */
   readonly never?: string;
+  /** What happens during the attack. */
+  readonly event?: Event;
 };
 
 const metadata = ["169.254.169.254", 80] as const;
@@ -34,7 +44,8 @@ const forged = (how: Forged, bridgeNf: 0 | 1, stoppedBy: readonly Layer[]) => ({
   attacker: "neighbour" as const,
   order: { attack: "forged_accept" as const, ...four, victimPort: victim.port, ...how },
   bridgeNf,
-  stoppedBy,
+  // The attacker speaks to the proxy as the victim.
+  stoppedBy: [...stoppedBy, "lock"] as const,
 });
 const once = { victimPort: victim.once };
 
@@ -173,14 +184,14 @@ const forgedAccepts: readonly Entry[] = [
     attacker: "neighbour",
     order: { attack: "impersonation", ...six },
     bridgeNf: 0,
-    stoppedBy: ["host"],
+    stoppedBy: ["host", "lock"],
   },
   {
     name: "the service played to the victim",
     attacker: "neighbour",
     order: { attack: "impersonation", ...four },
     bridgeNf: 0,
-    stoppedBy: ["host"],
+    stoppedBy: ["host", "lock"],
   },
 ];
 
@@ -188,7 +199,7 @@ const reuse = (how: Partial<Order>, stoppedBy: readonly Layer[]) => ({
   attacker: "neighbour" as const,
   order: { attack: "port_reuse" as const, ...four, ports: [victim.kept, victim.kept] as const, ...how },
   bridgeNf: 1 as const,
-  stoppedBy,
+  stoppedBy: [...stoppedBy, "lock"] as const,
 });
 
 /** Ports to scan on either side of the right one. A scan tries some dozens per second. */
@@ -215,7 +226,7 @@ const neighbour = (
   attacker: "neighbour",
   order,
   bridgeNf: 1,
-  stoppedBy: ["proof"],
+  stoppedBy: ["proof", "lock"],
 });
 
 const thefts: readonly Entry[] = [
@@ -278,17 +289,17 @@ export const asLateAddress = (address: string, stoppedBy: readonly Layer[]): Ent
   ),
 });
 
-/** Attacks on a connection of the victim's own. Only a lock on the bridge's ports would stop them. */
-export const onKeptConnections: readonly Entry[] = [
+/** Attacks on a connection of the victim's own. */
+const onKeptConnections: readonly Entry[] = [
   {
     ...neighbour({ attack: "kept_injected", ...four, ports: [victim.kept, victim.kept] }),
     name: "kept connection, requests injected",
-    stoppedBy: [],
+    stoppedBy: ["lock"],
   },
   {
     ...neighbour({ attack: "kept_injected", ...four, ports: [victim.kept - scanned, victim.kept + scanned] }),
     name: "kept connection, its port found by a scan",
-    stoppedBy: [],
+    stoppedBy: ["lock"],
   },
   {
     ...neighbour({
@@ -299,10 +310,70 @@ export const onKeptConnections: readonly Entry[] = [
       settle: 0,
     }),
     name: "kept connection, ended and opened again",
-    stoppedBy: [],
+    stoppedBy: ["lock"],
   },
 ];
 
-/** Whether the attack gets credentials with these layers. */
+export const isOnKept = (entry: Entry): boolean => onKeptConnections.includes(entry);
+
+type Overhearing = Pick<Order, "means"> & Partial<Order>;
+const overhearing = (how: Overhearing, stoppedBy: readonly Layer[]) => ({
+  ...neighbour({ attack: "overhear", ...four, ...how }),
+  // Otherwise the host's redirect takes the victim's requests out of the bridge, whoever they are sent to.
+  bridgeNf: 0 as const,
+  stoppedBy,
+});
+
+/** Attacks that read what the victim is served. */
+const inTransit: readonly Entry[] = [
+  {
+    name: "read in transit, the victim's ARP cache",
+    ...overhearing({ means: ["victim"] }, ["host"]),
+  },
+  { name: "read in transit, the host's ARP cache", ...overhearing({ means: ["host"] }, ["lock"]) },
+  {
+    name: "read in transit, both ARP caches",
+    ...overhearing({ means: ["victim", "host"] }, ["lock"]),
+  },
+  {
+    name: "read in transit, own MAC",
+    ...overhearing({ means: ["victim", "host"], mac: "own" }, ["lock"]),
+  },
+  {
+    name: "read in transit, neighbour advertisements",
+    ...overhearing({ means: ["host"], ...six }, ["lock"]),
+  },
+  {
+    name: "read in transit, the victim's MAC",
+    ...overhearing({ means: ["mac"], pause: 0.001 }, ["lock"]),
+  },
+  {
+    name: "read in transit, the victim's MAC in LLDP frames",
+    ...overhearing({ means: ["lldp"], pause: 0.001 }, ["lock"]),
+  },
+  {
+    name: "read in transit, the bridge's table flooded",
+    ...overhearing({ means: ["flood"], pause: 0.01 }, []),
+    never: "a table that can be full: a Linux bridge's has no limit by default",
+  },
+  {
+    ...overhearing({ means: ["host"], victim: restarted.ipv4, victimMac: restarted.mac, pause: 0.01 }, [
+      "lock",
+    ]),
+    name: "read in transit, while the victim restarts",
+    event: "victim restarts",
+  },
+  {
+    ...overhearing({ means: ["host", "mac"], interface: "any", pause: 0.005 }, ["lock"]),
+    name: "read in transit, from a network connected for it",
+    attacker: "stranger",
+    event: "attacker connects",
+  },
+];
+
+/** Attacks on the victim's own traffic, which only a lock on the bridge's ports stops. */
+export const onTheWire: readonly Entry[] = [...onKeptConnections, ...inTransit];
+
+/** Whether the attack gets credentials, or overhears answers, with these layers. */
 export const succeeds = (entry: Entry, { on }: Column): boolean =>
   entry.never === undefined && !entry.stoppedBy.some((layer) => on.includes(layer));

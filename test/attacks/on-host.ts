@@ -1,12 +1,14 @@
-import t from "tap";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import t, { type Test } from "tap";
 import { bootFor } from "../support/host/boot.ts";
 import { installFirewall, startFirewall } from "../support/host/firewall-host.ts";
 import { canBoot } from "../support/host/requirements.ts";
 import type { Suite } from "../support/host/root.ts";
-import { allLayers, type Column, columns, configPath, layers, setLayers } from "./layers.ts";
-import { asLateAddress, type Entry, matrix, onKeptConnections } from "./matrix.ts";
+import { allLayers, type Column, columns, configPath, layers, setLayers, withoutLock } from "./layers.ts";
+import { asLateAddress, type Entry, isOnKept, matrix, onTheWire } from "./matrix.ts";
 import { renewKept, setScene } from "./scene.ts";
-import { attempt, type Trial } from "./trial.ts";
+import { answersServed, attempt, type Trial } from "./trial.ts";
 
 /**
  * ATTACK_SECONDS: how long an attack that should fail goes on; a minute in `make proof`.
@@ -15,6 +17,8 @@ import { attempt, type Trial } from "./trial.ts";
 const thorough = process.env.ATTACK_SECONDS !== undefined;
 const seconds = Number(process.env.ATTACK_SECONDS ?? 1);
 const only = new RegExp(process.env.ATTACK_ONLY ?? "");
+/** For scripts/attacks.ts, which writes docs/attacks.md. */
+const resultsDirectory = process.env.ATTACK_RESULTS;
 /** With a layer missing, a short attack is enough to see which of the others stops it. */
 const briefSeconds = Math.min(seconds, 0.5);
 
@@ -45,13 +49,21 @@ export async function attackOn(suite: Suite, options: Options): Promise<void> {
     if (!wanted.includes(column.name)) continue;
     await t.test(title(column), async (t) => {
       await setLayers(scene, column);
-      for (const entry of matrix.filter(({ name }) => only.test(name)))
+      const leftOut = thorough || chosen !== undefined ? [] : (column.withoutThoseOf ?? []);
+      const entries = [
+        ...matrix.filter(({ stoppedBy }) => !stoppedBy.some((layer) => leftOut.includes(layer))),
+        ...(column.isOnTheWire ? onTheWire : []),
+      ];
+      for (const entry of entries.filter(({ name }) => only.test(name)))
         await t.test(entry.name, async (t) => {
-          const isThorough = column.name.startsWith("all");
-          const trial = await attempt(scene, entry, column, isThorough ? seconds : briefSeconds);
+          const trial = await attempt(scene, entry, column, column.isThorough ? seconds : briefSeconds);
           note(results, column, trial);
+          if (trial.reading !== undefined) t.comment(`${entry.name}: ${JSON.stringify(shown(trial))}`);
           if (trial.expected) t.ok(trial.succeeded, "it succeeds", shown(trial));
           else t.same(trial.loot, [], "it gets nothing", shown(trial));
+          if (column.on.includes("lock")) victimWasServed(t, trial);
+          if (column.on.includes("lock") && isOnKept(entry))
+            t.ok(await scene.keptIsOpen(), "the victim still has its connection");
         });
     });
   }
@@ -63,27 +75,14 @@ export async function attackOn(suite: Suite, options: Options): Promise<void> {
     t.pass("a new connection of the victim gets a token");
   });
 
-  await t.test(
-    "attacks on a connection of the victim's own, which only a port lock would stop",
-    async (t) => {
-      for (const column of columns.filter(({ name }) => name === "none" || name === "all")) {
-        await setLayers(scene, column);
-        for (const entry of onKeptConnections) {
-          const trial = await attempt(scene, entry, column, briefSeconds);
-          note(results, column, trial);
-          if (column.name === "none") t.ok(trial.succeeded, `${entry.name}: succeeds`, shown(trial));
-        }
-      }
-    },
-  );
-
   await t.test("an address that the host gets later is protected once the timer has run", async (t) => {
-    await setLayers(scene, allLayers);
+    // Without the guard, which covers it at once.
+    await setLayers(scene, withoutLock);
     const network = await scene.docker.call("network", "inspect", "--format={{.Id}}", "shared");
     const add = (address: string) =>
       host.exec(["ip", "addr", "add", `${address}/16`, "dev", `br-${network.slice(0, 12)}`]);
     await add("172.31.0.99");
-    const unseen = await attempt(scene, asLateAddress("172.31.0.99", []), allLayers, briefSeconds);
+    const unseen = await attempt(scene, asLateAddress("172.31.0.99", []), withoutLock, briefSeconds);
     t.ok(unseen.succeeded, "without the timer the rules do not cover it", shown(unseen));
 
     const settings = await host.read(configPath);
@@ -96,22 +95,32 @@ export async function attackOn(suite: Suite, options: Options): Promise<void> {
       { timeoutMs: 20_000, what: "the rules to cover the new address" },
     );
     for (const address of ["172.31.0.99", "172.31.0.98"]) {
-      const seen = await attempt(scene, asLateAddress(address, ["host"]), allLayers, briefSeconds);
+      const seen = await attempt(scene, asLateAddress(address, ["host"]), withoutLock, briefSeconds);
       t.same(seen.loot, [], `as ${address} the attack gets nothing`, shown(seen));
     }
   });
 
   for (const line of table(suite, results)) t.comment(line);
+  if (resultsDirectory !== undefined) writeResults(resultsDirectory, suite, results);
 }
 
 function title({ name, on, backend }: Column): string {
-  if (name === "none") return "without protection each attack gets the victim's credentials";
+  if (name === "none") return "without protection each attack succeeds";
   if (backend === "iptables")
     return "with iptables and ebtables only the attacks succeed that ebtables is documented to let through";
-  if (on.length === allLayers.on.length)
-    return `with the layers "${name}" no attack gets credentials, a token or a role name in ${seconds} s`;
-  const missing = Object.entries(layers).find(([layer]) => !on.some((one) => one === layer));
-  return `without one layer the others stop their attacks; missing: ${missing?.[1]}`;
+  if (name === allLayers.name)
+    return `with all layers no attack gets credentials, a token or a role name in ${seconds} s, or reads an answer`;
+  const missing = Object.entries(layers).filter(([layer]) => !on.some((one) => one === layer));
+  return `the other layers stop their attacks; missing: ${missing.map(([, text]) => text).join("; ")}`;
+}
+
+/** The attack lasted for as long as the victim read, and the victim noticed nothing. */
+function victimWasServed(t: Test, { reading, findings }: Trial): void {
+  if (reading === undefined) return;
+  const { tokens, credentials, errors } = reading;
+  t.same(errors, [], "the victim was served throughout");
+  t.ok(tokens.length + credentials >= answersServed, `and got ${answersServed} answers`);
+  t.ok(findings.began <= reading.began && findings.ended >= reading.ended, "the attack went on meanwhile");
 }
 
 function note(results: Map<Entry, Map<string, boolean>>, column: Column, trial: Trial): void {
@@ -121,9 +130,28 @@ function note(results: Map<Entry, Map<string, boolean>>, column: Column, trial: 
 }
 
 /** Diagnostics for a failed test, without the secrets. */
-function shown({ findings, loot }: Trial): Record<string, unknown> {
+function shown({ findings, loot, reading }: Trial): Record<string, unknown> {
   const { rounds, opened, answers, notes } = findings;
-  return { rounds, opened, answers, notes, loot: [...new Set(loot)] };
+  const victim = reading && {
+    served: reading.tokens.length + reading.credentials,
+    read: loot.filter((one) => one === "an answer").length,
+    errors: reading.errors,
+  };
+  return { rounds, opened, answers, notes, loot: [...new Set(loot)], victim };
+}
+
+function writeResults(
+  directory: string,
+  suite: Suite,
+  results: ReadonlyMap<Entry, ReadonlyMap<string, boolean>>,
+): void {
+  const rows = [...results].map(([entry, cells]) => ({
+    name: entry.name,
+    isOnTheWire: onTheWire.includes(entry),
+    cells: Object.fromEntries(cells),
+  }));
+  mkdirSync(directory, { recursive: true });
+  writeFileSync(join(directory, `${suite}.json`), JSON.stringify(rows));
 }
 
 function table(suite: string, results: ReadonlyMap<Entry, ReadonlyMap<string, boolean>>): readonly string[] {

@@ -8,7 +8,8 @@ export type Order = {
     | "impersonation"
     | "across"
     | "across_blind"
-    | "address_added";
+    | "address_added"
+    | "overhear";
   /** The attack ends after this time, or with the first credentials. */
   readonly seconds: number;
   readonly victim: string;
@@ -34,6 +35,16 @@ export type Order = {
   /** `across`: its other interface, and the host's address there. */
   readonly otherInterface?: string;
   readonly otherHost?: string;
+  /** `overhear`: whose caches it poisons (ARP or neighbour discovery), or what else it does on the bridge. */
+  readonly means?: readonly ("victim" | "host" | "mac" | "lldp" | "flood")[];
+  /** `overhear`: seconds between two attempts. */
+  readonly pause?: number;
+  /** `overhear`: the attack ends when so many requests and answers were overheard. */
+  readonly enough?: number;
+  /** Default: eth0. "any" is any other, once it has one. */
+  readonly interface?: "any";
+  /** For a victim that does not run yet. Default: what the victim answers. */
+  readonly victimMac?: string;
   /** False if the victim is on no bridge of the attacker. */
   readonly reachesVictim?: boolean;
 };
@@ -51,7 +62,21 @@ export type Findings = {
   /** Access key ids. */
   readonly credentials: readonly string[];
   readonly bytes: number;
+  /** `overhear`: between which times it was under way, in seconds of the monotonic clock. */
+  readonly began: number;
+  readonly ended: number;
   readonly notes: readonly string[];
   /** Answers, or what was overheard. */
   readonly text: string;
+};
+
+/** What the victim got while a neighbour tried to overhear it. */
+export type Reading = {
+  readonly tokens: readonly string[];
+  /** Number of answers with credentials. */
+  readonly credentials: number;
+  readonly errors: readonly string[];
+  /** As in Findings. */
+  readonly began: number;
+  readonly ended: number;
 };

@@ -1,4 +1,5 @@
 """A network interface below the kernel's IP stack (AF_PACKET: CAP_NET_RAW is enough)."""
+import errno
 import fcntl
 import ipaddress
 import select
@@ -46,6 +47,10 @@ class Wire:
             self.socket.send(ethernet(target_mac, source_mac, kind, payload, self.tags))
         except BlockingIOError:
             pass  # The queue is full: the same as a lost packet.
+        except OSError as error:
+            # A packet that the sender's kernel left to be segmented is too long to be passed on: lost as well.
+            if error.errno != errno.EMSGSIZE:
+                raise
 
     def resolve(self, address, seconds=3.0):
         """The MAC of an address, resolved with our own addresses."""
@@ -81,9 +86,10 @@ class Wire:
     def claim(self, address, mac, listener, listener_mac):
         """Announces to `listener`, and to nobody else, that `address` is at `mac`, and repeats it."""
         self._claims[(address, listener)] = (mac, listener_mac)
-        self._announce(address, mac, listener, listener_mac)
+        self.tell(address, mac, listener, listener_mac)
 
-    def _announce(self, address, mac, listener, listener_mac):
+    def tell(self, address, mac, listener, listener_mac):
+        """The same once."""
         if ":" in address:
             # The solicitation creates an entry where there is none; the advertisement replaces one.
             self.send(listener_mac, mac, IPV6, neighbour_solicitation(address, listener, listener, mac))
@@ -117,7 +123,7 @@ class Wire:
             if now - self._announced > ANNOUNCE_SECONDS:
                 self._announced = now
                 for (address, listener), (mac, listener_mac) in self._claims.items():
-                    self._announce(address, mac, listener, listener_mac)
+                    self.tell(address, mac, listener, listener_mac)
             if until() or now >= end:
                 return
             if select.select([self.socket], [], [], min(end - now, 0.02))[0]:

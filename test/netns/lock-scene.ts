@@ -111,7 +111,7 @@ export class LockScene implements AsyncDisposable {
       this.#forgers
         .get(frame.from)
         ?.stdin?.write(
-          `${[frame.kind, ...words, ...more, `to=${world.mac("bystander", "eth0")}`].join(" ")}\n`,
+          `${[frame.kind, `to=${world.mac("bystander", "eth0")}`, ...words, ...more].join(" ")}\n`,
         );
     switch (frame.kind) {
       case "syn": {

@@ -69,6 +69,33 @@ const honest: readonly Frame[] = [
   },
 ];
 
+/** Frames from the victim's MAC to link-local addresses. Netfilter sees none of LLDP (0e) on a bridge. */
+const unseen = (mac: string): readonly Frame[] =>
+  ["02", "03", "0e", "0f"].map((last) => ({
+    what: `a frame with the victim's MAC to 01:80:c2:00:00:${last}`,
+    from: "attacker",
+    kind: "odd",
+    source: "",
+    more: [`from=${mac}`, `to=01:80:c2:00:00:${last}`],
+  }));
+
+t.test("nobody takes over a MAC by frames that no rule sees", { timeout: 120_000, skip }, async (t) => {
+  await using scene = await LockScene.make();
+  const { world, lock } = scene;
+  const frames = unseen(world.mac("victim", "eth0"));
+  await scene.expect(t, "link-local, without the lock", frames, []);
+  await scene.lockAll();
+  t.same(lock.protectionOf("victim"), { locked: true });
+  await scene.expect(t, "link-local, with the lock", [], frames);
+
+  // Somebody lets the bridge learn again.
+  world.ip("host", "link", "set", "docker0", "type", "bridge", "no_linklocal_learn", "0");
+  await scene.expect(t, "link-local, learning", frames, []);
+  lock.lookAgain();
+  await lock.settled();
+  await scene.expect(t, "link-local, looked again", [], frames);
+});
+
 t.test("nobody on a bridge speaks as another container", { timeout: 300_000, skip }, async (t) => {
   await using scene = await LockScene.make();
   const { world, lock } = scene;

@@ -2,7 +2,7 @@ import { mkdir, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import t from "tap";
 import type { Outcome } from "../../../src/firewall/command.ts";
-import { type LockTarget, PortLock } from "../../../src/firewall/port-lock.ts";
+import { isPending, type LockTarget, PortLock } from "../../../src/firewall/port-lock.ts";
 
 const ran = (stdout = ""): Outcome => ({ kind: "ran", exitCode: 0, stdout, stderr: "" });
 const failed = (stderr: string): Outcome => ({ kind: "ran", exitCode: 1, stdout: "", stderr });
@@ -29,8 +29,13 @@ async function fixture(t: { testdir(): string; teardown(run: () => Promise<void>
   const changes: (readonly string[])[] = [];
   const troubles: (string | undefined)[] = [];
   const retries: { readonly ms: number; readonly act: () => void }[] = [];
-  const host = { ports: [] as { index: number; id?: number }[], ids: new Map<number, number>() };
-  const answers: { nft: (text: string) => Outcome; ip: () => Outcome } = {
+  const host = {
+    ports: [] as { index: number; id?: number }[],
+    ids: new Map<number, number>(),
+    /** Whether docker0 learns nothing from link-local frames. Undefined: ip does not know the option. */
+    notLearning: 1 as number | undefined,
+  };
+  const answers: { nft: (text: string) => Outcome; ip: (text: string) => Outcome } = {
     nft: () => ran(),
     ip: () => ran(),
   };
@@ -53,7 +58,13 @@ async function fixture(t: { testdir(): string; teardown(run: () => Promise<void>
         case "lsns":
           return ran([...host.ids].map(([inode, id]) => `${inode} ${id}\n`).join(""));
         default:
-          if (args[0] === "-force") return answers.ip();
+          if (args[0] === "-force") return answers.ip(input);
+          if (args.at(-1) === "bridge")
+            return ran(
+              JSON.stringify([
+                { ifname: "docker0", linkinfo: { info_data: { no_linklocal_learn: host.notLearning } } },
+              ]),
+            );
           return ran(
             JSON.stringify(
               host.ports.map(({ index, id }) => ({ ifindex: index, master: "docker0", link_netnsid: id })),
@@ -113,7 +124,9 @@ t.test("a container is locked once its ports are found, and the host forgets its
   await addProcess(1);
   lock.set("a", target(1));
   t.same(lock.protectionOf("a"), { locked: false, reason: "the lock is being made" });
+  t.equal(isPending(lock.protectionOf("a")), true);
   await lock.settled();
+  t.equal(isPending(lock.protectionOf("a")), false);
   t.match(transactions.at(-1), /delete element bridge ec2metaproxy_lock starting_ipv4/);
   t.match(transactions.at(-1), /add element bridge ec2metaproxy_lock port_ipv4 \{ 10 \. 0xac110002 \}/);
   t.same(lock.protectionOf("a"), { locked: true });
@@ -126,6 +139,43 @@ t.test("a container is locked once its ports are found, and the host forgets its
   lock.delete("a");
   await lock.settled();
   t.match(transactions.at(-1), /delete element bridge ec2metaproxy_lock port_ipv4 \{ 10 \. 0xac110002 \}/);
+});
+
+t.test("bridges learn no addresses from frames that the lock does not see", async (t) => {
+  const { lock, transactions, changes, host, answers, addProcess } = await fixture(t);
+  const batches: string[] = [];
+  host.notLearning = 0;
+  answers.ip = (text) => {
+    batches.push(`${transactions.length} ${text}`);
+    host.notLearning = 1;
+    return ran();
+  };
+  await addProcess(1);
+  lock.start();
+  lock.set("a", target(1));
+  await lock.settled();
+  t.same(batches, [
+    "0 link set dev docker0 type bridge no_linklocal_learn 1\n",
+    "1 neigh del 172.17.0.2 dev docker0\n",
+  ]);
+  t.same(lock.protectionOf("a"), { locked: true });
+
+  // Somebody else changes it, and then it cannot be changed back.
+  for (const value of [0, undefined]) {
+    host.notLearning = value;
+    answers.ip = () => failed("Error: argument is wrong");
+    lock.lookAgain();
+    await lock.settled();
+    t.match(lock.protectionOf("a"), {
+      locked: false,
+      reason: /^docker0 may learn addresses from link-local/,
+    });
+  }
+  t.same(changes.at(-1), ["a"]);
+  host.notLearning = 1;
+  lock.lookAgain();
+  await lock.settled();
+  t.same(lock.protectionOf("a"), { locked: true });
 });
 
 t.test("a target that is the same makes no work; another address voids the protection at once", async (t) => {

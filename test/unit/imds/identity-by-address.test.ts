@@ -317,6 +317,42 @@ t.test("a reload changes the proof at the next request, also on a kept connectio
   t.equal(await status(listPath), 503);
 });
 
+const pending = { locked: false, reason: "the lock is being made", pending: true } as const;
+const bySocket: FixtureOptions = {
+  provenance: { check: async () => ({ proven: true }) },
+  config: { identityProof: "socket" },
+};
+
+for (const [what, news] of [
+  ["it is in force", undefined],
+  ["it cannot be made", notLocked],
+] as const)
+  t.test(`under "socket", an answer waits for a lock that is being made, until ${what}`, async (t) => {
+    const { guard, proxy, get } = await guarded(t, [victim], bySocket);
+    guard.publish(victim, pending);
+    await until(() => proxy.facts().guard?.locks.protectionOf(victim.id).locked === false);
+    let isAnswered = false;
+    const asked = get(credentials).finally(() => {
+      isAnswered = true;
+    });
+    await sleep(200);
+    t.notOk(isAnswered);
+    guard.publish(victim, news);
+    const answer = await asked;
+    t.match(answer, { status: 200, body: /ASIA/ });
+    t.ok(answer.ms < 1_500, `${Math.round(answer.ms)} ms`);
+    t.ok((await get(listPath)).ms < 200, "the next one does not wait");
+  });
+
+t.test(`under "socket", a lock that does not come is not waited for longer than 2 s`, async (t) => {
+  const { guard, proxy, get } = await guarded(t, [victim], bySocket);
+  guard.publish(victim, pending);
+  await until(() => proxy.facts().guard?.locks.protectionOf(victim.id).locked === false);
+  const answer = await get(credentials);
+  t.match(answer, { status: 200, body: /ASIA/ });
+  t.ok(answer.ms > 1_500 && answer.ms < 5_000, `${Math.round(answer.ms)} ms`);
+});
+
 t.test("a static container is served as declared: there is nothing to lock", async (t) => {
   const { proxy } = await guarded(t);
   t.match((await ask({ port: proxy.port, from: web.address }, "GET", credentials)).body, /ASIA/);
