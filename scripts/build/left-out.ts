@@ -1,8 +1,9 @@
 import type { Plugin } from "esbuild";
 
 /**
- * Packages that a dependency imports at load time and that this product never uses. They would double the
- * bundle, and `ssh2` would search for a native addon at each start. The reason is part of the error on use.
+ * Packages that a dependency imports at load time and that this product never uses. They would nearly double
+ * the bundle, and `ssh2` would search for a native addon at each start. The reason is part of the error on
+ * use.
  */
 const leftOut: Readonly<Record<string, string>> = {
   "@aws-sdk/credential-provider-node":

@@ -146,7 +146,7 @@ export class HostSts {
         ? Math.min(request.durationSeconds, chainedSeconds)
         : request.durationSeconds;
       try {
-        const client = this.#client ?? (await this.#loadedClient());
+        const client = await this.#loadedClient();
         return await client.assumeRole({ ...request, durationSeconds }, keys, region, end);
       } catch (thrown) {
         const error = asAssumeRoleError(thrown, end.aborted);

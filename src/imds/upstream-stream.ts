@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { readBody } from "../metadata/body.ts";
-import type { MetadataClient, Meter } from "../metadata/client.ts";
+import type { ForwardedRequest, MetadataClient, Meter } from "../metadata/client.ts";
 import { type Answer, ttlHeader } from "./answers.ts";
 import { instead, isPassed, passed, UpstreamBusy, UpstreamError, whole } from "./upstream-answer.ts";
 import type { Unread } from "./upstream-unread.ts";
@@ -10,12 +10,8 @@ export const longestBody = 1024 * 1024;
 /** Shorter answers are read whole first, so the client never gets an incomplete one. */
 const streamedFrom = 64 * 1024;
 
-export type StreamRequest = {
-  readonly method: "GET" | "HEAD";
-  /** From classify's `metadata`. */
-  readonly path: string;
-  /** The client's; passed on only for what is streamed (user-data). */
-  readonly range?: string | undefined;
+/** `range`: the client's; passed on only for what is streamed (user-data). */
+export type StreamRequest = Pick<ForwardedRequest, "method" | "path" | "range"> & {
   /**
    * Of the client's own session token; sent in the answer in place of the service's value for the proxy's
    * token.

@@ -209,19 +209,14 @@ export class MetadataClient {
     maxBytes: number,
     send: (signal: AbortSignal) => Promise<IncomingMessage>,
   ): Promise<{ readonly answer: IncomingMessage; readonly body: Buffer }> {
-    const late = new AbortController();
-    const error = this.#error(path, `: no whole answer in ${timeoutMs} ms`);
-    const timer = setTimeout(() => {
-      meter.throttled();
-      late.abort(error);
-    }, timeoutMs);
+    const late = AbortSignal.timeout(timeoutMs);
     try {
-      const answer = await send(late.signal);
-      return { answer, body: await readBody(addAbortSignal(late.signal, answer), maxBytes, timeoutMs) };
-    } catch (cause) {
-      throw late.signal.aborted ? error : cause;
-    } finally {
-      clearTimeout(timer);
+      const answer = await send(late);
+      return { answer, body: await readBody(addAbortSignal(late, answer), maxBytes, timeoutMs) };
+    } catch (error) {
+      if (!late.aborted) throw error;
+      meter.throttled();
+      throw this.#error(path, `: no whole answer in ${timeoutMs} ms`);
     }
   }
 

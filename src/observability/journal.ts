@@ -1,4 +1,4 @@
-import { fstatSync } from "node:fs";
+import { type BigIntStats, fstatSync } from "node:fs";
 import { pino } from "pino";
 import { explain } from "../errors.ts";
 import type { Log, LogFields } from "../log.ts";
@@ -100,20 +100,19 @@ export function withErrorPriority(text: string): string {
  * since a child with redirected output inherits the variable as well (systemd.exec(5), $JOURNAL_STREAM).
  */
 export function isJournal(fd: number, journalStream: string | undefined): boolean {
-  if (journalStream === undefined) return false;
-  try {
-    const { dev, ino } = fstatSync(fd, { bigint: true });
-    return journalStream === `${dev}:${ino}`;
-  } catch {
-    return false; // closed
-  }
+  const stat = statOf(fd);
+  return stat !== undefined && journalStream === `${stat.dev}:${stat.ino}`;
 }
 
 /** Whether a descriptor is a socket, as each stream to the journal is. */
 export function isSocket(fd: number): boolean {
+  return statOf(fd)?.isSocket() ?? false;
+}
+
+function statOf(fd: number): BigIntStats | undefined {
   try {
-    return fstatSync(fd).isSocket();
+    return fstatSync(fd, { bigint: true });
   } catch {
-    return false; // closed
+    return undefined; // closed
   }
 }

@@ -1,5 +1,7 @@
+import { execFile } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import t from "tap";
 import { configJsonSchema, configSchema } from "../../src/config/schema.ts";
 import { exitCodes } from "../../src/errors.ts";
@@ -48,6 +50,13 @@ t.test("the README names every exit code", (t) => {
   const line = readme.split("\n").find((text) => text.startsWith("Exit codes:")) ?? "";
   for (const code of Object.values(exitCodes)) t.match(line, new RegExp(`\\b${code}\\b`));
   t.end();
+});
+
+t.test("the README shows what `make demo` prints without Docker", async (t) => {
+  const [, block] = /<!-- demo -->\n```\n(.*?)\n```/s.exec(readme) ?? [];
+  const env = { ...process.env, DOCKER_HOST: "unix:///nonexistent/docker.sock" };
+  const { stdout } = await promisify(execFile)(process.execPath, [join(root, "scripts/demo.ts")], { env });
+  t.equal(block, stdout.split("\n\nThe proxy's log:", 1)[0]);
 });
 
 t.test("every file that the README links to exists", (t) => {

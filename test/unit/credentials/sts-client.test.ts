@@ -8,23 +8,28 @@ import { assumeRoleError, mustBeUnavailable, realCache, realSts, sleep } from ".
 
 const day = 24 * 60 * 60_000;
 
+/** An HTTP proxy that refuses everything, and the requests that it got. */
+async function refusingProxy(t: Test) {
+  const targets: string[] = [];
+  const proxy = http.createServer((req, res) => {
+    targets.push(`${req.method} ${req.url}`);
+    res.writeHead(502).end();
+  });
+  proxy.on("connect", (req, socket) => {
+    targets.push(`CONNECT ${req.url}`);
+    socket.end("HTTP/1.1 502 Bad Gateway\r\n\r\n");
+  });
+  proxy.listen(0, "127.0.0.1");
+  await once(proxy, "listening");
+  t.teardown(() => proxy.close());
+  const { port } = proxy.address() as net.AddressInfo; // a TCP server's address is never a string
+  return { targets, url: `http://127.0.0.1:${port}` };
+}
+
 t.test(
   "calls to STS use the proxy of the environment, requests to the metadata service never do",
   async (t) => {
-    const targets: string[] = [];
-    const proxy = http.createServer((req, res) => {
-      targets.push(`${req.method} ${req.url}`);
-      res.writeHead(502).end();
-    });
-    proxy.on("connect", (req, socket) => {
-      targets.push(`CONNECT ${req.url}`);
-      socket.end("HTTP/1.1 502 Bad Gateway\r\n\r\n");
-    });
-    proxy.listen(0, "127.0.0.1");
-    await once(proxy, "listening");
-    t.teardown(() => proxy.close());
-    const bound = proxy.address();
-    const url = `http://127.0.0.1:${typeof bound === "object" ? bound?.port : ""}`;
+    const { targets, url } = await refusingProxy(t);
     const { aws, assume } = await realSts(t, {
       proxyEnvironment: { HTTPS_PROXY: url, HTTP_PROXY: url },
       endpoint: undefined,
@@ -46,26 +51,16 @@ for (const { region, useFips, useDualstack, host } of [
   { region: "eusc-de-east-1", useFips: false, useDualstack: false, host: "sts.eusc-de-east-1.amazonaws.eu" },
 ]) {
   t.test(`STS of ${region} (FIPS ${useFips}, dual-stack ${useDualstack}) is ${host}`, async (t) => {
-    const targets: string[] = [];
-    const proxy = http.createServer();
-    proxy.on("connect", (req, socket) => {
-      targets.push(req.url ?? "");
-      socket.end("HTTP/1.1 502 Bad Gateway\r\n\r\n");
-    });
-    proxy.listen(0, "127.0.0.1");
-    await once(proxy, "listening");
-    t.teardown(() => proxy.close());
-    const bound = proxy.address();
-    const HTTPS_PROXY = `http://127.0.0.1:${typeof bound === "object" ? bound?.port : ""}`;
+    const { targets, url } = await refusingProxy(t);
     const { assume } = await realSts(t, {
-      proxyEnvironment: { HTTPS_PROXY },
+      proxyEnvironment: { HTTPS_PROXY: url },
       endpoint: undefined,
       region,
       useFips,
       useDualstack,
     });
     await assumeRoleError(assume("db"));
-    t.same(targets, [`${host}:443`]);
+    t.same(targets, [`CONNECT ${host}:443`]);
   });
 }
 

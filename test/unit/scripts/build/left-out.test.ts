@@ -1,5 +1,5 @@
 import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { build } from "esbuild";
 import t from "tap";
 import { leaveOut } from "../../../../scripts/build/left-out.ts";
@@ -35,7 +35,7 @@ for (const [what, source] of [
   ],
 ] as const) {
   t.test(`a package that is left out loads, and its use says why it is missing: ${what}`, async (t) => {
-    const { call } = await bundled(dirname(join(t.testdir({ empty: "" }), "empty")), source);
+    const { call } = await bundled(t.testdir({}), source);
     t.throws(
       () => call?.(),
       /is left out of this executable \((the SDK's own search|Docker engines over ssh)/,
@@ -45,7 +45,7 @@ for (const [what, source] of [
 
 t.test("every other package is bundled as it is", async (t) => {
   const { call } = await bundled(
-    dirname(join(t.testdir({ empty: "" }), "empty")),
+    t.testdir({}),
     `import leven from "leven"; export const call = () => leven("cat", "cow");`,
   );
   t.equal(call?.(), 2);
