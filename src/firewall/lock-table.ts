@@ -84,7 +84,7 @@ const kinds = ["veth", "tun", "vxlan", "geneve", "gretap", "ip6gretap", "erspan"
 
 /**
  * A dead man's switch. Frames are checked only if the kind of their port is in this set, whose elements have
- * a timeout that the guard renews. Without it, a guard that is dead or hangs would leave the addresses of
+ * a timeout, and the guard writes the table again before that. Without it, a guard that is dead or hangs would leave the addresses of
  * ended containers locked forever, and new containers with these addresses would have no network.
  */
 const alive = kinds.map((kind) => `"${kind}" timeout ${aliveSeconds}s`).join(", ");
@@ -133,18 +133,6 @@ export function renderLockChange(before: LockElements, after: LockElements, mark
 /** Removes the table, whether or not there is one. */
 export function renderNoLockTable(): string {
   return `add table ${lockTable}\ndelete table ${lockTable}\n`;
-}
-
-/** Keeps the lock in force for another `aliveSeconds`. Fails if there is no table. */
-export function renderAlive(mark: number): string {
-  // To add an element that exists does not renew its timeout on older kernels; to delete one that has expired
-  // fails. So: make sure that it exists, delete it, add it.
-  return [
-    marked(mark),
-    ...commands("add", "alive", [alive]),
-    ...commands("delete", "alive", [kinds.map((kind) => `"${kind}"`).join(", ")]),
-    ...commands("add", "alive", [alive]),
-  ].join("");
 }
 
 function marked(mark: number): string {

@@ -8,7 +8,6 @@ import {
   type LockEntry,
   lockElements,
   lockTable,
-  renderAlive,
   renderLockChange,
   renderLockTable,
   renderNoLockTable,
@@ -69,7 +68,10 @@ const retryMs = { first: 1_000, longest: 60_000 };
 export class PortLock {
   readonly #options: Options;
   readonly #tracked = new Map<string, Tracked>();
-  /** What the kernel has. Undefined if that is not known. */
+  /**
+   * What the kernel has, or will have after the transaction in flight. Undefined if that is not known, which
+   * can become so during a transaction.
+   */
   #live: LockElements | undefined;
   #off: string | undefined;
   #isStarted = false;
@@ -152,12 +154,14 @@ export class PortLock {
     while (this.#isWorking) await this.#work;
   }
 
-  /** Keeps the lock from lapsing. To be called well within `aliveSeconds`. */
+  /**
+   * Keeps the lock from lapsing. To be called well within `aliveSeconds`. Writes the whole table, because a
+   * change of it may have been missed, and a table with the addresses of ended containers should lapse.
+   */
   async refresh(): Promise<void> {
     if (this.#off !== undefined || this.#isClosed || !this.#isStarted) return;
-    const outcome = await this.#options.run("nft", ["-f", "-"], renderAlive(this.#mark()));
-    if (outcome.kind !== "ran" || outcome.exitCode !== 0) this.rebuild();
-    else if ([...this.#tracked.values()].some(({ ports }) => ports?.length === 0)) this.lookAgain();
+    this.rebuild();
+    await this.settled();
   }
 
   /** A transaction has changed the table. @param marks its marks: if they are ours, so is the transaction */
@@ -238,7 +242,8 @@ export class PortLock {
     await this.#look(round.filter(({ target, looked }) => isHere(target) && !looked));
     await this.#write(round);
     await this.#forgetNeighbours(round);
-    this.#protect(round, protectionBy);
+    // Else somebody has changed the table meanwhile, and the next round writes it again.
+    if (this.#live !== undefined) this.#protect(round, protectionBy);
   }
 
   /** Finds the ports of containers that have a process. */
@@ -265,15 +270,18 @@ export class PortLock {
     );
     const elements = lockElements(entries);
     const mark = this.#mark();
-    if (this.#live !== undefined) {
-      const change = renderLockChange(this.#live, elements, mark);
+    const before = this.#live;
+    // Before the transaction, so that a loss that is noticed during it is not forgotten after it.
+    this.#live = elements;
+    if (before !== undefined) {
+      const change = renderLockChange(before, elements, mark);
       if (change === "") return;
       const outcome = await this.#options.run("nft", ["-f", "-"], change);
-      this.#live = outcome.kind === "ran" && outcome.exitCode === 0 ? elements : undefined;
+      if (outcome.kind === "ran" && outcome.exitCode === 0) return;
+      // Somebody else has changed the table, so that the change did not fit.
+      this.#live = elements;
     }
-    // Also if somebody else has changed the table, so that the change did not fit.
-    if (this.#live === undefined) await this.#transact(renderLockTable(elements, mark));
-    this.#live = elements;
+    await this.#transact(renderLockTable(elements, mark));
   }
 
   async #transact(text: string): Promise<void> {
