@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { explain } from "../errors.ts";
 import { TokenBucket } from "../token-bucket.ts";
+import type { Port } from "./bridge-ports.ts";
 import { failure, type Run } from "./command.ts";
 import { findPorts, type Located } from "./find-ports.ts";
 import {
@@ -12,7 +13,7 @@ import {
   renderLockTable,
   renderNoLockTable,
 } from "./lock-table.ts";
-import { forgetNeighbours } from "./neighbours.ts";
+import { forgetNeighbours, type NeighbourEntry } from "./neighbours.ts";
 
 /** What to lock for a container. */
 export type LockTarget = {
@@ -50,7 +51,7 @@ type Tracked = Located & {
   readonly target: LockTarget;
   /** Whether `ports` is up to date. */
   looked: boolean;
-  /** The neighbour entries that were removed when the lock came into force: `address bridge`. */
+  /** The neighbour entries that were removed since the lock is in force without a break: `address bridge`. */
   cleared: ReadonlySet<string>;
   protection: Protection;
 };
@@ -118,7 +119,8 @@ export class PortLock {
       ports: isSameProcess ? before.ports : undefined,
       looked: false,
       namespaceId: isSameProcess ? before.namespaceId : undefined,
-      cleared: isSameProcess ? before.cleared : new Set(),
+      // An address that it has lost meanwhile may have been used by another container.
+      cleared: isSameProcess ? kept(before.cleared, entriesOf(target, before.ports)) : new Set(),
       // Not the former protection: the lock is not in force for the new addresses.
       protection: target.pid === 0 ? starting : notYet,
     });
@@ -139,7 +141,7 @@ export class PortLock {
 
   /** Writes the whole table: it is not known what is in force. */
   rebuild(): void {
-    this.#live = undefined;
+    this.#lose();
     this.lookAgain();
   }
 
@@ -191,6 +193,12 @@ export class PortLock {
     await this.settled();
   }
 
+  /** The lock may not be in force, and the host may learn a container's address from a forged frame. */
+  #lose(): void {
+    this.#live = undefined;
+    for (const tracked of this.#tracked.values()) tracked.cleared = new Set();
+  }
+
   #mark(): number {
     return this.#nextMark++;
   }
@@ -215,7 +223,7 @@ export class PortLock {
         this.#failures = 0;
         this.#options.onTrouble(undefined);
       } catch (error) {
-        this.#live = undefined;
+        this.#lose();
         const reason = explain(error);
         this.#protect([...this.#tracked.values()], () => ({ locked: false, reason }));
         this.#options.onTrouble(reason);
@@ -233,7 +241,7 @@ export class PortLock {
     const off = this.#off;
     if (off !== undefined) {
       await this.#transact(renderNoLockTable());
-      this.#live = undefined;
+      this.#lose();
       this.#protect([...this.#tracked.values()], () => ({ locked: false, reason: off }));
       return;
     }
@@ -279,6 +287,7 @@ export class PortLock {
       const outcome = await this.#options.run("nft", ["-f", "-"], change);
       if (outcome.kind === "ran" && outcome.exitCode === 0) return;
       // Somebody else has changed the table, so that the change did not fit.
+      this.#lose();
       this.#live = elements;
     }
     await this.#transact(renderLockTable(elements, mark));
@@ -295,27 +304,18 @@ export class PortLock {
    * would send its answers to the forger.
    */
   async #forgetNeighbours(round: readonly Tracked[]): Promise<void> {
-    const wanted = new Map<Tracked, ReadonlySet<string>>();
-    for (const tracked of round) {
-      const bridges = new Set((tracked.ports ?? []).flatMap(({ bridge }) => bridge ?? []));
-      const entries = [...bridges].flatMap((bridge) =>
-        tracked.target.addresses.map((address) => `${address} ${bridge}`),
-      );
-      const fresh = entries.filter((entry) => !tracked.cleared.has(entry));
-      if (fresh.length > 0) wanted.set(tracked, new Set(entries));
-    }
-    if (wanted.size === 0) return;
-    const fresh = [...wanted].flatMap(([{ cleared }, entries]) =>
-      [...entries].filter((entry) => !cleared.has(entry)),
-    );
-    await forgetNeighbours(
-      this.#options.run,
-      fresh.map((entry) => {
-        const [address = "", bridge = ""] = entry.split(" ");
-        return { address, bridge };
-      }),
-    );
-    for (const [tracked, entries] of wanted) tracked.cleared = entries;
+    const fresh: NeighbourEntry[] = [];
+    const wanted = round.map((tracked) => {
+      const entries = entriesOf(tracked.target, tracked.ports);
+      // An entry that comes back later is removed again.
+      tracked.cleared = kept(tracked.cleared, entries);
+      for (const [key, entry] of entries) if (!tracked.cleared.has(key)) fresh.push(entry);
+      return [tracked, entries] as const;
+    });
+    if (fresh.length === 0) return;
+    await forgetNeighbours(this.#options.run, fresh);
+    if (this.#live === undefined) return;
+    for (const [tracked, entries] of wanted) tracked.cleared = new Set(entries.keys());
   }
 
   #protect(round: readonly Tracked[], protectionOf: (tracked: Tracked) => Protection): void {
@@ -329,6 +329,23 @@ export class PortLock {
     }
     if (changed.length > 0) this.#options.onChange(changed);
   }
+}
+
+/** The entries of the host's neighbour cache that lead to a container, by `address bridge`. */
+function entriesOf(
+  { addresses }: LockTarget,
+  ports: readonly Port[] = [],
+): ReadonlyMap<string, NeighbourEntry> {
+  const bridges = new Set(ports.flatMap(({ bridge }) => bridge ?? []));
+  return new Map(
+    [...bridges].flatMap((bridge) =>
+      addresses.map((address) => [`${address} ${bridge}`, { address, bridge }] as const),
+    ),
+  );
+}
+
+function kept(cleared: ReadonlySet<string>, entries: ReadonlyMap<string, unknown>): ReadonlySet<string> {
+  return new Set([...cleared].filter((key) => entries.has(key)));
 }
 
 function isHere({ pid, pidStartedAt }: LockTarget): boolean {

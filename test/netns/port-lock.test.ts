@@ -121,6 +121,43 @@ t.test(
   },
 );
 
+t.test(
+  "what the host learned from a forger is forgotten with the lock",
+  { timeout: 60_000, skip },
+  async (t) => {
+    await using scene = await LockScene.make();
+    const { world, lock } = scene;
+    await scene.lockAll();
+    const forger = world.mac("attacker", "eth0");
+    const entry = () => world.ip("host", "neigh", "show", victim.ipv4, "dev", "docker0");
+    /** The attacker uses the victim's address, while nothing keeps it from that. */
+    const forge = () => {
+      world.ip("attacker", "addr", "add", `${victim.ipv4}/24`, "dev", "eth0");
+      world.ip("host", "neigh", "flush", "dev", "docker0");
+      world.exec("attacker", "ping", "-c1", "-W2", "-I", victim.ipv4, "172.30.1.1");
+      world.ip("attacker", "addr", "del", `${victim.ipv4}/24`, "dev", "eth0");
+      t.match(entry(), forger, "the host takes the attacker for the victim");
+    };
+
+    world.exec("host", "nft", "flush", "ruleset");
+    forge();
+    lock.rebuild();
+    await lock.settled();
+    t.notMatch(entry(), forger, "after a flush");
+
+    const target = await scene.target("victim");
+    lock.set("victim", { ...target, addresses: [victim.ipv6] });
+    await lock.settled();
+    world.ip("host", "link", "set", "veth-1-2", "nomaster");
+    forge();
+    world.ip("host", "link", "set", "veth-1-2", "master", "docker0");
+    lock.set("victim", target);
+    await lock.settled();
+    t.notMatch(entry(), forger, "after the container was disconnected and connected again");
+    t.same(lock.protectionOf("victim"), { locked: true });
+  },
+);
+
 t.test("a lock that nobody refreshes lapses", { timeout: 60_000, skip }, async (t) => {
   await using scene = await LockScene.make();
   await scene.lockAll();

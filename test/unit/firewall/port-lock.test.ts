@@ -34,6 +34,8 @@ async function fixture(t: { testdir(): string; teardown(run: () => Promise<void>
     nft: () => ran(),
     ip: () => ran(),
   };
+  /** The neighbour entries that were removed. */
+  const forgotten: string[] = [];
   const addProcess = async (pid: number, at = startedAt) => {
     await mkdir(join(procRoot, `${pid}/ns`), { recursive: true });
     await symlink(`net:[${pid}]`, join(procRoot, `${pid}/ns/net`)).catch(() => undefined);
@@ -53,7 +55,10 @@ async function fixture(t: { testdir(): string; teardown(run: () => Promise<void>
         case "lsns":
           return ran([...host.ids].map(([inode, id]) => `${inode} ${id}\n`).join(""));
         default:
-          if (args[0] === "-force") return answers.ip();
+          if (args[0] === "-force") {
+            forgotten.push(...input.split("\n").filter((line) => line !== ""));
+            return answers.ip();
+          }
           return ran(
             JSON.stringify(
               host.ports.map(({ index, id }) => ({ ifindex: index, master: "docker0", link_netnsid: id })),
@@ -77,6 +82,7 @@ async function fixture(t: { testdir(): string; teardown(run: () => Promise<void>
     lock,
     commands,
     transactions,
+    forgotten,
     changes,
     troubles,
     retries,
@@ -297,6 +303,93 @@ t.test("as long as the host may send answers to a forger, a container is not loc
   retries.pop()?.act();
   await lock.settled();
   t.same(lock.protectionOf("a"), { locked: true });
+});
+
+const leavings: readonly (readonly [
+  string,
+  (scene: Awaited<ReturnType<typeof fixture>>) => Promise<void>,
+])[] = [
+  [
+    "a container that was disconnected for a while",
+    async ({ lock }) => {
+      lock.set("a", target(1, { addresses: ["172.18.0.2"] }));
+      await lock.settled();
+      lock.set("a", target(1, { addresses: ["172.17.0.2", "172.18.0.2"] }));
+    },
+  ],
+  [
+    "a container that was disconnected and connected at once",
+    async ({ lock }) => {
+      lock.set("a", target(1, { addresses: ["172.18.0.2"] }));
+      lock.set("a", target(1, { addresses: ["172.17.0.2", "172.18.0.2"] }));
+    },
+  ],
+  [
+    "a port that was off its bridge for a while",
+    async ({ lock, host }) => {
+      const { ports } = host;
+      host.ports = [];
+      lock.lookAgain();
+      await lock.settled();
+      host.ports = ports;
+      lock.lookAgain();
+    },
+  ],
+  ["a lock that was flushed", async ({ lock }) => lock.changedBy([])],
+  ["a lock that may have lapsed", async ({ lock }) => void (await lock.refresh())],
+  [
+    "a lock that was off",
+    async ({ lock }) => {
+      lock.switchOff("LAYER2=off");
+      await lock.settled();
+      lock.switchOff(undefined);
+    },
+  ],
+  [
+    "a table that did not take a change",
+    async ({ lock, answers }) => {
+      answers.nft = (text) => (text.startsWith("add table") ? ran() : failed("No such file or directory"));
+      lock.set("b", target(0, { macs: [], addresses: ["172.17.0.9"] }));
+    },
+  ],
+  [
+    "a table that could not be written for a while",
+    async ({ lock, answers, retries }) => {
+      answers.nft = () => failed("Cannot allocate memory");
+      lock.set("b", target(0, { macs: [], addresses: ["172.17.0.9"] }));
+      await lock.settled();
+      answers.nft = () => ran();
+      retries.pop()?.act();
+    },
+  ],
+];
+for (const [what, leave] of leavings)
+  t.test(`the host forgets addresses again after ${what}`, async (t) => {
+    const scene = await fixture(t);
+    const { lock, forgotten, addProcess } = scene;
+    await addProcess(1);
+    lock.start();
+    lock.set("a", target(1, { addresses: ["172.17.0.2", "172.18.0.2"] }));
+    await lock.settled();
+    t.same(lock.protectionOf("a"), { locked: true });
+    forgotten.length = 0;
+    await leave(scene);
+    await lock.settled();
+    t.same(lock.protectionOf("a"), { locked: true });
+    t.ok(forgotten.includes("neigh del 172.17.0.2 dev docker0"), forgotten.join("; "));
+  });
+
+t.test("as long as nothing happens to the lock, the host forgets an address once", async (t) => {
+  const { lock, forgotten, addProcess } = await fixture(t);
+  await addProcess(1);
+  await addProcess(2);
+  lock.start();
+  lock.set("a", target(1));
+  await lock.settled();
+  lock.lookAgain();
+  lock.set("b", target(2, { macs: [], addresses: ["172.17.0.3"] }));
+  await lock.settled();
+  t.same(forgotten, ["neigh del 172.17.0.2 dev docker0", "neigh del 172.17.0.3 dev docker0"]);
 });
 
 t.test("a port that could not be looked for is looked for again", async (t) => {
