@@ -39,7 +39,8 @@ const setTypes = {
   port_ipv6: "meta iif . @nh,64,128",
   // Addresses of containers whose ports are not known: they have not started yet, or have no port on a
   // bridge. Ports that belong to another container may not use them. A port without an owner may, because it
-  // may be the starting container's own.
+  // may be the starting container's own. Without the addresses of locked containers: a remote engine gives
+  // out the same ones, and several containers may have been given one MAC.
   starting_mac: "ether saddr",
   starting_ipv4: "@nh,96,32",
   starting_ipv6: "@nh,64,128",
@@ -159,6 +160,9 @@ export function lockElements(entries: Iterable<LockEntry>): LockElements {
       }
     }
   }
+  // Its owner sends from a port of its own, which this would refuse.
+  for (const kind of ["mac", "ipv4", "ipv6"] as const)
+    for (const value of elements[kind]) elements[`starting_${kind}`].delete(value);
   return elements;
 }
 

@@ -122,6 +122,24 @@ t.test(
 );
 
 t.test(
+  "a locked container keeps addresses that one without ports has too",
+  { timeout: 120_000, skip },
+  async (t) => {
+    await using scene = await LockScene.make();
+    const { lock, world } = scene;
+    await scene.lockAll();
+    const { macs, addresses } = await scene.target("victim");
+    const without = { macs: [], addresses: [], pid: 0, pidStartedAt: undefined, obstacle: undefined };
+    lock.set("remote", { ...without, addresses, pid: 4_242_424 });
+    lock.set("starting", { ...without, macs });
+    await lock.settled();
+    t.same(lock.protectionOf("victim"), { locked: true });
+    const false_ = lies(scene.linkLocal, world.mac("victim", "eth0"));
+    await scene.expect(t, "with the same addresses", honest, false_);
+  },
+);
+
+t.test(
   "what the host learned from a forger is forgotten with the lock",
   { timeout: 60_000, skip },
   async (t) => {

@@ -134,6 +134,21 @@ t.test("a container is locked once its ports are found, and the host forgets its
   t.match(transactions.at(-1), /delete element bridge ec2metaproxy_lock port_ipv4 \{ 10 \. 0xac110002 \}/);
 });
 
+t.test("a container without ports does not take addresses from one that is locked", async (t) => {
+  const { lock, transactions, addProcess } = await fixture(t);
+  await addProcess(1);
+  lock.start();
+  lock.set("remote", target(4_242_424, { pidStartedAt: undefined }));
+  lock.set("a", target(1));
+  await lock.settled();
+  t.match(transactions.at(-1), /set starting_mac \{ typeof ether saddr; \}/);
+  t.match(transactions.at(-1), /set starting_ipv4 \{ typeof @nh,96,32; \}/);
+  t.match(transactions.at(-1), /set starting_ipv6 \{ typeof @nh,64,128; \}/);
+  lock.delete("a");
+  await lock.settled();
+  t.match(transactions.at(-1), /add element bridge ec2metaproxy_lock starting_ipv4 \{ 0xac110002 \}/);
+});
+
 t.test("a target that is the same makes no work; another address voids the protection at once", async (t) => {
   const { lock, commands, addProcess } = await fixture(t);
   await addProcess(1);
