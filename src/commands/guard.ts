@@ -232,7 +232,7 @@ function lockTroubles(log: Log): (error: string | undefined) => void {
     else
       log.error(
         { error },
-        "the port lock cannot be made; containers are not protected from their neighbours",
+        "the port lock is not complete; containers that are not locked are not protected from their neighbours",
       );
   };
 }

@@ -7,8 +7,16 @@ export type Outcome =
   /** The command is not on PATH. */
   | { readonly kind: "missing" };
 
-/** Runs a command with `input` on its standard input. Never rejects because the command fails. */
-export type Run = (command: string, args: readonly string[], input?: string) => Promise<Outcome>;
+/**
+ * Runs a command with `input` on its standard input. Never rejects because the command fails.
+ * @param limitMs the command is killed after this time; its exit code is then 255
+ */
+export type Run = (
+  command: string,
+  args: readonly string[],
+  input?: string,
+  limitMs?: number,
+) => Promise<Outcome>;
 
 /**
  * A command that waits longer than this, for example for a lock, has hung. Runs of the repair timer must not
@@ -20,11 +28,11 @@ const timeoutMs = 20_000;
  * Wraps execa: no shell, messages in English. If the command timed out or was killed, `stderr` starts with
  * the reason.
  */
-export const run: Run = async (command, args, input = "") => {
+export const run: Run = async (command, args, input = "", limitMs = timeoutMs) => {
   const result = await execa(command, args, {
     input,
     reject: false,
-    timeout: timeoutMs,
+    timeout: limitMs,
     env: { LC_ALL: "C" },
     stripFinalNewline: false,
   });

@@ -77,6 +77,8 @@ export class PortLock {
   #off: string | undefined;
   #isStarted = false;
   #isDirty = false;
+  /** The table may have addresses of containers that have ended. */
+  #hasEnded = false;
   #isWorking = false;
   #work: Promise<void> = Promise.resolve();
   #failures = 0;
@@ -129,7 +131,9 @@ export class PortLock {
 
   /** Unlocks the addresses of a container that has ended. */
   delete(id: string): void {
-    if (this.#tracked.delete(id)) this.#change();
+    if (!this.#tracked.delete(id)) return;
+    this.#hasEnded = true;
+    this.#change();
   }
 
   /** Makes no lock, and removes the table, as long as there is a reason not to. */
@@ -219,52 +223,70 @@ export class PortLock {
     while (this.#isDirty && !this.#isClosed) {
       this.#isDirty = false;
       try {
-        await this.#makeOnce();
-        this.#failures = 0;
-        this.#options.onTrouble(undefined);
+        const trouble = await this.#makeOnce();
+        this.#options.onTrouble(trouble);
+        if (trouble === undefined) this.#failures = 0;
+        else this.#retryLater();
       } catch (error) {
         this.#lose();
         const reason = explain(error);
         this.#protect([...this.#tracked.values()], () => ({ locked: false, reason }));
         this.#options.onTrouble(reason);
-        const delayMs = Math.min(retryMs.longest, retryMs.first * 2 ** Math.min(this.#failures, 10));
-        this.#failures += 1;
-        // A change that has arrived meanwhile does not wait for that.
-        if (!this.#isDirty) this.#cancelRetry = this.#options.schedule(delayMs, () => this.#change());
+        this.#retryLater();
       }
     }
     // In the same turn as the last look at #isDirty: a change after that starts the work again.
     this.#isWorking = false;
   }
 
-  async #makeOnce(): Promise<void> {
+  #retryLater(): void {
+    const delayMs = Math.min(retryMs.longest, retryMs.first * 2 ** Math.min(this.#failures, 10));
+    this.#failures += 1;
+    // A change that has arrived meanwhile does not wait for that.
+    if (!this.#isDirty) this.#cancelRetry = this.#options.schedule(delayMs, () => this.#change());
+  }
+
+  /** @returns why some containers could not be found; the others are locked */
+  async #makeOnce(): Promise<string | undefined> {
     const off = this.#off;
     if (off !== undefined) {
       await this.#transact(renderNoLockTable());
       this.#lose();
       this.#protect([...this.#tracked.values()], () => ({ locked: false, reason: off }));
-      return;
+      return undefined;
     }
+    const wanted = [...this.#tracked.values()].filter(({ target, looked }) => isToBeFound(target) && !looked);
+    // Their addresses may have new owners, who must not wait for the look. Without a table there is nothing
+    // to free, and a whole one should have the ports.
+    if (wanted.length > 0 && this.#hasEnded && this.#live !== undefined)
+      await this.#write([...this.#tracked.values()]);
+    const trouble = await this.#look(wanted);
     // The containers of this round. One whose target changes meanwhile is another object.
     const round = [...this.#tracked.values()];
-    await this.#look(round.filter(({ target, looked }) => isHere(target) && !looked));
     await this.#write(round);
     await this.#forgetNeighbours(round);
     // Else somebody has changed the table meanwhile, and the next round writes it again.
-    if (this.#live !== undefined) this.#protect(round, protectionBy);
+    if (this.#live !== undefined) this.#protect(round, (tracked) => protectionBy(tracked, trouble));
+    return trouble;
   }
 
-  /** Finds the ports of containers that have a process. */
-  async #look(wanted: readonly Tracked[]): Promise<void> {
-    if (wanted.length === 0) return;
+  /**
+   * Finds the ports of containers that have a process.
+   * @returns why that failed. What was known before is still true: a port keeps its index while it exists.
+   */
+  async #look(wanted: readonly Tracked[]): Promise<string | undefined> {
+    if (wanted.length === 0) return undefined;
     // Before the commands run, so that what changes while they do is looked for again.
     for (const tracked of wanted) tracked.looked = true;
     try {
       const namespaces = [...this.#tracked.values()].map(({ namespaceId }) => namespaceId);
-      await findPorts(this.#options, wanted, namespaces);
+      const trouble = await findPorts(this.#options, wanted, namespaces);
+      if (trouble !== undefined)
+        for (const tracked of wanted) if (tracked.namespaceId === undefined) tracked.looked = false;
+      return trouble;
     } catch (error) {
       for (const tracked of wanted) tracked.looked = false;
-      throw error;
+      return explain(error);
     }
   }
 
@@ -277,6 +299,7 @@ export class PortLock {
       }),
     );
     const elements = lockElements(entries);
+    this.#hasEnded = false;
     const mark = this.#mark();
     const before = this.#live;
     // Before the transaction, so that a loss that is noticed during it is not forgotten after it.
@@ -352,12 +375,17 @@ function isHere({ pid, pidStartedAt }: LockTarget): boolean {
   return pid !== 0 && pidStartedAt !== undefined;
 }
 
-/** Once its entry is in force. */
-function protectionBy({ target, ports }: Tracked): Protection {
+/** Without an address there is nothing to lock, and a container on the host's network is never found. */
+function isToBeFound(target: LockTarget): boolean {
+  return isHere(target) && target.addresses.length + target.macs.length > 0;
+}
+
+/** Once its entry is in force. @param trouble why ports could not be looked for */
+function protectionBy({ target, ports }: Tracked, trouble: string | undefined): Protection {
   if (target.pid === 0) return starting;
   if (target.addresses.length === 0) return { locked: false, reason: "it has no address of its own" };
   if (!isHere(target)) return { locked: false, reason: "its process is not one of this host" };
-  if (ports === undefined) return notYet;
+  if (ports === undefined) return trouble === undefined ? notYet : { locked: false, reason: trouble };
   if (ports.length === 0)
     return { locked: false, reason: "no port of a bridge on this host leads into its network namespace" };
   if (target.obstacle !== undefined) return { locked: false, reason: target.obstacle };

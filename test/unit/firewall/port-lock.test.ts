@@ -30,10 +30,12 @@ async function fixture(t: { testdir(): string; teardown(run: () => Promise<void>
   const troubles: (string | undefined)[] = [];
   const retries: { readonly ms: number; readonly act: () => void }[] = [];
   const host = { ports: [] as { index: number; id?: number }[], ids: new Map<number, number>() };
-  const answers: { nft: (text: string) => Outcome; ip: () => Outcome } = {
+  const answers: { nft: (text: string) => Outcome; ip: () => Outcome; lsns: () => Promise<Outcome> } = {
     nft: () => ran(),
     ip: () => ran(),
+    lsns: async () => ran([...host.ids].map(([inode, id]) => `${inode} ${id}\n`).join("")),
   };
+  const limits = new Set<number | undefined>();
   /** The neighbour entries that were removed. */
   const forgotten: string[] = [];
   const addProcess = async (pid: number, at = startedAt) => {
@@ -44,7 +46,7 @@ async function fixture(t: { testdir(): string; teardown(run: () => Promise<void>
     if (!host.ports.some(({ id }) => id === pid)) host.ports.push({ index: pid * 10, id: pid });
   };
   const lock = new PortLock({
-    run: async (command, args, input = "") => {
+    run: async (command, args, input = "", limitMs = undefined) => {
       commands.push([command, ...args].join(" "));
       // As for a real command, something may change meanwhile.
       await new Promise((resolve) => setImmediate(resolve));
@@ -53,7 +55,8 @@ async function fixture(t: { testdir(): string; teardown(run: () => Promise<void>
           transactions.push(input);
           return answers.nft(input);
         case "lsns":
-          return ran([...host.ids].map(([inode, id]) => `${inode} ${id}\n`).join(""));
+          limits.add(limitMs);
+          return answers.lsns();
         default:
           if (args[0] === "-force") {
             forgotten.push(...input.split("\n").filter((line) => line !== ""));
@@ -83,6 +86,7 @@ async function fixture(t: { testdir(): string; teardown(run: () => Promise<void>
     commands,
     transactions,
     forgotten,
+    limits,
     changes,
     troubles,
     retries,
@@ -406,6 +410,91 @@ t.test("as long as nothing happens to the lock, the host forgets an address once
   await lock.settled();
   t.same(forgotten, ["neigh del 172.17.0.2 dev docker0", "neigh del 172.17.0.3 dev docker0"]);
 });
+
+t.test("lsns, which fails when a process ends meanwhile, is run again at once", async (t) => {
+  const { lock, answers, retries, commands, limits, addProcess } = await fixture(t);
+  await addProcess(1);
+  const { lsns } = answers;
+  let failures = 2;
+  answers.lsns = () => (failures-- > 0 ? Promise.resolve(failed("")) : lsns());
+  lock.start();
+  lock.set("a", target(1));
+  await lock.settled();
+  t.same(lock.protectionOf("a"), { locked: true });
+  t.same(retries, []);
+  t.equal(commands.filter((command) => command.startsWith("lsns")).length, 3);
+  t.same([...limits], [2_000], "one container can make it run for very long");
+});
+
+for (const [what, outcome, runs] of [
+  ["fails", failed(""), 4],
+  ["is killed", { kind: "ran", exitCode: 255, stdout: "", stderr: "Command timed out after 2000 ms" }, 1],
+  ["is not installed", { kind: "missing" }, 1],
+] as const satisfies readonly (readonly [string, Outcome, number])[])
+  t.test(`where lsns ${what}, only the containers that it should find are not locked`, async (t) => {
+    const { lock, host, answers, retries, troubles, transactions, commands, addProcess } = await fixture(t);
+    await addProcess(1);
+    await addProcess(2);
+    await addProcess(3);
+    lock.start();
+    lock.set("ended", target(1));
+    lock.set("other", target(2, { macs: [], addresses: ["172.17.0.3"] }));
+    await lock.settled();
+    answers.lsns = async () => outcome;
+    const before = commands.length;
+    lock.delete("ended");
+    lock.set("new", target(3));
+    host.ports.push({ index: 21, id: 2 });
+    lock.lookAgain();
+    await lock.settled();
+    t.equal(commands.slice(before).filter((command) => command.startsWith("lsns")).length, runs);
+    const written = transactions.join("");
+    t.match(written, /delete element bridge ec2metaproxy_lock port_ipv4 \{ 10 \. 0xac110002 \}/);
+    t.match(written, /add element bridge ec2metaproxy_lock port_ipv4 \{ 21 \. 0xac110003 \}/);
+    t.same(lock.protectionOf("other"), { locked: true });
+    t.match(lock.protectionOf("new"), { locked: false, reason: /reading the network namespaces: lsns: / });
+    t.match(troubles.at(-1), /reading the network namespaces/);
+    await lock.refresh();
+    t.same(lock.protectionOf("other"), { locked: true });
+    answers.lsns = async () => ran("3 3\n");
+    retries.pop()?.act();
+    await lock.settled();
+    t.same(lock.protectionOf("new"), { locked: true });
+    t.equal(troubles.at(-1), undefined);
+  });
+
+t.test("the addresses of an ended container are free before another one is looked for", async (t) => {
+  const { lock, answers, transactions, addProcess } = await fixture(t);
+  await addProcess(1);
+  await addProcess(2);
+  lock.start();
+  lock.set("ended", target(1));
+  await lock.settled();
+  const { lsns } = answers;
+  let seen: string | undefined;
+  answers.lsns = () => {
+    seen = transactions.at(-1);
+    return lsns();
+  };
+  lock.delete("ended");
+  lock.set("new", target(2));
+  await lock.settled();
+  t.match(seen, /delete element bridge ec2metaproxy_lock port_ipv4 \{ 10 \. 0xac110002 \}/);
+  t.match(transactions.at(-1), /add element bridge ec2metaproxy_lock port_ipv4 \{ 20 \. 0xac110002 \}/);
+});
+
+t.test(
+  "for a container without addresses, such as one on the host's network, nothing is looked for",
+  async (t) => {
+    const { lock, commands, addProcess } = await fixture(t);
+    await addProcess(1);
+    lock.start();
+    lock.set("a", target(1, { macs: [], addresses: [] }));
+    lock.lookAgain();
+    await lock.settled();
+    t.same(commands, ["nft -f -"]);
+  },
+);
 
 t.test("a port that could not be looked for is looked for again", async (t) => {
   const { lock, host, retries, addProcess } = await fixture(t);
