@@ -33,7 +33,7 @@ export async function findPorts(
 ): Promise<string | undefined> {
   const unknown = containers.filter(({ namespaceId }) => namespaceId === undefined);
   const [links, ids] = await Promise.all([
-    mustRun(run, "reading the bridges' ports", "ip", ["-j", "-d", "link", "show", "type", "veth"]),
+    mustRun(run, "reading the bridges' ports", "ip", ["-j", "-d", "link", "show"]),
     unknown.length === 0 ? new Map<string, number>() : readNamespaceIds(run),
   ]);
   const failed = typeof ids === "string" ? ids : undefined;

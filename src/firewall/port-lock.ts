@@ -293,7 +293,7 @@ export class PortLock {
   async #write(round: readonly Tracked[]): Promise<void> {
     const entries = round.map(
       ({ target: { macs, addresses }, ports }): LockEntry => ({
-        ports: (ports ?? []).map(({ index }) => index),
+        ports: ports === undefined || isAmbiguous(ports) ? [] : ports.map(({ index }) => index),
         macs,
         addresses,
       }),
@@ -301,7 +301,8 @@ export class PortLock {
     const elements = lockElements(entries);
     this.#hasEnded = false;
     const mark = this.#mark();
-    const before = this.#live;
+    // To delete an element of an ambiguous port would delete another one.
+    const before = round.some(({ ports = [] }) => isAmbiguous(ports)) ? undefined : this.#live;
     // Before the transaction, so that a loss that is noticed during it is not forgotten after it.
     this.#live = elements;
     if (before !== undefined) {
@@ -375,6 +376,10 @@ function isHere({ pid, pidStartedAt }: LockTarget): boolean {
   return pid !== 0 && pidStartedAt !== undefined;
 }
 
+function isAmbiguous(ports: readonly Port[]): boolean {
+  return ports.some((port) => port.isAmbiguous);
+}
+
 /** Without an address there is nothing to lock, and a container on the host's network is never found. */
 function isToBeFound(target: LockTarget): boolean {
   return isHere(target) && target.addresses.length + target.macs.length > 0;
@@ -388,6 +393,8 @@ function protectionBy({ target, ports }: Tracked, trouble: string | undefined): 
   if (ports === undefined) return trouble === undefined ? notYet : { locked: false, reason: trouble };
   if (ports.length === 0)
     return { locked: false, reason: "no port of a bridge on this host leads into its network namespace" };
+  if (isAmbiguous(ports))
+    return { locked: false, reason: "another link of this host has the index of its port as its name" };
   if (target.obstacle !== undefined) return { locked: false, reason: target.obstacle };
   return { locked: true };
 }

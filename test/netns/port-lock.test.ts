@@ -174,6 +174,34 @@ t.test(
   },
 );
 
+t.test(
+  "a link named like a port's index gets no container's addresses",
+  { timeout: 60_000, skip },
+  async (t) => {
+    await using scene = await LockScene.make();
+    const { world, lock } = scene;
+    await scene.lockAll();
+    const lie: Frame = { what: "SYN", from: "attacker", kind: "syn", source: victim.ipv4 };
+    const own: Frame = { ...lie, from: "victim" };
+    await scene.expect(t, "before", [own], [lie]);
+    const port = /^\d+/.exec(world.ip("host", "-o", "link", "show", "veth-1-2"))?.[0] ?? "";
+    // As a container with NET_ADMIN and without a user namespace can do.
+    world.ip("host", "link", "set", "veth-1-3", "down");
+    world.ip("host", "link", "set", "veth-1-3", "name", port, "up");
+    lock.rebuild();
+    await lock.settled();
+    t.match(lock.protectionOf("victim"), { locked: false, reason: /another link of this host/ });
+    t.same(lock.protectionOf("attacker"), { locked: true });
+    await scene.expect(t, "with a link of that name", [own], [lie]);
+    world.ip("host", "link", "set", port, "down");
+    world.ip("host", "link", "set", port, "name", "veth-1-3", "up");
+    lock.rebuild();
+    await lock.settled();
+    t.same(lock.protectionOf("victim"), { locked: true });
+    await scene.expect(t, "without it", [own], [lie]);
+  },
+);
+
 t.test("a lock that nobody refreshes lapses", { timeout: 60_000, skip }, async (t) => {
   await using scene = await LockScene.make();
   await scene.lockAll();

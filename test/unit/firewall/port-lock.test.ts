@@ -29,7 +29,10 @@ async function fixture(t: { testdir(): string; teardown(run: () => Promise<void>
   const changes: (readonly string[])[] = [];
   const troubles: (string | undefined)[] = [];
   const retries: { readonly ms: number; readonly act: () => void }[] = [];
-  const host = { ports: [] as { index: number; id?: number }[], ids: new Map<number, number>() };
+  const host = {
+    ports: [] as { index: number; id?: number; name?: string }[],
+    ids: new Map<number, number>(),
+  };
   const answers: { nft: (text: string) => Outcome; ip: () => Outcome; lsns: () => Promise<Outcome> } = {
     nft: () => ran(),
     ip: () => ran(),
@@ -64,7 +67,10 @@ async function fixture(t: { testdir(): string; teardown(run: () => Promise<void>
           }
           return ran(
             JSON.stringify(
-              host.ports.map(({ index, id }) => ({ ifindex: index, master: "docker0", link_netnsid: id })),
+              host.ports.map(({ index, id, name = `veth${index}` }) => ({
+                ...{ ifindex: index, ifname: name, master: "docker0", link_netnsid: id },
+                linkinfo: { info_kind: "veth" },
+              })),
             ),
           );
       }
@@ -253,6 +259,29 @@ t.test("an ended container does not get the ports of a namespace that has its id
   lock.lookAgain();
   await lock.settled();
   t.equal(transactions.length, before);
+});
+
+t.test("a port whose index is another link's name is not locked, as long as that is so", async (t) => {
+  const { lock, host, transactions, addProcess } = await fixture(t);
+  await addProcess(1);
+  await addProcess(2);
+  lock.start();
+  lock.set("a", target(1));
+  lock.set("b", target(2, { macs: [], addresses: ["172.17.0.3"] }));
+  await lock.settled();
+  t.same(lock.protectionOf("a"), { locked: true });
+  host.ports.push({ index: 91, name: "10" });
+  lock.lookAgain();
+  await lock.settled();
+  t.match(lock.protectionOf("a"), { locked: false, reason: /another link of this host has the index/ });
+  t.same(lock.protectionOf("b"), { locked: true });
+  t.match(transactions.at(-1), /^add table [\s\S]*starting_ipv4 .*0xac110002/, "the whole table");
+  t.notMatch(transactions.at(-1), /10 \. 0xac110002/);
+  host.ports.pop();
+  lock.lookAgain();
+  await lock.settled();
+  t.same(lock.protectionOf("a"), { locked: true });
+  t.match(transactions.at(-1), /add element bridge ec2metaproxy_lock port_ipv4 \{ 10 \. 0xac110002 \}/);
 });
 
 t.test("a port that leads into another container now is that one's", async (t) => {
