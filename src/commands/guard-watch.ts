@@ -80,7 +80,10 @@ export function watchHost(options: Options): readonly Monitor[] {
         else if (change === "link") void linksChanged();
         // Also if it is gone again: the last transaction may have put its index into the table.
         else if (change === "numbered-link") lock.changedBy([]);
-        else if (change === "address")
+        else if (change === "lost") {
+          lock.changedBy([]);
+          repair.request();
+        } else if (change === "address")
           addressesChanged().catch((err: unknown) => {
             log.warn({ err }, "the host's addresses cannot be read");
             repair.request();

@@ -50,8 +50,8 @@ export const run: Run = async (command, args, input = "", limitMs = timeoutMs) =
 };
 
 /**
- * Runs a command that goes on, and passes on each line of its standard output. Resolves with why it ended.
- * Never rejects.
+ * Runs a command that goes on, and passes on each line of its output, errors included: monitors go on after
+ * one. Resolves with why it ended. Never rejects.
  */
 export type Follow = (
   command: string,
@@ -62,13 +62,14 @@ export type Follow = (
 
 export const follow: Follow = async (command, args, onLine, signal) => {
   const subprocess = execa(command, args, {
+    all: true,
     buffer: { stdout: false, stderr: true },
     cancelSignal: signal,
     env: { LC_ALL: "C" },
     reject: false,
     stdin: "ignore",
   });
-  for await (const line of subprocess) onLine(line);
+  for await (const line of subprocess.iterable({ from: "all" })) onLine(line);
   const { code, exitCode = 255, stderr = "" } = await subprocess;
   if (code === "ENOENT") return whyNot(command, { kind: "missing" });
   return whyNot(command, { kind: "ran", exitCode, stdout: "", stderr });

@@ -99,6 +99,14 @@ t.test(
   },
 );
 
+t.test("where a monitor has lost events, everything is looked at", async (t) => {
+  const { done, ip, nft } = fixture(t);
+  ip("netlink receive error No buffer space available (105)");
+  t.same(done.splice(0), ["lock changed by others", "repair"]);
+  nft("# ERROR: We lost some netlink events!");
+  t.same(done, ["lock changed by others", "repair"]);
+});
+
 t.test("addresses lead to a check of the rules only if the host's own have changed", async (t) => {
   const { done, host, ip, settle } = fixture(t);
   await settle();

@@ -18,6 +18,7 @@ const lines = [
   ["[LINK]91: 57@if2: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 state UP", "numbered-link"],
   ["[LINK]Deleted 91: 57: <BROADCAST> mtu 1500 state DOWN", "numbered-link"],
   ["[LINK]3: 5v@v1: <BROADCAST> mtu 1500 state DOWN", "link"],
+  ["netlink receive error No buffer space available (105)", "lost"],
   ["", undefined],
   ["Timestamp: Wed", undefined],
 ] as const;
