@@ -4,6 +4,7 @@ import { TokenBucket } from "../token-bucket.ts";
 import type { Port } from "./bridge-ports.ts";
 import { failure, type Run } from "./command.ts";
 import { findPorts, type Located } from "./find-ports.ts";
+import { isInterfaceName } from "./interface-name.ts";
 import {
   type LockElements,
   type LockEntry,
@@ -266,7 +267,8 @@ export class PortLock {
     await this.#write(round);
     await this.#forgetNeighbours(round);
     // Else somebody has changed the table meanwhile, and the next round writes it again.
-    if (this.#live !== undefined) this.#protect(round, (tracked) => protectionBy(tracked, trouble));
+    const shared = sharedMacs(round);
+    if (this.#live !== undefined) this.#protect(round, (tracked) => protectionBy(tracked, trouble, shared));
     return trouble;
   }
 
@@ -385,8 +387,27 @@ function isToBeFound(target: LockTarget): boolean {
   return isHere(target) && target.addresses.length + target.macs.length > 0;
 }
 
-/** Once its entry is in force. @param trouble why ports could not be looked for */
-function protectionBy({ target, ports }: Tracked, trouble: string | undefined): Protection {
+/** The MACs that several containers have on one bridge, as `MAC bridge`. */
+function sharedMacs(round: readonly Tracked[]): ReadonlySet<string> {
+  const [seen, shared] = [new Set<string>(), new Set<string>()];
+  for (const tracked of round) for (const one of macsOn(tracked)) (seen.has(one) ? shared : seen).add(one);
+  return shared;
+}
+
+function macsOn({ target, ports = [] }: Tracked): ReadonlySet<string> {
+  return new Set(ports.flatMap(({ bridge }) => target.macs.map((mac) => `${mac} ${bridge}`)));
+}
+
+/**
+ * Once its entry is in force.
+ * @param trouble why ports could not be looked for
+ */
+function protectionBy(
+  tracked: Tracked,
+  trouble: string | undefined,
+  shared: ReadonlySet<string>,
+): Protection {
+  const { target, ports } = tracked;
   if (target.pid === 0) return starting;
   if (target.addresses.length === 0) return { locked: false, reason: "it has no address of its own" };
   if (!isHere(target)) return { locked: false, reason: "its process is not one of this host" };
@@ -395,6 +416,15 @@ function protectionBy({ target, ports }: Tracked, trouble: string | undefined): 
     return { locked: false, reason: "no port of a bridge on this host leads into its network namespace" };
   if (isAmbiguous(ports))
     return { locked: false, reason: "another link of this host has the index of its port as its name" };
+  // Either of them could receive what is sent to the other.
+  if ([...macsOn(tracked)].some((one) => shared.has(one)))
+    return { locked: false, reason: "another container on its bridge has the same hardware address" };
+  // Its neighbour entries cannot be removed: such a name does not reach ip.
+  if (ports.some(({ bridge }) => bridge !== undefined && !isInterfaceName(bridge)))
+    return {
+      locked: false,
+      reason: "the name of its bridge has characters that are not supported, or is a number",
+    };
   if (target.obstacle !== undefined) return { locked: false, reason: target.obstacle };
   return { locked: true };
 }

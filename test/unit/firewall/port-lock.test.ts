@@ -30,7 +30,7 @@ async function fixture(t: { testdir(): string; teardown(run: () => Promise<void>
   const troubles: (string | undefined)[] = [];
   const retries: { readonly ms: number; readonly act: () => void }[] = [];
   const host = {
-    ports: [] as { index: number; id?: number; name?: string }[],
+    ports: [] as { index: number; id?: number; name?: string; bridge?: string }[],
     ids: new Map<number, number>(),
   };
   const answers: { nft: (text: string) => Outcome; ip: () => Outcome; lsns: () => Promise<Outcome> } = {
@@ -67,8 +67,8 @@ async function fixture(t: { testdir(): string; teardown(run: () => Promise<void>
           }
           return ran(
             JSON.stringify(
-              host.ports.map(({ index, id, name = `veth${index}` }) => ({
-                ...{ ifindex: index, ifname: name, master: "docker0", link_netnsid: id },
+              host.ports.map(({ index, id, name = `veth${index}`, bridge = "docker0" }) => ({
+                ...{ ifindex: index, ifname: name, master: bridge, link_netnsid: id },
                 linkinfo: { info_kind: "veth" },
               })),
             ),
@@ -260,6 +260,37 @@ t.test("an ended container does not get the ports of a namespace that has its id
   await lock.settled();
   t.equal(transactions.length, before);
 });
+
+t.test("two containers with one hardware address on a bridge are not locked", async (t) => {
+  const { lock, host, addProcess } = await fixture(t);
+  host.ports.push({ index: 30, id: 3, bridge: "br-1" });
+  for (const pid of [1, 2, 3]) await addProcess(pid);
+  lock.start();
+  for (const pid of [1, 2, 3]) lock.set(String(pid), target(pid, { addresses: [`172.17.0.${pid}`] }));
+  await lock.settled();
+  const reason = /another container on its bridge has the same hardware address/;
+  t.match(lock.protectionOf("1"), { locked: false, reason });
+  t.match(lock.protectionOf("2"), { locked: false, reason });
+  t.same(lock.protectionOf("3"), { locked: true }, "on another bridge");
+  lock.delete("2");
+  await lock.settled();
+  t.same(lock.protectionOf("1"), { locked: true });
+});
+
+for (const bridge of ["a;b", "57"])
+  t.test(
+    `a container on a bridge called ${bridge} is not locked: its entries are not forgotten`,
+    async (t) => {
+      const { lock, host, forgotten, addProcess } = await fixture(t);
+      host.ports.push({ index: 10, id: 1, bridge });
+      await addProcess(1);
+      lock.start();
+      lock.set("a", target(1));
+      await lock.settled();
+      t.match(lock.protectionOf("a"), { locked: false, reason: /the name of its bridge/ });
+      t.same(forgotten, []);
+    },
+  );
 
 t.test("a port whose index is another link's name is not locked, as long as that is so", async (t) => {
   const { lock, host, transactions, addProcess } = await fixture(t);
