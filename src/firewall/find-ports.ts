@@ -14,8 +14,8 @@ export type Located = {
 
 /**
  * lsns reads all of /proc. Its time grows with the square of the number of processes, and it fails when a
- * process ends while it reads: one container can cause both. So its answer is a matter of luck, and nobody but
- * a container whose namespace is not known yet may depend on it.
+ * process ends while it reads: one container can cause both. So nobody may depend on its answer but a
+ * container whose namespace is not known yet.
  */
 const lsnsLimitMs = 2_000;
 const lsnsAttempts = 4;

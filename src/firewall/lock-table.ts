@@ -85,8 +85,9 @@ const kinds = ["veth", "tun", "vxlan", "geneve", "gretap", "ip6gretap", "erspan"
 
 /**
  * A dead man's switch. Frames are checked only if the kind of their port is in this set, whose elements have
- * a timeout, and the guard writes the table again before that. Without it, a guard that is dead or hangs would leave the addresses of
- * ended containers locked forever, and new containers with these addresses would have no network.
+ * a timeout. The guard writes the table again before it is over. Without it, a guard that is dead or hangs
+ * would leave the addresses of ended containers locked forever, and new containers with these addresses would
+ * have no network.
  */
 const alive = kinds.map((kind) => `"${kind}" timeout ${aliveSeconds}s`).join(", ");
 
