@@ -1,4 +1,5 @@
 import { readFile } from "node:fs/promises";
+import { setTimeout as delay } from "node:timers/promises";
 import type { Command } from "../cli.ts";
 import { type ExitCode, exitCodes, explain, OperatorError } from "../errors.ts";
 import type { Backend } from "../firewall/backend.ts";
@@ -90,6 +91,7 @@ export async function configuredPorts(file: Configuration, log: Log): Promise<Po
 
 /**
  * @param ports those of config.json
+ * @param restoredMs a running guard has restored what was removed within this time
  * @throws OperatorError 78 for bad settings, 69 for what the host lacks; the previous rules are then in force
  */
 export async function firewall(
@@ -98,11 +100,19 @@ export async function firewall(
   print: (text: string) => void,
   log: Log,
   run: Run = runCommand,
+  restoredMs = 1_000,
 ): Promise<ExitCode> {
   const { action, settingsDirectory, backend, engineBridges = [] } = options;
   const show = (value: object, text: string) => print(options.json ? JSON.stringify(value) : text);
   if (action === "remove") {
     const removed = await removeFirewall(run);
+    if (removed.length > 0) await delay(restoredMs);
+    const restored = removed.length > 0 ? await ourTables(run) : [];
+    if (restored.length > 0)
+      throw new OperatorError(`removed ${removed.join(", ")}, but ${restored.join(", ")} came back`, {
+        hint: "The guard restores the rules. Run: systemctl stop ec2metaproxy-guard && ec2metaproxy firewall remove",
+        exitCode: exitCodes.failed,
+      });
     const text =
       removed.length === 0
         ? "nothing to remove"
@@ -159,6 +169,13 @@ async function renderFirewall(
   const rules =
     frames === "" || backend === "nftables" ? packets + frames : `${packets}\n# nft -f\n${frames}`;
   return { backend, rules };
+}
+
+/** Those of our tables that there are now. */
+async function ourTables(run: Run): Promise<readonly string[]> {
+  const outcome = await run("nft", ["list", "tables"]);
+  const lines = outcome.kind === "ran" && outcome.exitCode === 0 ? outcome.stdout.split("\n") : [];
+  return lines.filter((line) => /^table (inet ec2metaproxy|bridge ec2metaproxy(_lock)?)$/.test(line.trim()));
 }
 
 /** What was removed. Tries every place, then reports every failure. */

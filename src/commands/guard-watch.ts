@@ -78,7 +78,12 @@ export function watchHost(options: Options): readonly Monitor[] {
         if (change === "routing-rule-removed") repair.restore(["routes"]);
         else if (change === "routing-rule") repair.request();
         else if (change === "link") void linksChanged();
-        else if (change === "address")
+        // Also if it is gone again: the last transaction may have put its index into the table.
+        else if (change === "numbered-link") lock.changedBy([]);
+        else if (change === "lost") {
+          lock.changedBy([]);
+          repair.request();
+        } else if (change === "address")
           addressesChanged().catch((err: unknown) => {
             log.warn({ err }, "the host's addresses cannot be read");
             repair.request();

@@ -25,6 +25,7 @@ import { planFirewall } from "./firewall-plan.ts";
 import { coverBridges } from "./guard-bridges.ts";
 import { GuardedContainers } from "./guard-containers.ts";
 import { Repair } from "./guard-repair.ts";
+import { startLock } from "./guard-start.ts";
 import { watchHost } from "./guard-watch.ts";
 import type { Host } from "./serve.ts";
 import { listenForSignals } from "./signals.ts";
@@ -170,8 +171,14 @@ export async function guard(options: GuardOptions, environment: Environment, hos
     open.defer(() => monitor.close());
 
   await Promise.all([engines.listed, atMost(firstLockMs, repair.checked)]);
-  lock.start();
-  await atMost(firstLockMs, lock.settled());
+  const closing = new AbortController();
+  open.defer(() => closing.abort());
+  const { complete } = engines;
+  const started = startLock({ lock, complete, run, log, sleep, now, signal: closing.signal });
+  await atMost(
+    firstLockMs,
+    started.then(() => lock.settled()),
+  );
   const socketPath = join(runtimeDirectory, containersSocketName);
   await publisher.listen(socketPath).catch((cause: unknown) => {
     throw new OperatorError(`listening on ${socketPath}`, {
@@ -232,7 +239,7 @@ function lockTroubles(log: Log): (error: string | undefined) => void {
     else
       log.error(
         { error },
-        "the port lock cannot be made; containers are not protected from their neighbours",
+        "the port lock is not complete; containers that are not locked are not protected from their neighbours",
       );
   };
 }

@@ -20,6 +20,15 @@ export async function processStartedAt(procRoot: string, pid: number): Promise<n
   return Number.isSafeInteger(startedAt) && startedAt > 0 ? startedAt : undefined;
 }
 
+/**
+ * Whether a process is in a cgroup that is named after a container, as Docker and Podman name them. A process
+ * of another host's container is not, even if a process here has its pid.
+ */
+export async function isInCgroupOf(procRoot: string, pid: number, containerId: string): Promise<boolean> {
+  const cgroups = await readFile(`${procRoot}/${pid}/cgroup`, "latin1").catch(() => "");
+  return cgroups.includes(containerId);
+}
+
 /** Opens a file in /proc/<pid>/net. The handle keeps the network namespace that the process has now. */
 export function openSocketTable(procRoot: string, pid: number, file: "tcp" | "tcp6"): Promise<FileHandle> {
   return open(`${procRoot}/${pid}/net/${file}`, "r");

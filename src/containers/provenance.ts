@@ -91,7 +91,10 @@ export class Provenance {
       return Promise.resolve(refusal("no-pid", "its engine reports no process on this host"));
     if (container.pidStartedAt === undefined) {
       return Promise.resolve(
-        refusal("unreadable", `${this.#procRoot}/${container.pid}/stat could not be read`),
+        refusal(
+          "unreadable",
+          `${this.#procRoot}/${container.pid} could not be read, or is not a process of this container`,
+        ),
       );
     }
     const address = canonicalAddress(connection.remoteAddress);

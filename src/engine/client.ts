@@ -184,7 +184,10 @@ function readLinkNetworks(answer: unknown): string[] {
 
 function readBridges(answer: unknown): string[] {
   return list(answer, "the list of networks").flatMap((entry) => {
-    const options = object(object(entry, "a listed network").Options ?? {}, "a listed network's Options");
+    const network = object(entry, "a listed network");
+    // Other drivers take this option as well, and make no such bridge: the name may be that of the LAN's.
+    if (network.Driver !== "bridge") return [];
+    const options = object(network.Options ?? {}, "a listed network's Options");
     const name = options["com.docker.network.bridge.name"];
     return typeof name === "string" && name !== "" ? [name] : [];
   });

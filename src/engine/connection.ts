@@ -103,6 +103,7 @@ class Connection implements EngineConnection {
   readonly #options: ConnectionOptions;
   readonly #times: ConnectionTimes;
   readonly #dial: () => Promise<Engine>;
+  readonly #mayBeRemote: boolean;
   /** Inspect answers by id, kept across connections: labels and variables survive a restart. */
   readonly #inspected = new LRUCache<string, Inspected>({ max: maxInspected });
   readonly #stopping = new AbortController();
@@ -130,6 +131,7 @@ class Connection implements EngineConnection {
     const tls = options.tls ?? {};
     const endpoint = parseDockerHost(options.host, Object.values(tls).length > 0);
     const { callTimeoutMs } = this.#times;
+    this.#mayBeRemote = endpoint.kind === "tcp";
     this.#dial = () => connectEngine({ endpoint, tls, callTimeoutMs });
     this.#finished = this.#keepConnected();
   }
@@ -218,6 +220,7 @@ class Connection implements EngineConnection {
       ...(onBridges !== undefined && { onBridges }),
       onRefusal: (lastError) => this.#set({ lastError }),
       procRoot: procRoot ?? "/proc",
+      mayBeRemote: this.#mayBeRemote,
       now,
     });
   }

@@ -1,7 +1,7 @@
 import type { LRUCache } from "lru-cache";
 import { type Attachment, addressesOf, type Container, isStarting } from "../containers/container.ts";
 import type { Directory } from "../containers/directory.ts";
-import { processStartedAt } from "../containers/proc.ts";
+import { isInCgroupOf, processStartedAt } from "../containers/proc.ts";
 import { explain } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { singleFlight } from "../single-flight.ts";
@@ -38,6 +38,8 @@ type SyncOptions = {
   /** Called with the names of bridges that networks were created with, when they may have changed. */
   readonly onBridges?: (names: readonly string[]) => void;
   readonly procRoot: string;
+  /** Whether the engine's pids may be those of another host. */
+  readonly mayBeRemote: boolean;
   /** A monotonic clock in milliseconds. */
   readonly now: () => number;
 };
@@ -158,13 +160,13 @@ export class Sync {
 
   /** Undefined if the engine has no such container. */
   async #query(id: string): Promise<Inspected | undefined> {
-    const { engine, procRoot } = this.#options;
+    const { engine } = this.#options;
     const inspected = await engine.inspect(id);
     if (inspected === undefined || !inspected.running) return inspected;
     const { container } = inspected;
     // Pids are assigned in a cycle, so this one is not reused between the engine's answer and this read.
     const [pidStartedAt, gateway] = await Promise.all([
-      container.pid === 0 ? undefined : processStartedAt(procRoot, container.pid),
+      container.pid === 0 ? undefined : this.#startedAt(container),
       this.#mayHaveGateway && container.attachments.length > 0 ? engine.network(gatewayNetwork) : undefined,
     ]);
     const attachment = gateway?.get(id);
@@ -172,6 +174,14 @@ export class Sync {
       attachment === undefined ? container.attachments : [...container.attachments, attachment];
     const started = pidStartedAt === undefined ? {} : { pidStartedAt };
     return { ...inspected, container: { ...container, attachments, ...started } };
+  }
+
+  /** Undefined if its process is not one of this host. */
+  async #startedAt({ id, pid }: Container): Promise<number | undefined> {
+    const { procRoot, mayBeRemote } = this.#options;
+    const startedAt = await processStartedAt(procRoot, pid);
+    // Otherwise a container here that has a process of that number would be taken for the remote one.
+    return mayBeRemote && !(await isInCgroupOf(procRoot, pid, id)) ? undefined : startedAt;
   }
 
   #apply(id: string, found: Inspected | undefined): void {

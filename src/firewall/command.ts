@@ -7,8 +7,16 @@ export type Outcome =
   /** The command is not on PATH. */
   | { readonly kind: "missing" };
 
-/** Runs a command with `input` on its standard input. Never rejects because the command fails. */
-export type Run = (command: string, args: readonly string[], input?: string) => Promise<Outcome>;
+/**
+ * Runs a command with `input` on its standard input. Never rejects because the command fails.
+ * @param limitMs the command is killed after this time; its exit code is then 255
+ */
+export type Run = (
+  command: string,
+  args: readonly string[],
+  input?: string,
+  limitMs?: number,
+) => Promise<Outcome>;
 
 /**
  * A command that waits longer than this, for example for a lock, has hung. Runs of the repair timer must not
@@ -20,11 +28,11 @@ const timeoutMs = 20_000;
  * Wraps execa: no shell, messages in English. If the command timed out or was killed, `stderr` starts with
  * the reason.
  */
-export const run: Run = async (command, args, input = "") => {
+export const run: Run = async (command, args, input = "", limitMs = timeoutMs) => {
   const result = await execa(command, args, {
     input,
     reject: false,
-    timeout: timeoutMs,
+    timeout: limitMs,
     env: { LC_ALL: "C" },
     stripFinalNewline: false,
   });
@@ -42,8 +50,8 @@ export const run: Run = async (command, args, input = "") => {
 };
 
 /**
- * Runs a command that goes on, and passes on each line of its standard output. Resolves with why it ended.
- * Never rejects.
+ * Runs a command that goes on, and passes on each line of its output, errors included: monitors go on after
+ * one. Resolves with why it ended. Never rejects.
  */
 export type Follow = (
   command: string,
@@ -54,13 +62,14 @@ export type Follow = (
 
 export const follow: Follow = async (command, args, onLine, signal) => {
   const subprocess = execa(command, args, {
+    all: true,
     buffer: { stdout: false, stderr: true },
     cancelSignal: signal,
     env: { LC_ALL: "C" },
     reject: false,
     stdin: "ignore",
   });
-  for await (const line of subprocess) onLine(line);
+  for await (const line of subprocess.iterable({ from: "all" })) onLine(line);
   const { code, exitCode = 255, stderr = "" } = await subprocess;
   if (code === "ENOENT") return whyNot(command, { kind: "missing" });
   return whyNot(command, { kind: "ran", exitCode, stdout: "", stderr });

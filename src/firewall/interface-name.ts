@@ -4,9 +4,11 @@ export const interfaceNameLimit = 15;
 /**
  * Whether a text is the name of an interface that may be in our rules. Stricter than the kernel: no engine
  * and no tool makes a bridge with other characters, and names become part of texts for nft, iptables and ip.
+ * A number would be taken for an interface's index, or an index for it.
  */
 export function isInterfaceName(text: string): boolean {
-  return text.length <= interfaceNameLimit && hasNameCharacters(text) && !["lo", ".", ".."].includes(text);
+  if (text.length > interfaceNameLimit || !hasNameCharacters(text)) return false;
+  return !["lo", ".", ".."].includes(text) && !/^(\d+|0x[0-9a-f]+)$/i.test(text);
 }
 
 /** iptables reads a trailing "+" as a wildcard; a quote or a brace would be nft syntax. */

@@ -39,7 +39,8 @@ const setTypes = {
   port_ipv6: "meta iif . @nh,64,128",
   // Addresses of containers whose ports are not known: they have not started yet, or have no port on a
   // bridge. Ports that belong to another container may not use them. A port without an owner may, because it
-  // may be the starting container's own.
+  // may be the starting container's own. Without the addresses of locked containers: a remote engine gives
+  // out the same ones, and several containers may have been given one MAC.
   starting_mac: "ether saddr",
   starting_ipv4: "@nh,96,32",
   starting_ipv6: "@nh,64,128",
@@ -84,8 +85,9 @@ const kinds = ["veth", "tun", "vxlan", "geneve", "gretap", "ip6gretap", "erspan"
 
 /**
  * A dead man's switch. Frames are checked only if the kind of their port is in this set, whose elements have
- * a timeout that the guard renews. Without it, a guard that is dead or hangs would leave the addresses of
- * ended containers locked forever, and new containers with these addresses would have no network.
+ * a timeout. The guard writes the table again before it is over. Without it, a guard that is dead or hangs
+ * would leave the addresses of ended containers locked forever, and new containers with these addresses would
+ * have no network.
  */
 const alive = kinds.map((kind) => `"${kind}" timeout ${aliveSeconds}s`).join(", ");
 
@@ -135,18 +137,6 @@ export function renderNoLockTable(): string {
   return `add table ${lockTable}\ndelete table ${lockTable}\n`;
 }
 
-/** Keeps the lock in force for another `aliveSeconds`. Fails if there is no table. */
-export function renderAlive(mark: number): string {
-  // To add an element that exists does not renew its timeout on older kernels; to delete one that has expired
-  // fails. So: make sure that it exists, delete it, add it.
-  return [
-    marked(mark),
-    ...commands("add", "alive", [alive]),
-    ...commands("delete", "alive", [kinds.map((kind) => `"${kind}"`).join(", ")]),
-    ...commands("add", "alive", [alive]),
-  ].join("");
-}
-
 function marked(mark: number): string {
   return `flush set ${lockTable} ${markSet}\nadd element ${lockTable} ${markSet} { ${mark} }\n`;
 }
@@ -171,6 +161,9 @@ export function lockElements(entries: Iterable<LockEntry>): LockElements {
       }
     }
   }
+  // Its owner sends from a port of its own, which this would refuse.
+  for (const kind of ["mac", "ipv4", "ipv6"] as const)
+    for (const value of elements[kind]) elements[`starting_${kind}`].delete(value);
   return elements;
 }
 

@@ -27,6 +27,9 @@ export class NftEvents {
 
   /** Returns the whole change when a transaction ends and has changed something that matters. */
   read(line: string): NftChange | undefined {
+    // Of a burst, the kernel drops what nft has not read in time. It may have been about anything.
+    if (line.startsWith("# ERROR: We lost some netlink events"))
+      return { base: true, removed: [], lock: true, iptables: true, marks: [] };
     if (line.startsWith("# new generation")) {
       const change: NftChange = {
         base: this.#base,

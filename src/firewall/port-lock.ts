@@ -2,19 +2,20 @@ import { isDeepStrictEqual } from "node:util";
 import { explain } from "../errors.ts";
 import { TokenBucket } from "../token-bucket.ts";
 import { stopLinkLocalLearning } from "./bridge-learning.ts";
+import type { Port } from "./bridge-ports.ts";
 import { failure, type Run } from "./command.ts";
 import { findPorts, type Located } from "./find-ports.ts";
+import { isInterfaceName } from "./interface-name.ts";
 import {
   type LockElements,
   type LockEntry,
   lockElements,
   lockTable,
-  renderAlive,
   renderLockChange,
   renderLockTable,
   renderNoLockTable,
 } from "./lock-table.ts";
-import { forgetNeighbours } from "./neighbours.ts";
+import { forgetNeighbours, type NeighbourEntry } from "./neighbours.ts";
 
 /** What to lock for a container. */
 export type LockTarget = {
@@ -54,7 +55,7 @@ type Tracked = Located & {
   looked: boolean;
   /** A bridge of its ports that learns addresses from frames which the lock does not see. */
   learningBridge: string | undefined;
-  /** The neighbour entries that were removed when the lock came into force: `address bridge`. */
+  /** The neighbour entries that were removed since the lock is in force without a break: `address bridge`. */
   cleared: ReadonlySet<string>;
   protection: Protection;
 };
@@ -76,11 +77,16 @@ const retryMs = { first: 1_000, longest: 60_000 };
 export class PortLock {
   readonly #options: Options;
   readonly #tracked = new Map<string, Tracked>();
-  /** What the kernel has. Undefined if that is not known. */
+  /**
+   * What the kernel has, or will have after the transaction in flight. Undefined if that is not known, which
+   * can become so during a transaction.
+   */
   #live: LockElements | undefined;
   #off: string | undefined;
   #isStarted = false;
   #isDirty = false;
+  /** The table may have addresses of containers that have ended. */
+  #hasEnded = false;
   #isWorking = false;
   #work: Promise<void> = Promise.resolve();
   #failures = 0;
@@ -124,7 +130,8 @@ export class PortLock {
       looked: false,
       namespaceId: isSameProcess ? before.namespaceId : undefined,
       learningBridge: isSameProcess ? before.learningBridge : undefined,
-      cleared: isSameProcess ? before.cleared : new Set(),
+      // An address that it has lost meanwhile may have been used by another container.
+      cleared: isSameProcess ? kept(before.cleared, entriesOf({ target, ports: before.ports })) : new Set(),
       // Not the former protection: the lock is not in force for the new addresses.
       protection: target.pid === 0 ? starting : notYet,
     });
@@ -133,7 +140,9 @@ export class PortLock {
 
   /** Unlocks the addresses of a container that has ended. */
   delete(id: string): void {
-    if (this.#tracked.delete(id)) this.#change();
+    if (!this.#tracked.delete(id)) return;
+    this.#hasEnded = true;
+    this.#change();
   }
 
   /** Makes no lock, and removes the table, as long as there is a reason not to. */
@@ -145,7 +154,7 @@ export class PortLock {
 
   /** Writes the whole table: it is not known what is in force. */
   rebuild(): void {
-    this.#live = undefined;
+    this.#lose();
     this.lookAgain();
   }
 
@@ -160,12 +169,14 @@ export class PortLock {
     while (this.#isWorking) await this.#work;
   }
 
-  /** Keeps the lock from lapsing. To be called well within `aliveSeconds`. */
+  /**
+   * Keeps the lock from lapsing. To be called well within `aliveSeconds`. Writes the whole table, because a
+   * change of it may have been missed, and a table with the addresses of ended containers should lapse.
+   */
   async refresh(): Promise<void> {
     if (this.#off !== undefined || this.#isClosed || !this.#isStarted) return;
-    const outcome = await this.#options.run("nft", ["-f", "-"], renderAlive(this.#mark()));
-    if (outcome.kind !== "ran" || outcome.exitCode !== 0) this.rebuild();
-    else if ([...this.#tracked.values()].some(({ ports }) => ports?.length === 0)) this.lookAgain();
+    this.rebuild();
+    await this.settled();
   }
 
   /** A transaction has changed the table. @param marks its marks: if they are ours, so is the transaction */
@@ -195,6 +206,12 @@ export class PortLock {
     await this.settled();
   }
 
+  /** The lock may not be in force, and the host may learn a container's address from a forged frame. */
+  #lose(): void {
+    this.#live = undefined;
+    for (const tracked of this.#tracked.values()) tracked.cleared = new Set();
+  }
+
   #mark(): number {
     return this.#nextMark++;
   }
@@ -215,77 +232,105 @@ export class PortLock {
     while (this.#isDirty && !this.#isClosed) {
       this.#isDirty = false;
       try {
-        await this.#makeOnce();
-        this.#failures = 0;
-        this.#options.onTrouble(undefined);
+        const trouble = await this.#makeOnce();
+        this.#options.onTrouble(trouble);
+        if (trouble === undefined) this.#failures = 0;
+        else this.#retryLater();
       } catch (error) {
-        this.#live = undefined;
+        this.#lose();
         const reason = explain(error);
         this.#protect([...this.#tracked.values()], () => ({ locked: false, reason }));
         this.#options.onTrouble(reason);
-        const delayMs = Math.min(retryMs.longest, retryMs.first * 2 ** Math.min(this.#failures, 10));
-        this.#failures += 1;
-        // A change that has arrived meanwhile does not wait for that.
-        if (!this.#isDirty) this.#cancelRetry = this.#options.schedule(delayMs, () => this.#change());
+        this.#retryLater();
       }
     }
     // In the same turn as the last look at #isDirty: a change after that starts the work again.
     this.#isWorking = false;
   }
 
-  async #makeOnce(): Promise<void> {
+  #retryLater(): void {
+    const delayMs = Math.min(retryMs.longest, retryMs.first * 2 ** Math.min(this.#failures, 10));
+    this.#failures += 1;
+    // A change that has arrived meanwhile does not wait for that.
+    if (!this.#isDirty) this.#cancelRetry = this.#options.schedule(delayMs, () => this.#change());
+  }
+
+  /** @returns why some containers could not be found; the others are locked */
+  async #makeOnce(): Promise<string | undefined> {
     const off = this.#off;
     if (off !== undefined) {
       await this.#transact(renderNoLockTable());
-      this.#live = undefined;
+      this.#lose();
       this.#protect([...this.#tracked.values()], () => ({ locked: false, reason: off }));
-      return;
+      return undefined;
     }
+    const wanted = [...this.#tracked.values()].filter(({ target, looked }) => isToBeFound(target) && !looked);
+    // Their addresses may have new owners, who must not wait for the look. Without a table there is nothing
+    // to free, and a whole one should have the ports.
+    if (wanted.length > 0 && this.#hasEnded && this.#live !== undefined)
+      await this.#write([...this.#tracked.values()]);
+    const trouble = await this.#look(wanted);
     // The containers of this round. One whose target changes meanwhile is another object.
     const round = [...this.#tracked.values()];
-    await this.#look(round.filter(({ target, looked }) => isHere(target) && !looked));
     await this.#write(round);
     await this.#forgetNeighbours(round);
-    this.#protect(round, protectionBy);
+    // Else somebody has changed the table meanwhile, and the next round writes it again.
+    const shared = sharedMacs(round);
+    if (this.#live !== undefined) this.#protect(round, (tracked) => protectionBy(tracked, trouble, shared));
+    return trouble;
   }
 
-  /** Finds the ports of containers that have a process. */
-  async #look(wanted: readonly Tracked[]): Promise<void> {
-    if (wanted.length === 0) return;
+  /**
+   * Finds the ports of containers that have a process.
+   * @returns why that failed. What was known before is still true: a port keeps its index while it exists.
+   */
+  async #look(wanted: readonly Tracked[]): Promise<string | undefined> {
+    if (wanted.length === 0) return undefined;
     // Before the commands run, so that what changes while they do is looked for again.
     for (const tracked of wanted) tracked.looked = true;
     try {
       const namespaces = [...this.#tracked.values()].map(({ namespaceId }) => namespaceId);
-      await findPorts(this.#options, wanted, namespaces);
-      const bridges = new Set(wanted.flatMap(bridgesOf));
-      const learning = await stopLinkLocalLearning(this.#options.run, bridges);
-      for (const tracked of wanted)
-        tracked.learningBridge = bridgesOf(tracked).find((bridge) => learning.has(bridge));
+      const trouble = await findPorts(this.#options, wanted, namespaces);
+      const learning = await stopLinkLocalLearning(
+        this.#options.run,
+        new Set(wanted.flatMap((one) => [...bridgesOf(one)])),
+      );
+      for (const tracked of wanted) {
+        tracked.learningBridge = [...bridgesOf(tracked)].find((bridge) => learning.has(bridge));
+        if (trouble !== undefined && tracked.namespaceId === undefined) tracked.looked = false;
+      }
+      return trouble;
     } catch (error) {
       for (const tracked of wanted) tracked.looked = false;
-      throw error;
+      return explain(error);
     }
   }
 
   async #write(round: readonly Tracked[]): Promise<void> {
     const entries = round.map(
       ({ target: { macs, addresses }, ports }): LockEntry => ({
-        ports: (ports ?? []).map(({ index }) => index),
+        ports: ports === undefined || isAmbiguous(ports) ? [] : ports.map(({ index }) => index),
         macs,
         addresses,
       }),
     );
     const elements = lockElements(entries);
+    this.#hasEnded = false;
     const mark = this.#mark();
-    if (this.#live !== undefined) {
-      const change = renderLockChange(this.#live, elements, mark);
+    // To delete an element of an ambiguous port would delete another one.
+    const before = round.some(({ ports = [] }) => isAmbiguous(ports)) ? undefined : this.#live;
+    // Before the transaction, so that a loss that is noticed during it is not forgotten after it.
+    this.#live = elements;
+    if (before !== undefined) {
+      const change = renderLockChange(before, elements, mark);
       if (change === "") return;
       const outcome = await this.#options.run("nft", ["-f", "-"], change);
-      this.#live = outcome.kind === "ran" && outcome.exitCode === 0 ? elements : undefined;
+      if (outcome.kind === "ran" && outcome.exitCode === 0) return;
+      // Somebody else has changed the table, so that the change did not fit.
+      this.#lose();
+      this.#live = elements;
     }
-    // Also if somebody else has changed the table, so that the change did not fit.
-    if (this.#live === undefined) await this.#transact(renderLockTable(elements, mark));
-    this.#live = elements;
+    await this.#transact(renderLockTable(elements, mark));
   }
 
   async #transact(text: string): Promise<void> {
@@ -299,27 +344,18 @@ export class PortLock {
    * would send its answers to the forger.
    */
   async #forgetNeighbours(round: readonly Tracked[]): Promise<void> {
-    const wanted = new Map<Tracked, ReadonlySet<string>>();
-    for (const tracked of round) {
-      const bridges = new Set(bridgesOf(tracked));
-      const entries = [...bridges].flatMap((bridge) =>
-        tracked.target.addresses.map((address) => `${address} ${bridge}`),
-      );
-      const fresh = entries.filter((entry) => !tracked.cleared.has(entry));
-      if (fresh.length > 0) wanted.set(tracked, new Set(entries));
-    }
-    if (wanted.size === 0) return;
-    const fresh = [...wanted].flatMap(([{ cleared }, entries]) =>
-      [...entries].filter((entry) => !cleared.has(entry)),
-    );
-    await forgetNeighbours(
-      this.#options.run,
-      fresh.map((entry) => {
-        const [address = "", bridge = ""] = entry.split(" ");
-        return { address, bridge };
-      }),
-    );
-    for (const [tracked, entries] of wanted) tracked.cleared = entries;
+    const fresh: NeighbourEntry[] = [];
+    const wanted = round.map((tracked) => {
+      const entries = entriesOf(tracked);
+      // An entry that comes back later is removed again.
+      tracked.cleared = kept(tracked.cleared, entries);
+      for (const [key, entry] of entries) if (!tracked.cleared.has(key)) fresh.push(entry);
+      return [tracked, entries] as const;
+    });
+    if (fresh.length === 0) return;
+    await forgetNeighbours(this.#options.run, fresh);
+    if (this.#live === undefined) return;
+    for (const [tracked, entries] of wanted) tracked.cleared = new Set(entries.keys());
   }
 
   #protect(round: readonly Tracked[], protectionOf: (tracked: Tracked) => Protection): void {
@@ -335,22 +371,77 @@ export class PortLock {
   }
 }
 
-function bridgesOf({ ports }: Tracked): readonly string[] {
-  return (ports ?? []).flatMap(({ bridge }) => bridge ?? []);
+function bridgesOf({ ports }: Pick<Tracked, "ports">): ReadonlySet<string> {
+  return new Set((ports ?? []).flatMap(({ bridge }) => bridge ?? []));
+}
+
+/** The entries of the host's neighbour cache that lead to a container, by `address bridge`. */
+function entriesOf({
+  target,
+  ports,
+}: Pick<Tracked, "target" | "ports">): ReadonlyMap<string, NeighbourEntry> {
+  return new Map(
+    [...bridgesOf({ ports })].flatMap((bridge) =>
+      target.addresses.map((address) => [`${address} ${bridge}`, { address, bridge }] as const),
+    ),
+  );
+}
+
+function kept(cleared: ReadonlySet<string>, entries: ReadonlyMap<string, unknown>): ReadonlySet<string> {
+  return new Set([...cleared].filter((key) => entries.has(key)));
 }
 
 function isHere({ pid, pidStartedAt }: LockTarget): boolean {
   return pid !== 0 && pidStartedAt !== undefined;
 }
 
-/** Once its entry is in force. */
-function protectionBy({ target, ports, learningBridge }: Tracked): Protection {
+function isAmbiguous(ports: readonly Port[]): boolean {
+  return ports.some((port) => port.isAmbiguous);
+}
+
+/** Without an address there is nothing to lock, and a container on the host's network is never found. */
+function isToBeFound(target: LockTarget): boolean {
+  return isHere(target) && target.addresses.length + target.macs.length > 0;
+}
+
+/** The MACs that several containers have on one bridge, as `MAC bridge`. */
+function sharedMacs(round: readonly Tracked[]): ReadonlySet<string> {
+  const [seen, shared] = [new Set<string>(), new Set<string>()];
+  for (const tracked of round) for (const one of macsOn(tracked)) (seen.has(one) ? shared : seen).add(one);
+  return shared;
+}
+
+function macsOn({ target, ports = [] }: Tracked): ReadonlySet<string> {
+  return new Set(ports.flatMap(({ bridge }) => target.macs.map((mac) => `${mac} ${bridge}`)));
+}
+
+/**
+ * Once its entry is in force.
+ * @param trouble why ports could not be looked for
+ */
+function protectionBy(
+  tracked: Tracked,
+  trouble: string | undefined,
+  shared: ReadonlySet<string>,
+): Protection {
+  const { target, ports, learningBridge } = tracked;
   if (target.pid === 0) return starting;
   if (target.addresses.length === 0) return { locked: false, reason: "it has no address of its own" };
   if (!isHere(target)) return { locked: false, reason: "its process is not one of this host" };
-  if (ports === undefined) return notYet;
+  if (ports === undefined) return trouble === undefined ? notYet : { locked: false, reason: trouble };
   if (ports.length === 0)
     return { locked: false, reason: "no port of a bridge on this host leads into its network namespace" };
+  if (isAmbiguous(ports))
+    return { locked: false, reason: "another link of this host has the index of its port as its name" };
+  // Either of them could receive what is sent to the other.
+  if ([...macsOn(tracked)].some((one) => shared.has(one)))
+    return { locked: false, reason: "another container on its bridge has the same hardware address" };
+  // Its neighbour entries cannot be removed: such a name does not reach ip.
+  if (ports.some(({ bridge }) => bridge !== undefined && !isInterfaceName(bridge)))
+    return {
+      locked: false,
+      reason: "the name of its bridge has characters that are not supported, or is a number",
+    };
   if (learningBridge !== undefined)
     return {
       locked: false,

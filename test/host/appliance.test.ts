@@ -171,7 +171,8 @@ curl -sf -m 3 -H "X-aws-ec2-metadata-token: $T" http://169.254.169.254/latest/me
       t.comment(`measured: rules back ${Date.now() - begun} ms after nft flush ruleset`);
       const answer = await docker.inNetwork("db1", askForCredentials);
       t.match(answer.stdout, /"Code" : "Success"/);
-      const restored = (text: string) => text.split("\n").filter((line) => /rules were removed, and were restored/.test(line)).length;
+      const restored = (text: string) =>
+        text.split("\n").filter((line) => /rules were removed, and were restored/.test(line)).length;
       t.equal(restored(await host.journal("ec2metaproxy-guard.service")), 1, "one line");
       // The first check finds the rules intact and records that; the second is a typical one.
       for (const _round of [1, 2]) await host.exec("systemctl start ec2metaproxy-firewall-repair");

@@ -148,6 +148,87 @@ t.test(
   },
 );
 
+t.test(
+  "a locked container keeps addresses that one without ports has too",
+  { timeout: 120_000, skip },
+  async (t) => {
+    await using scene = await LockScene.make();
+    const { lock, world } = scene;
+    await scene.lockAll();
+    const { macs, addresses } = await scene.target("victim");
+    const without = { macs: [], addresses: [], pid: 0, pidStartedAt: undefined, obstacle: undefined };
+    lock.set("remote", { ...without, addresses, pid: 4_242_424 });
+    lock.set("starting", { ...without, macs });
+    await lock.settled();
+    t.same(lock.protectionOf("victim"), { locked: true });
+    const false_ = lies(scene.linkLocal, world.mac("victim", "eth0"));
+    await scene.expect(t, "with the same addresses", honest, false_);
+  },
+);
+
+t.test(
+  "what the host learned from a forger is forgotten with the lock",
+  { timeout: 60_000, skip },
+  async (t) => {
+    await using scene = await LockScene.make();
+    const { world, lock } = scene;
+    await scene.lockAll();
+    const forger = world.mac("attacker", "eth0");
+    const entry = () => world.ip("host", "neigh", "show", victim.ipv4, "dev", "docker0");
+    /** What a believed frame of the attacker leaves. */
+    const forge = () => {
+      const where = ["dev", "docker0", "nud", "reachable"];
+      world.ip("host", "neigh", "replace", victim.ipv4, "lladdr", forger, ...where);
+      t.match(entry(), forger, "the host takes the attacker for the victim");
+    };
+
+    world.exec("host", "nft", "flush", "ruleset");
+    forge();
+    lock.rebuild();
+    await lock.settled();
+    t.notMatch(entry(), forger, "after a flush");
+
+    const target = await scene.target("victim");
+    lock.set("victim", { ...target, addresses: [victim.ipv6] });
+    await lock.settled();
+    world.ip("host", "link", "set", "veth-1-2", "nomaster");
+    forge();
+    world.ip("host", "link", "set", "veth-1-2", "master", "docker0");
+    lock.set("victim", target);
+    await lock.settled();
+    t.notMatch(entry(), forger, "after the container was disconnected and connected again");
+    t.same(lock.protectionOf("victim"), { locked: true });
+  },
+);
+
+t.test(
+  "a link named like a port's index gets no container's addresses",
+  { timeout: 60_000, skip },
+  async (t) => {
+    await using scene = await LockScene.make();
+    const { world, lock } = scene;
+    await scene.lockAll();
+    const lie: Frame = { what: "SYN", from: "attacker", kind: "syn", source: victim.ipv4 };
+    const own: Frame = { ...lie, from: "victim" };
+    await scene.expect(t, "before", [own], [lie]);
+    const port = /^\d+/.exec(world.ip("host", "-o", "link", "show", "veth-1-2"))?.[0] ?? "";
+    // As a container with NET_ADMIN and without a user namespace can do.
+    world.ip("host", "link", "set", "veth-1-3", "down");
+    world.ip("host", "link", "set", "veth-1-3", "name", port, "up");
+    lock.rebuild();
+    await lock.settled();
+    t.match(lock.protectionOf("victim"), { locked: false, reason: /another link of this host/ });
+    t.same(lock.protectionOf("attacker"), { locked: true });
+    await scene.expect(t, "with a link of that name", [own], [lie]);
+    world.ip("host", "link", "set", port, "down");
+    world.ip("host", "link", "set", port, "name", "veth-1-3", "up");
+    lock.rebuild();
+    await lock.settled();
+    t.same(lock.protectionOf("victim"), { locked: true });
+    await scene.expect(t, "without it", [own], [lie]);
+  },
+);
+
 t.test("a lock that nobody refreshes lapses", { timeout: 60_000, skip }, async (t) => {
   await using scene = await LockScene.make();
   await scene.lockAll();

@@ -130,8 +130,9 @@ export class World {
 
   /** Runs commands like the product does, in the host's namespace. `rename` selects a variant of iptables. */
   hostRun(rename: (command: string) => string): Run {
-    return async (command, args, input): Promise<Outcome> => {
-      const outcome = await run("ip", ["netns", "exec", this.#name("host"), rename(command), ...args], input);
+    return async (command, args, input, limitMs): Promise<Outcome> => {
+      const inHost = ["netns", "exec", this.#name("host"), rename(command), ...args];
+      const outcome = await run("ip", inHost, input, limitMs);
       if (outcome.kind === "ran" && /^exec of .* failed: No such file/m.test(outcome.stderr))
         return { kind: "missing" };
       return outcome;

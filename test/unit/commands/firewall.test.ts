@@ -50,7 +50,7 @@ async function command(
   const log: Log = { debug() {}, info: note, warn: note, error: note };
   const all = { action: "apply", configPath: "", json: false, ...options } as const;
   try {
-    const code = await firewall(all, { proxy: 18_000 }, (text) => printed.push(text), log, run);
+    const code = await firewall(all, { proxy: 18_000 }, (text) => printed.push(text), log, run, 0);
     return { code, printed: printed.join("\n"), logged };
   } catch (error) {
     if (!(error instanceof OperatorError)) throw error;
@@ -226,6 +226,7 @@ t.test("remove deletes the guard's table too", async (t) => {
     [/^nft -s list table bridge ec2metaproxy_lock$/, says(`${lock} {\n}\n`)],
     [/^nft -s list/, fails("Error: No such file or directory")],
     [/^nft delete table bridge ec2metaproxy_lock$/, says("")],
+    [/^nft list tables$/, says("table inet other\n")],
     [/^ip6?tables/, missing],
     [/^ip -[46] rule show/, says("")],
   ]);
@@ -236,4 +237,20 @@ t.test("remove deletes the guard's table too", async (t) => {
     ran.filter((line) => line.includes("delete")),
     ["nft delete table bridge ec2metaproxy_lock"],
   );
+});
+
+t.test("remove fails where a running guard has put the rules back, and says what to do", async (t) => {
+  const lock = "table bridge ec2metaproxy_lock";
+  const { run } = host([
+    [/^nft -s list table bridge ec2metaproxy_lock$/, says(`${lock} {\n}\n`)],
+    [/^nft -s list/, fails("Error: No such file or directory")],
+    [/^nft delete table bridge ec2metaproxy_lock$/, says("")],
+    [/^nft list tables$/, says(`table inet other\n${lock}\n`)],
+    [/^ip6?tables/, missing],
+    [/^ip -[46] rule show/, says("")],
+  ]);
+  const said = await command(run, { action: "remove", settingsDirectory: t.testdir({}) });
+  t.equal(said.code, 1);
+  t.match(said.printed, `but ${lock} came back`);
+  t.match(said.printed, "systemctl stop ec2metaproxy-guard");
 });

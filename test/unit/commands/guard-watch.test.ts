@@ -90,6 +90,23 @@ t.test("the many changes of links by a container's start are one look at the por
   t.same(done, ["look again", "look again"]);
 });
 
+t.test(
+  "a link that nft could take for another one makes the lock write its table, also after its end",
+  async (t) => {
+    const { done, ip } = fixture(t);
+    ip("[LINK]91: 57@if2: <UP>", "[LINK]Deleted 91: 57@if2: <UP>");
+    t.same(done, ["lock changed by others", "lock changed by others"]);
+  },
+);
+
+t.test("where a monitor has lost events, everything is looked at", async (t) => {
+  const { done, ip, nft } = fixture(t);
+  ip("netlink receive error No buffer space available (105)");
+  t.same(done.splice(0), ["lock changed by others", "repair"]);
+  nft("# ERROR: We lost some netlink events!");
+  t.same(done, ["lock changed by others", "repair"]);
+});
+
 t.test("addresses lead to a check of the rules only if the host's own have changed", async (t) => {
   const { done, host, ip, settle } = fixture(t);
   await settle();

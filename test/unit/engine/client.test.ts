@@ -7,7 +7,7 @@ import t from "tap";
 import { Directory } from "../../../src/containers/directory.ts";
 import { followEngine } from "../../../src/engine/connection.ts";
 import { clocks, times, web } from "../../support/engine/following.ts";
-import { EngineStandIn } from "../../support/engine/stand-in.ts";
+import { EngineStandIn, idOf } from "../../support/engine/stand-in.ts";
 
 const log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
 
@@ -52,6 +52,32 @@ t.test("an engine on a TCP port is followed, whatever DOCKER_HOST says", async (
   t.match(connection.state(), { connected: true, containers: 1 });
   await connection.stop();
 });
+
+for (const [what, cgroup, isHere] of [
+  ["of this host", `0::/system.slice/docker-${idOf("web")}.scope\n`, true],
+  ["of a local container with that pid", `0::/system.slice/docker-${idOf("other")}.scope\n`, false],
+  ["without a cgroup", undefined, false],
+] as const)
+  t.test(
+    `a process ${what} ${isHere ? "is" : "is not"} that of a container of an engine at tcp://`,
+    async (t) => {
+      const procRoot = t.testdir({
+        [process.pid]: {
+          stat: `1 (a) S${" 0".repeat(18)} 777 0`,
+          ...(cgroup !== undefined && { cgroup }),
+        },
+      });
+      const { port } = await proxied(t, (target) => createServer(forward(target)));
+      const directory = new Directory();
+      const host = `tcp://127.0.0.1:${port}`;
+      const connection = followEngine({ host, directory, log, times, procRoot, ...clocks });
+      await connection.settled;
+      const [container] = directory.containers();
+      t.equal(container?.pid, process.pid);
+      t.equal(container?.pidStartedAt, isHere ? 777 : undefined);
+      await connection.stop();
+    },
+  );
 
 t.test("an engine behind TLS with client certificates", async (t) => {
   const files = certificates(t.testdir());

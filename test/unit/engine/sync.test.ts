@@ -232,9 +232,9 @@ t.test("a flood of events about unknown containers leaves nothing behind", async
   t.ok(connection.state().connected);
 });
 
-const named = (Name: string, bridge: string) => ({
+const named = (Name: string, bridge: string, Driver = "bridge") => ({
   Name,
-  Driver: "bridge",
+  Driver,
   Options: { "com.docker.network.bridge.name": bridge },
 });
 
@@ -246,6 +246,7 @@ t.test("names of bridges are reported at the connection, and when a network come
       named("bridge", "docker0"),
       { Name: "app", Driver: "bridge", Options: {} },
       { Name: "host", Driver: "host", Options: null },
+      named("vlan", "eth0", "macvlan"),
     ];
   });
   await until("the first list", () => reported.length === 1);

@@ -21,6 +21,8 @@ for (const name of [
   "a/b",
   "é",
   "br0\n",
+  "57",
+  "0x2",
 ])
   t.test(`${JSON.stringify(name)} never gets into a rule`, async (t) => t.notOk(isInterfaceName(name)));
 

@@ -15,6 +15,10 @@ const lines = [
   ["[ADDR]Deleted 4: b0    inet 10.9.9.1/24 scope global b0\\       valid_lft forever", "address"],
   ["[LINK]3: v0@v1: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 master b0 state UP", "link"],
   ["[LINK]Deleted 3: v0@if7: <BROADCAST> mtu 1500 state DOWN", "link"],
+  ["[LINK]91: 57@if2: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 state UP", "numbered-link"],
+  ["[LINK]Deleted 91: 57: <BROADCAST> mtu 1500 state DOWN", "numbered-link"],
+  ["[LINK]3: 5v@v1: <BROADCAST> mtu 1500 state DOWN", "link"],
+  ["netlink receive error No buffer space available (105)", "lost"],
   ["", undefined],
   ["Timestamp: Wed", undefined],
 ] as const;

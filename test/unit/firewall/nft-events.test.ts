@@ -82,6 +82,18 @@ for (const [what, text, expected] of transactions)
     else t.match(change, expected);
   });
 
+t.test("lost events may have been about anything, and not only our own", async (t) => {
+  const events = new NftEvents();
+  events.read("add element bridge ec2metaproxy_lock writer { 0x00000001 }");
+  t.same(events.read("# ERROR: We lost some netlink events!"), {
+    base: true,
+    removed: [],
+    lock: true,
+    iptables: true,
+    marks: [],
+  });
+});
+
 t.test("nothing of a transaction is left for the next", async (t) => {
   const events = new NftEvents();
   events.read("add element bridge ec2metaproxy_lock writer { 0x00000001 }");

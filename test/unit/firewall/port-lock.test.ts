@@ -30,15 +30,23 @@ async function fixture(t: { testdir(): string; teardown(run: () => Promise<void>
   const troubles: (string | undefined)[] = [];
   const retries: { readonly ms: number; readonly act: () => void }[] = [];
   const host = {
-    ports: [] as { index: number; id?: number }[],
+    ports: [] as { index: number; id?: number; name?: string; bridge?: string }[],
     ids: new Map<number, number>(),
     /** Whether docker0 learns nothing from link-local frames. Undefined: ip does not know the option. */
     notLearning: 1 as number | undefined,
   };
-  const answers: { nft: (text: string) => Outcome; ip: (text: string) => Outcome } = {
+  const answers: {
+    nft: (text: string) => Outcome;
+    ip: (text: string) => Outcome;
+    lsns: () => Promise<Outcome>;
+  } = {
     nft: () => ran(),
     ip: () => ran(),
+    lsns: async () => ran([...host.ids].map(([inode, id]) => `${inode} ${id}\n`).join("")),
   };
+  const limits = new Set<number | undefined>();
+  /** The neighbour entries that were removed. */
+  const forgotten: string[] = [];
   const addProcess = async (pid: number, at = startedAt) => {
     await mkdir(join(procRoot, `${pid}/ns`), { recursive: true });
     await symlink(`net:[${pid}]`, join(procRoot, `${pid}/ns/net`)).catch(() => undefined);
@@ -47,7 +55,7 @@ async function fixture(t: { testdir(): string; teardown(run: () => Promise<void>
     if (!host.ports.some(({ id }) => id === pid)) host.ports.push({ index: pid * 10, id: pid });
   };
   const lock = new PortLock({
-    run: async (command, args, input = "") => {
+    run: async (command, args, input = "", limitMs = undefined) => {
       commands.push([command, ...args].join(" "));
       // As for a real command, something may change meanwhile.
       await new Promise((resolve) => setImmediate(resolve));
@@ -56,18 +64,28 @@ async function fixture(t: { testdir(): string; teardown(run: () => Promise<void>
           transactions.push(input);
           return answers.nft(input);
         case "lsns":
-          return ran([...host.ids].map(([inode, id]) => `${inode} ${id}\n`).join(""));
+          limits.add(limitMs);
+          return answers.lsns();
         default:
-          if (args[0] === "-force") return answers.ip(input);
+          if (args[0] === "-force") {
+            forgotten.push(...input.split("\n").filter((line) => line.startsWith("neigh")));
+            return answers.ip(input);
+          }
           if (args.at(-1) === "bridge")
             return ran(
-              JSON.stringify([
-                { ifname: "docker0", linkinfo: { info_data: { no_linklocal_learn: host.notLearning } } },
-              ]),
+              JSON.stringify(
+                ["docker0", ...host.ports.flatMap(({ bridge }) => bridge ?? [])].map((ifname) => ({
+                  ifname,
+                  linkinfo: { info_data: { no_linklocal_learn: host.notLearning } },
+                })),
+              ),
             );
           return ran(
             JSON.stringify(
-              host.ports.map(({ index, id }) => ({ ifindex: index, master: "docker0", link_netnsid: id })),
+              host.ports.map(({ index, id, name = `veth${index}`, bridge = "docker0" }) => ({
+                ...{ ifindex: index, ifname: name, master: bridge, link_netnsid: id },
+                linkinfo: { info_kind: "veth" },
+              })),
             ),
           );
       }
@@ -88,6 +106,8 @@ async function fixture(t: { testdir(): string; teardown(run: () => Promise<void>
     lock,
     commands,
     transactions,
+    forgotten,
+    limits,
     changes,
     troubles,
     retries,
@@ -176,6 +196,21 @@ t.test("bridges learn no addresses from frames that the lock does not see", asyn
   lock.lookAgain();
   await lock.settled();
   t.same(lock.protectionOf("a"), { locked: true });
+});
+
+t.test("a container without ports does not take addresses from one that is locked", async (t) => {
+  const { lock, transactions, addProcess } = await fixture(t);
+  await addProcess(1);
+  lock.start();
+  lock.set("remote", target(4_242_424, { pidStartedAt: undefined }));
+  lock.set("a", target(1));
+  await lock.settled();
+  t.match(transactions.at(-1), /set starting_mac \{ typeof ether saddr; \}/);
+  t.match(transactions.at(-1), /set starting_ipv4 \{ typeof @nh,96,32; \}/);
+  t.match(transactions.at(-1), /set starting_ipv6 \{ typeof @nh,64,128; \}/);
+  lock.delete("a");
+  await lock.settled();
+  t.match(transactions.at(-1), /add element bridge ec2metaproxy_lock starting_ipv4 \{ 0xac110002 \}/);
 });
 
 t.test("a target that is the same makes no work; another address voids the protection at once", async (t) => {
@@ -280,6 +315,60 @@ t.test("an ended container does not get the ports of a namespace that has its id
   t.equal(transactions.length, before);
 });
 
+t.test("two containers with one hardware address on a bridge are not locked", async (t) => {
+  const { lock, host, addProcess } = await fixture(t);
+  host.ports.push({ index: 30, id: 3, bridge: "br-1" });
+  for (const pid of [1, 2, 3]) await addProcess(pid);
+  lock.start();
+  for (const pid of [1, 2, 3]) lock.set(String(pid), target(pid, { addresses: [`172.17.0.${pid}`] }));
+  await lock.settled();
+  const reason = /another container on its bridge has the same hardware address/;
+  t.match(lock.protectionOf("1"), { locked: false, reason });
+  t.match(lock.protectionOf("2"), { locked: false, reason });
+  t.same(lock.protectionOf("3"), { locked: true }, "on another bridge");
+  lock.delete("2");
+  await lock.settled();
+  t.same(lock.protectionOf("1"), { locked: true });
+});
+
+for (const bridge of ["a;b", "57"])
+  t.test(
+    `a container on a bridge called ${bridge} is not locked: its entries are not forgotten`,
+    async (t) => {
+      const { lock, host, forgotten, addProcess } = await fixture(t);
+      host.ports.push({ index: 10, id: 1, bridge });
+      await addProcess(1);
+      lock.start();
+      lock.set("a", target(1));
+      await lock.settled();
+      t.match(lock.protectionOf("a"), { locked: false, reason: /the name of its bridge/ });
+      t.same(forgotten, []);
+    },
+  );
+
+t.test("a port whose index is another link's name is not locked, as long as that is so", async (t) => {
+  const { lock, host, transactions, addProcess } = await fixture(t);
+  await addProcess(1);
+  await addProcess(2);
+  lock.start();
+  lock.set("a", target(1));
+  lock.set("b", target(2, { macs: [], addresses: ["172.17.0.3"] }));
+  await lock.settled();
+  t.same(lock.protectionOf("a"), { locked: true });
+  host.ports.push({ index: 91, name: "10" });
+  lock.lookAgain();
+  await lock.settled();
+  t.match(lock.protectionOf("a"), { locked: false, reason: /another link of this host has the index/ });
+  t.same(lock.protectionOf("b"), { locked: true });
+  t.match(transactions.at(-1), /^add table [\s\S]*starting_ipv4 .*0xac110002/, "the whole table");
+  t.notMatch(transactions.at(-1), /10 \. 0xac110002/);
+  host.ports.pop();
+  lock.lookAgain();
+  await lock.settled();
+  t.same(lock.protectionOf("a"), { locked: true });
+  t.match(transactions.at(-1), /add element bridge ec2metaproxy_lock port_ipv4 \{ 10 \. 0xac110002 \}/);
+});
+
 t.test("a port that leads into another container now is that one's", async (t) => {
   const { lock, host, transactions, addProcess } = await fixture(t);
   await addProcess(1);
@@ -349,6 +438,178 @@ t.test("as long as the host may send answers to a forger, a container is not loc
   t.same(lock.protectionOf("a"), { locked: true });
 });
 
+const leavings: readonly (readonly [
+  string,
+  (scene: Awaited<ReturnType<typeof fixture>>) => Promise<void>,
+])[] = [
+  [
+    "a container that was disconnected for a while",
+    async ({ lock }) => {
+      lock.set("a", target(1, { addresses: ["172.18.0.2"] }));
+      await lock.settled();
+      lock.set("a", target(1, { addresses: ["172.17.0.2", "172.18.0.2"] }));
+    },
+  ],
+  [
+    "a container that was disconnected and connected at once",
+    async ({ lock }) => {
+      lock.set("a", target(1, { addresses: ["172.18.0.2"] }));
+      lock.set("a", target(1, { addresses: ["172.17.0.2", "172.18.0.2"] }));
+    },
+  ],
+  [
+    "a port that was off its bridge for a while",
+    async ({ lock, host }) => {
+      const { ports } = host;
+      host.ports = [];
+      lock.lookAgain();
+      await lock.settled();
+      host.ports = ports;
+      lock.lookAgain();
+    },
+  ],
+  ["a lock that was flushed", async ({ lock }) => lock.changedBy([])],
+  ["a lock that may have lapsed", async ({ lock }) => void (await lock.refresh())],
+  [
+    "a lock that was off",
+    async ({ lock }) => {
+      lock.switchOff("LAYER2=off");
+      await lock.settled();
+      lock.switchOff(undefined);
+    },
+  ],
+  [
+    "a table that did not take a change",
+    async ({ lock, answers }) => {
+      answers.nft = (text) => (text.startsWith("add table") ? ran() : failed("No such file or directory"));
+      lock.set("b", target(0, { macs: [], addresses: ["172.17.0.9"] }));
+    },
+  ],
+  [
+    "a table that could not be written for a while",
+    async ({ lock, answers, retries }) => {
+      answers.nft = () => failed("Cannot allocate memory");
+      lock.set("b", target(0, { macs: [], addresses: ["172.17.0.9"] }));
+      await lock.settled();
+      answers.nft = () => ran();
+      retries.pop()?.act();
+    },
+  ],
+];
+for (const [what, leave] of leavings)
+  t.test(`the host forgets addresses again after ${what}`, async (t) => {
+    const scene = await fixture(t);
+    const { lock, forgotten, addProcess } = scene;
+    await addProcess(1);
+    lock.start();
+    lock.set("a", target(1, { addresses: ["172.17.0.2", "172.18.0.2"] }));
+    await lock.settled();
+    t.same(lock.protectionOf("a"), { locked: true });
+    forgotten.length = 0;
+    await leave(scene);
+    await lock.settled();
+    t.same(lock.protectionOf("a"), { locked: true });
+    t.ok(forgotten.includes("neigh del 172.17.0.2 dev docker0"), forgotten.join("; "));
+  });
+
+t.test("as long as nothing happens to the lock, the host forgets an address once", async (t) => {
+  const { lock, forgotten, addProcess } = await fixture(t);
+  await addProcess(1);
+  await addProcess(2);
+  lock.start();
+  lock.set("a", target(1));
+  await lock.settled();
+  lock.lookAgain();
+  lock.set("b", target(2, { macs: [], addresses: ["172.17.0.3"] }));
+  await lock.settled();
+  t.same(forgotten, ["neigh del 172.17.0.2 dev docker0", "neigh del 172.17.0.3 dev docker0"]);
+});
+
+t.test("lsns, which fails when a process ends meanwhile, is run again at once", async (t) => {
+  const { lock, answers, retries, commands, limits, addProcess } = await fixture(t);
+  await addProcess(1);
+  const { lsns } = answers;
+  let failures = 2;
+  answers.lsns = () => (failures-- > 0 ? Promise.resolve(failed("")) : lsns());
+  lock.start();
+  lock.set("a", target(1));
+  await lock.settled();
+  t.same(lock.protectionOf("a"), { locked: true });
+  t.same(retries, []);
+  t.equal(commands.filter((command) => command.startsWith("lsns")).length, 3);
+  t.same([...limits], [2_000], "one container can make it run for very long");
+});
+
+for (const [what, outcome, runs] of [
+  ["fails", failed(""), 4],
+  ["is killed", { kind: "ran", exitCode: 255, stdout: "", stderr: "Command timed out after 2000 ms" }, 1],
+  ["is not installed", { kind: "missing" }, 1],
+] as const satisfies readonly (readonly [string, Outcome, number])[])
+  t.test(`where lsns ${what}, only the containers that it should find are not locked`, async (t) => {
+    const { lock, host, answers, retries, troubles, transactions, commands, addProcess } = await fixture(t);
+    await addProcess(1);
+    await addProcess(2);
+    await addProcess(3);
+    lock.start();
+    lock.set("ended", target(1));
+    lock.set("other", target(2, { macs: [], addresses: ["172.17.0.3"] }));
+    await lock.settled();
+    answers.lsns = async () => outcome;
+    const before = commands.length;
+    lock.delete("ended");
+    lock.set("new", target(3));
+    host.ports.push({ index: 21, id: 2 });
+    lock.lookAgain();
+    await lock.settled();
+    t.equal(commands.slice(before).filter((command) => command.startsWith("lsns")).length, runs);
+    const written = transactions.join("");
+    t.match(written, /delete element bridge ec2metaproxy_lock port_ipv4 \{ 10 \. 0xac110002 \}/);
+    t.match(written, /add element bridge ec2metaproxy_lock port_ipv4 \{ 21 \. 0xac110003 \}/);
+    t.same(lock.protectionOf("other"), { locked: true });
+    t.match(lock.protectionOf("new"), { locked: false, reason: /reading the network namespaces: lsns: / });
+    t.match(troubles.at(-1), /reading the network namespaces/);
+    await lock.refresh();
+    t.same(lock.protectionOf("other"), { locked: true });
+    answers.lsns = async () => ran("3 3\n");
+    retries.pop()?.act();
+    await lock.settled();
+    t.same(lock.protectionOf("new"), { locked: true });
+    t.equal(troubles.at(-1), undefined);
+  });
+
+t.test("the addresses of an ended container are free before another one is looked for", async (t) => {
+  const { lock, answers, transactions, addProcess } = await fixture(t);
+  await addProcess(1);
+  await addProcess(2);
+  lock.start();
+  lock.set("ended", target(1));
+  await lock.settled();
+  const { lsns } = answers;
+  let seen: string | undefined;
+  answers.lsns = () => {
+    seen = transactions.at(-1);
+    return lsns();
+  };
+  lock.delete("ended");
+  lock.set("new", target(2));
+  await lock.settled();
+  t.match(seen, /delete element bridge ec2metaproxy_lock port_ipv4 \{ 10 \. 0xac110002 \}/);
+  t.match(transactions.at(-1), /add element bridge ec2metaproxy_lock port_ipv4 \{ 20 \. 0xac110002 \}/);
+});
+
+t.test(
+  "for a container without addresses, such as one on the host's network, nothing is looked for",
+  async (t) => {
+    const { lock, commands, addProcess } = await fixture(t);
+    await addProcess(1);
+    lock.start();
+    lock.set("a", target(1, { macs: [], addresses: [] }));
+    lock.lookAgain();
+    await lock.settled();
+    t.same(commands, ["nft -f -"]);
+  },
+);
+
 t.test("a port that could not be looked for is looked for again", async (t) => {
   const { lock, host, retries, addProcess } = await fixture(t);
   await addProcess(1);
@@ -415,17 +676,52 @@ t.test("a program that changes the table all the time is answered twice a second
   t.equal(transactions.length - before, 3, "the last change is not forgotten");
 });
 
-t.test("a refresh renews the dead man's switch, and writes the whole table where that fails", async (t) => {
-  const { lock, transactions, answers } = await fixture(t);
+t.test("a refresh writes the whole table, and with it the dead man's switch", async (t) => {
+  const { lock, transactions, addProcess, answers } = await fixture(t);
+  await addProcess(1);
   lock.start();
+  lock.set("a", target(1));
   await lock.settled();
   await lock.refresh();
-  t.match(transactions.at(-1), /add element bridge ec2metaproxy_lock alive \{ "veth" timeout 120s/);
-  answers.nft = (text) => (text.startsWith("add table") ? ran() : failed("No such file or directory"));
+  t.equal(transactions.length, 2);
+  t.match(transactions.at(-1), /^add table [\s\S]*alive [\s\S]*"veth" timeout 120s[\s\S]*10 \. 0xac110002/);
+  t.same(lock.protectionOf("a"), { locked: true });
+  answers.nft = () => failed("Cannot allocate memory");
   await lock.refresh();
-  await lock.settled();
-  t.match(transactions.at(-1), /^add table /);
+  t.match(lock.protectionOf("a"), { locked: false, reason: /Cannot allocate memory/ });
 });
+
+for (const [when, isWhole] of [
+  ["a change", false],
+  ["the whole table", true],
+] as const)
+  t.test(`a loss that is noticed while ${when} is being written is made up for`, async (t) => {
+    const { lock, transactions, answers, addProcess, clock } = await fixture(t);
+    await addProcess(1);
+    if (!isWhole) {
+      lock.start();
+      await lock.settled();
+    }
+    const before = transactions.length;
+    const seen: boolean[] = [];
+    answers.nft = () => {
+      seen.push(lock.protectionOf("a").locked);
+      // nft monitor reports a flush before nft has ended.
+      if (seen.length === 1) {
+        clock.now += 1_000;
+        lock.changedBy([]);
+      }
+      return ran();
+    };
+    lock.set("a", target(1));
+    if (isWhole) lock.start();
+    await lock.settled();
+    t.equal(transactions.length - before, 2);
+    t.equal(transactions[before]?.startsWith("add table"), isWhole);
+    t.match(transactions.at(-1), /^add table [\s\S]*10 \. 0xac110002/);
+    t.same(seen, [false, false], "the container is not locked in between");
+    t.same(lock.protectionOf("a"), { locked: true });
+  });
 
 t.test("switched off, there is no table, and each container has the reason", async (t) => {
   const { lock, transactions, addProcess } = await fixture(t);
