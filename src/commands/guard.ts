@@ -96,6 +96,7 @@ export async function guard(options: GuardOptions, environment: Environment, hos
   const lock = new PortLock({
     run,
     procRoot: "/proc",
+    namespacesFolder: "/run/netns",
     onChange: (ids) => containers.onProtection(ids),
     onTrouble: lockTroubles(log),
     schedule,

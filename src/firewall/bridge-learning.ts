@@ -1,5 +1,6 @@
 import { mustRun, type Run } from "./command.ts";
 import { isInterfaceName } from "./interface-name.ts";
+import { linkInfo, parseListing } from "./ip-listing.ts";
 
 const listBridges = ["-j", "-d", "link", "show", "type", "bridge"];
 
@@ -36,17 +37,9 @@ export async function stopLinkLocalLearning(
  * @throws if it is not a JSON list
  */
 export function parseNotLearning(listing: string): ReadonlySet<string> {
-  const links: unknown = listing.trim() === "" ? [] : JSON.parse(listing);
-  if (!Array.isArray(links)) throw new Error("reading the host's bridges: ip printed no list");
-  return new Set((links as readonly unknown[]).flatMap(nameIfNotLearning));
-}
-
-function nameIfNotLearning(link: unknown): readonly string[] {
-  const name = property(link, "ifname");
-  const option = property(property(property(link, "linkinfo"), "info_data"), "no_linklocal_learn");
-  return typeof name === "string" && option === 1 ? [name] : [];
-}
-
-function property(value: unknown, key: string): unknown {
-  return typeof value === "object" && value !== null ? Reflect.get(value, key) : undefined;
+  const names = parseListing(listing).map(({ ifname, ...link }) => {
+    const { no_linklocal_learn: option } = linkInfo(link).settings;
+    return option === 1 ? ifname : undefined;
+  });
+  return new Set(names.filter((name) => typeof name === "string"));
 }

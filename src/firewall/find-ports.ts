@@ -1,7 +1,14 @@
-import { readlink } from "node:fs/promises";
 import { processStartedAt } from "../containers/proc.ts";
-import { type Port, parseNamespaceIds, parsePorts } from "./bridge-ports.ts";
-import { mustRun, type Run, whyNot } from "./command.ts";
+import { type Port, parsePorts } from "./bridge-ports.ts";
+import { mustRun, type Run } from "./command.ts";
+import { readNamespaceIds } from "./namespace-ids.ts";
+
+export type Surroundings = {
+  readonly run: Run;
+  readonly procRoot: string;
+  /** Where `ip netns` looks for namespaces. */
+  readonly namespacesFolder: string;
+};
 
 /** A container with a process on this host, and where it is in the host's network. */
 export type Located = {
@@ -13,40 +20,30 @@ export type Located = {
 };
 
 /**
- * lsns reads all of /proc. Its time grows with the square of the number of processes, and it fails when a
- * process ends while it reads: one container can cause both. So nobody may depend on its answer but a
- * container whose namespace is not known yet.
- */
-const lsnsLimitMs = 2_000;
-const lsnsAttempts = 4;
-
-/**
  * Finds the ports of containers.
  * @param namespaces the ids of all containers' network namespaces
- * @returns why the ports of containers whose namespace is not known yet could not be looked for
- * @throws OperatorError 69 if the host's links cannot be read
+ * @throws OperatorError 69 if the host's links or namespaces cannot be read
  */
 export async function findPorts(
-  { run, procRoot }: { readonly run: Run; readonly procRoot: string },
+  { run, procRoot, namespacesFolder }: Surroundings,
   containers: readonly Located[],
   namespaces: readonly (number | undefined)[],
-): Promise<string | undefined> {
+): Promise<void> {
+  const links = await mustRun(run, "reading the bridges' ports", "ip", ["-j", "-d", "link", "show"]);
+  // After the links: to list them gives an id to a namespace that has none yet.
   const unknown = containers.filter(({ namespaceId }) => namespaceId === undefined);
-  const [links, ids] = await Promise.all([
-    mustRun(run, "reading the bridges' ports", "ip", ["-j", "-d", "link", "show"]),
-    unknown.length === 0 ? new Map<string, number>() : readNamespaceIds(run),
-  ]);
-  const failed = typeof ids === "string" ? ids : undefined;
+  const pids = unknown.map(({ target }) => target.pid);
+  const ids = await readNamespaceIds({ run, procRoot, folder: namespacesFolder }, pids);
   await Promise.all(
     unknown.map(async (container) => {
-      const inode = await namespaceOf(procRoot, container.target);
-      container.namespaceId = inode === undefined || typeof ids === "string" ? undefined : ids.get(inode);
+      const id = ids.get(container.target.pid);
+      // After the id, so that it is not that of a process with a reused pid.
+      if (await isAlive(procRoot, container.target)) container.namespaceId = id;
     }),
   );
   const ports = parsePorts(links);
   const owned = new Set([...namespaces, ...containers.map(({ namespaceId }) => namespaceId)]);
   for (const container of containers) {
-    if (failed !== undefined && container.namespaceId === undefined) continue;
     const { namespaceId, ports: former = [], target } = container;
     const leadingIn = ports.filter(
       (port) => port.namespaceId !== undefined && port.namespaceId === namespaceId,
@@ -66,25 +63,6 @@ export async function findPorts(
     );
     container.ports = [...found, ...kept];
   }
-  return failed;
-}
-
-/** The ids by inode number, or why they cannot be read. */
-async function readNamespaceIds(run: Run): Promise<ReadonlyMap<string, number> | string> {
-  for (let attempt = 1; ; attempt++) {
-    const outcome = await run("lsns", ["-t", "net", "-n", "-o", "NS,NETNSID"], "", lsnsLimitMs);
-    if (outcome.kind === "ran" && outcome.exitCode === 0) return parseNamespaceIds(outcome.stdout);
-    // Another attempt would take as long as one that was killed, and the other containers wait for it.
-    const mayFollow = outcome.kind === "ran" && outcome.exitCode === 1 && attempt < lsnsAttempts;
-    if (!mayFollow) return `reading the network namespaces: ${whyNot("lsns", outcome)}`;
-  }
-}
-
-/** The inode number of a process's network namespace. Undefined if the process has ended. */
-async function namespaceOf(procRoot: string, { pid, pidStartedAt }: Located["target"]) {
-  const link = await readlink(`${procRoot}/${pid}/ns/net`).catch(() => "");
-  // After the link, so that the link is not that of a process with a reused pid.
-  return (await isAlive(procRoot, { pid, pidStartedAt })) ? /^net:\[(\d+)\]$/.exec(link)?.[1] : undefined;
 }
 
 async function isAlive(procRoot: string, { pid, pidStartedAt }: Located["target"]): Promise<boolean> {

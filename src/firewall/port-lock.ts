@@ -3,8 +3,8 @@ import { explain } from "../errors.ts";
 import { TokenBucket } from "../token-bucket.ts";
 import { stopLinkLocalLearning } from "./bridge-learning.ts";
 import type { Port } from "./bridge-ports.ts";
-import { failure, type Run } from "./command.ts";
-import { findPorts, type Located } from "./find-ports.ts";
+import { failure } from "./command.ts";
+import { findPorts, type Located, type Surroundings } from "./find-ports.ts";
 import { isInterfaceName } from "./interface-name.ts";
 import {
   type LockElements,
@@ -35,9 +35,7 @@ export type Protection =
   /** `reason` completes "the lock is not in force for it: ..." */
   | { readonly locked: false; readonly reason: string };
 
-type Options = {
-  readonly run: Run;
-  readonly procRoot: string;
+type Options = Surroundings & {
   /** Called when the protection of containers has changed, except by `set` and `delete`. */
   readonly onChange: (ids: readonly string[]) => void;
   /** Called after each failure, and with undefined when the table is right again. */
@@ -290,16 +288,14 @@ export class PortLock {
     for (const tracked of wanted) tracked.looked = true;
     try {
       const namespaces = [...this.#tracked.values()].map(({ namespaceId }) => namespaceId);
-      const trouble = await findPorts(this.#options, wanted, namespaces);
+      await findPorts(this.#options, wanted, namespaces);
       const learning = await stopLinkLocalLearning(
         this.#options.run,
         new Set(wanted.flatMap((one) => [...bridgesOf(one)])),
       );
-      for (const tracked of wanted) {
+      for (const tracked of wanted)
         tracked.learningBridge = [...bridgesOf(tracked)].find((bridge) => learning.has(bridge));
-        if (trouble !== undefined && tracked.namespaceId === undefined) tracked.looked = false;
-      }
-      return trouble;
+      return undefined;
     } catch (error) {
       for (const tracked of wanted) tracked.looked = false;
       return explain(error);

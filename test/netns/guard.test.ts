@@ -5,7 +5,7 @@ import { idOf } from "../support/engine/stand-in.ts";
 import { GuardScene, until } from "./guard-scene.ts";
 import { unable } from "./requirements.ts";
 
-const skip = unable(process.env, ["python3", "lsns"]) ?? false;
+const skip = unable(process.env, ["python3"]) ?? false;
 const victimId = idOf("victim");
 
 /** Creates and starts the victim, and resolves when it is locked: milliseconds from the engine's event. */

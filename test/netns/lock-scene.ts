@@ -38,6 +38,7 @@ export class LockScene implements AsyncDisposable {
     this.lock = new PortLock({
       run: world.hostRun((name) => name),
       procRoot: "/proc",
+      namespacesFolder: "/run/netns",
       onChange: () => undefined,
       onTrouble: (error) => {
         if (error !== undefined) throw new Error(error);

@@ -2,7 +2,7 @@ import t from "tap";
 import { attacker, bystander, type Frame, LockScene, shared, victim } from "./lock-scene.ts";
 import { unable } from "./requirements.ts";
 
-const skip = unable(process.env, ["python3", "ss", "lsns"]) ?? false;
+const skip = unable(process.env, ["python3", "ss"]) ?? false;
 
 const tags = ["tags=8100:0", "tags=88a8:0"] as const;
 const inEachTag = (frame: Frame): readonly Frame[] => [

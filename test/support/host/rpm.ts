@@ -19,7 +19,6 @@ const provided = [
   "systemd",
   "systemd-libs",
   "system-release = 1",
-  "util-linux",
 ];
 
 /**

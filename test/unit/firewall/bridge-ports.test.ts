@@ -1,5 +1,5 @@
 import t from "tap";
-import { parseNamespaceIds, parsePorts } from "../../../src/firewall/bridge-ports.ts";
+import { parsePorts } from "../../../src/firewall/bridge-ports.ts";
 
 t.test("a port's index, bridge and namespace are read; the rest of ip's answer is not", async (t) => {
   // iproute2 6.1, shortened. Netavark gives every container ifindex 2.
@@ -49,18 +49,4 @@ t.test("a host without veths has no ports", async (t) => {
   t.same(parsePorts("[]\n"), []);
   t.throws(() => parsePorts("{}"), { message: /ip printed no list/ });
   t.throws(() => parsePorts("Usage: ip"));
-});
-
-t.test("namespaces without an id, such as the host's own, are left out", async (t) => {
-  t.same(
-    [
-      ...parseNamespaceIds(
-        "4026531833 unassigned\n4026532177          0\n  4026532473 12\n\nx 1\n4026532474\n",
-      ),
-    ],
-    [
-      ["4026532177", 0],
-      ["4026532473", 12],
-    ],
-  );
 });
