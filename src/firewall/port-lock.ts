@@ -7,6 +7,7 @@ import { failure } from "./command.ts";
 import { findPorts, type Located, type Surroundings } from "./find-ports.ts";
 import { isInterfaceName } from "./interface-name.ts";
 import {
+  aliveSeconds,
   type LockElements,
   type LockEntry,
   lockElements,
@@ -80,6 +81,8 @@ export class PortLock {
    * can become so during a transaction.
    */
   #live: LockElements | undefined;
+  /** When the last whole table was written, on the clock of the options. */
+  #renewedAt = Number.NEGATIVE_INFINITY;
   #off: string | undefined;
   #isStarted = false;
   #isDirty = false;
@@ -173,7 +176,13 @@ export class PortLock {
    */
   async refresh(): Promise<void> {
     if (this.#off !== undefined || this.#isClosed || !this.#isStarted) return;
-    this.rebuild();
+    if (this.#options.now() - this.#renewedAt < aliveSeconds * 1_000) {
+      this.#live = undefined;
+      this.#change();
+    } else {
+      // It may have lapsed meanwhile.
+      this.rebuild();
+    }
     await this.settled();
   }
 
@@ -326,7 +335,9 @@ export class PortLock {
       this.#lose();
       this.#live = elements;
     }
+    const renewedAt = this.#options.now();
     await this.#transact(renderLockTable(elements, mark));
+    this.#renewedAt = renewedAt;
   }
 
   async #transact(text: string): Promise<void> {

@@ -24,8 +24,8 @@ const maxUnreadBytes = 16 * 1_048_576;
 const aheadBytes = 1_048_576;
 /** How long a reader may take to read that much. */
 const readMs = 10_000;
-/** As often as a proxy tries to connect. */
-const socketCheckMs = 1_000;
+/** Only a proxy that is not connected needs the socket. */
+const socketCheckMs = 5_000;
 
 export type PublishedContainer = {
   readonly owner: string;
@@ -51,7 +51,7 @@ type Options = {
   readonly onOversized?: (container: Container) => void;
   /** Called when somebody has removed the socket: it was made again, or could not be for the reason. */
   readonly onSocketLost?: (reason: string | undefined) => void;
-  /** How often the socket is looked for. Default: 1 s. */
+  /** How often the socket is looked for. Default: 5 s. */
   readonly socketCheckMs?: number;
 };
 

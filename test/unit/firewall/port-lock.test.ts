@@ -477,7 +477,13 @@ const leavings: readonly (readonly [
     },
   ],
   ["a lock that was flushed", async ({ lock }) => lock.changedBy([])],
-  ["a lock that may have lapsed", async ({ lock }) => void (await lock.refresh())],
+  [
+    "a lock that may have lapsed",
+    async ({ lock, clock }) => {
+      clock.now = 120_000;
+      await lock.refresh();
+    },
+  ],
   [
     "a lock that was off",
     async ({ lock }) => {
@@ -667,13 +673,17 @@ t.test("a program that changes the table all the time is answered twice a second
 });
 
 t.test("a refresh writes the whole table, and with it the dead man's switch", async (t) => {
-  const { lock, transactions, addProcess, answers } = await fixture(t);
+  const { lock, transactions, commands, forgotten, addProcess, answers, clock } = await fixture(t);
   await addProcess(1);
   lock.start();
   lock.set("a", target(1));
   await lock.settled();
+  const before = { commands: commands.length, forgotten: forgotten.length };
+  clock.now = 119_999;
   await lock.refresh();
   t.equal(transactions.length, 2);
+  t.same(commands.slice(before.commands), ["nft -f -"], "nothing is looked for");
+  t.equal(forgotten.length, before.forgotten, "there was no gap");
   t.match(transactions.at(-1), /^add table [\s\S]*alive [\s\S]*"veth" timeout 120s[\s\S]*10 \. 0xac110002/);
   t.same(lock.protectionOf("a"), { locked: true });
   answers.nft = () => failed("Cannot allocate memory");
