@@ -1,7 +1,7 @@
 import type { Container } from "../containers/container.ts";
 import type { Directory } from "../containers/directory.ts";
 import type { Change } from "../engine/connection.ts";
-import { isPending, type LockTarget, type PortLock, type Protection } from "../firewall/port-lock.ts";
+import type { LockTarget, PortLock, Protection } from "../firewall/port-lock.ts";
 import type { PublishedContainer, Publisher } from "../guard/publisher.ts";
 import type { Log } from "../log.ts";
 
@@ -87,8 +87,8 @@ export class GuardedContainers {
 
 function wireProtection(protection: Protection): PublishedContainer["protection"] {
   if (protection.locked) return { locked: true, reason: "" };
-  const { reason } = protection;
-  return { locked: false, reason, ...(isPending(protection) && { pending: true }) };
+  const { reason, isPending } = protection;
+  return { locked: false, reason, ...(isPending && { pending: true }) };
 }
 
 /** What of a container is to be locked. */

@@ -1,45 +1,36 @@
 import type { Run } from "../firewall/command.ts";
-import { aliveSeconds, lockTable } from "../firewall/lock-table.ts";
-import { nftTable } from "../firewall/nft-table.ts";
+import { readFormerLock } from "../firewall/former-lock.ts";
 import type { PortLock } from "../firewall/port-lock.ts";
 import type { Log } from "../log.ts";
 
 type Options = {
-  readonly lock: Pick<PortLock, "start">;
+  readonly lock: Pick<PortLock, "start" | "forgetFormer">;
   /** Whether the containers of every engine are known. */
   readonly complete: () => boolean;
   readonly run: Run;
   readonly log: Log;
   readonly sleep: (ms: number, signal: AbortSignal) => Promise<void>;
-  /** A monotonic clock in milliseconds. */
-  readonly now: () => number;
   /** Ends the wait. */
   readonly signal: AbortSignal;
 };
 
-const lookAgainMs = 250;
+const lookAgainMs = 1_000;
 
 /**
- * Starts the port lock, which replaces the table that the previous guard has left in force. As long as an
- * engine does not answer, that one is better: the proxy still knows containers as locked that a new table
- * would leave out. It has lapsed after `aliveSeconds`. Never rejects.
+ * Starts the port lock, which replaces the table that a former guard has left in force. As long as an engine
+ * does not answer, what that table has for its containers stays: a new table would leave them out.
+ * @returns what goes on until every engine has answered. Neither promise rejects.
  */
-export async function startLock({ lock, complete, run, log, sleep, now, signal }: Options): Promise<void> {
-  const until = now() + aliveSeconds * 1_000;
-  if (!complete() && (await isLeft(run))) {
-    log.warn(
-      {},
-      "an engine does not answer; the port lock of the previous guard stays in force until it does, or lapses",
-    );
-    while (!complete() && now() < until && !signal.aborted) await sleep(lookAgainMs, signal);
-  }
-  lock.start();
-}
-
-async function isLeft(run: Run): Promise<boolean> {
-  try {
-    return (await nftTable(run, lockTable).list()) !== undefined;
-  } catch {
-    return true;
-  }
+export async function startLock({ lock, complete, run, log, sleep, signal }: Options): Promise<{
+  readonly whole: Promise<void>;
+}> {
+  const former = complete() ? [] : await readFormerLock(run);
+  lock.start(former);
+  if (former.length > 0)
+    log.warn({}, "an engine does not answer; what the former guard has locked stays locked until it does");
+  const wait = async () => {
+    while (former.length > 0 && !complete() && !signal.aborted) await sleep(lookAgainMs, signal);
+    lock.forgetFormer();
+  };
+  return { whole: wait() };
 }

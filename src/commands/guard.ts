@@ -175,7 +175,7 @@ export async function guard(options: GuardOptions, environment: Environment, hos
   const closing = new AbortController();
   open.defer(() => closing.abort());
   const { complete } = engines;
-  const started = startLock({ lock, complete, run, log, sleep, now, signal: closing.signal });
+  const started = startLock({ lock, complete, run, log, sleep, signal: closing.signal });
   await atMost(
     firstLockMs,
     started.then(() => lock.settled()),

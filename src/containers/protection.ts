@@ -11,9 +11,6 @@ export type Protection = {
 /** What is known about the port lock, by container id. */
 export type Locks = {
   protectionOf(id: string): Protection;
-  /**
-   * Waits for news of the container. Resolves with true when there are any, and with false after `timeoutMs`
-   * or, at once, where too many already wait. Never rejects.
-   */
-  news(id: string, timeoutMs: number): Promise<boolean>;
+  /** Waits for news of the container. Resolves with `full` at once if too many already wait. Never rejects. */
+  news(id: string, timeoutMs: number): Promise<"news" | "timeout" | "full">;
 };

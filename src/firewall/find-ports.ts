@@ -20,7 +20,7 @@ export type Located = {
 };
 
 /**
- * Finds the ports of containers.
+ * Finds the ports of containers. Returns all ports of the host.
  * @param namespaces the ids of all containers' network namespaces
  * @throws OperatorError 69 if the host's links or namespaces cannot be read
  */
@@ -28,7 +28,7 @@ export async function findPorts(
   { run, procRoot, namespacesFolder }: Surroundings,
   containers: readonly Located[],
   namespaces: readonly (number | undefined)[],
-): Promise<void> {
+): Promise<readonly Port[]> {
   const links = await mustRun(run, "reading the bridges' ports", "ip", ["-j", "-d", "link", "show"]);
   // After the links: to list them gives an id to a namespace that has none yet.
   const unknown = containers.filter(({ namespaceId }) => namespaceId === undefined);
@@ -63,6 +63,7 @@ export async function findPorts(
     );
     container.ports = [...found, ...kept];
   }
+  return ports;
 }
 
 async function isAlive(procRoot: string, { pid, pidStartedAt }: Located["target"]): Promise<boolean> {

@@ -15,13 +15,24 @@ export const lockTable = "bridge ec2metaproxy_lock";
 export type LockEntry = {
   /**
    * Interface indexes of the bridge ports that lead into its network namespace. Not names: an index is not
-   * reused soon, and a port keeps it when it is renamed. Empty while the container starts.
+   * reused soon, and a port keeps it when it is renamed.
    */
   readonly ports: readonly number[];
+  /** Its ports are not known yet. */
+  readonly isStarting: boolean;
   /** Six bytes in lower-case hex, separated by colons. */
   readonly macs: readonly string[];
   /** IPv4 and IPv6, in canonical form. */
   readonly addresses: readonly string[];
+};
+
+export const lockKinds = ["mac", "ipv4", "ipv6"] as const;
+
+/** What a table has for one address of a container: `value` as in the sets. */
+export type FormerElement = {
+  readonly port: number;
+  readonly kind: (typeof lockKinds)[number];
+  readonly value: string;
 };
 
 /** How long the lock stays in force without the guard. */
@@ -30,6 +41,8 @@ export const aliveSeconds = 120;
 const setTypes = {
   /** Ports of locked containers. */
   owned: "meta iif",
+  /** These, and ports that have been there for so long that no starting container is behind them. */
+  settled: "meta iif",
   mac: "ether saddr",
   port_mac: "meta iif . ether saddr",
   // By offset, not by field name, for the reasons in nft-bridge.ts.
@@ -37,13 +50,16 @@ const setTypes = {
   port_ipv4: "meta iif . @nh,96,32",
   ipv6: "@nh,64,128",
   port_ipv6: "meta iif . @nh,64,128",
-  // Addresses of containers whose ports are not known: they have not started yet, or have no port on a
-  // bridge. Ports that belong to another container may not use them. A port without an owner may, because it
-  // may be the starting container's own. Without the addresses of locked containers: a remote engine gives
+  // Addresses of containers that have not started yet. Settled ports may not use them. A new port may, because
+  // it may be the starting container's own. Without the addresses of locked containers: a remote engine gives
   // out the same ones, and several containers may have been given one MAC.
   starting_mac: "ether saddr",
   starting_ipv4: "@nh,96,32",
   starting_ipv6: "@nh,64,128",
+  // Addresses of containers that have no port here, perhaps only because it was not found.
+  portless_mac: "ether saddr",
+  portless_ipv4: "@nh,96,32",
+  portless_ipv6: "@nh,64,128",
 } as const;
 
 export type SetName = keyof typeof setTypes;
@@ -54,7 +70,8 @@ export type LockElements = Readonly<Record<SetName, ReadonlySet<string>>>;
 const source = (kind: "mac" | "ipv4" | "ipv6", field: string, when = "") =>
   [
     `${when}${field} @${kind} meta iif . ${field} != @port_${kind} counter drop comment "another container's"`,
-    `${when}${field} @starting_${kind} meta iif @owned counter drop comment "a starting container's"`,
+    `${when}${field} @starting_${kind} meta iif @settled counter drop comment "a starting container's"`,
+    `${when}${field} @portless_${kind} meta iif @owned counter drop comment "another container's"`,
   ] as const;
 
 const chains: readonly (readonly [name: string, lines: readonly string[]])[] = [
@@ -72,6 +89,9 @@ const chains: readonly (readonly [name: string, lines: readonly string[]])[] = [
   [
     "locked",
     [
+      // More than one VLAN tag hides the rest of the frame.
+      "meta protocol 8021q counter drop",
+      "meta protocol 8021ad counter drop",
       ...source("mac", "ether saddr"),
       "meta protocol arp goto arp_source",
       "meta protocol ip goto ipv4_source",
@@ -145,25 +165,46 @@ function commands(verb: "add" | "delete", set: string, elements: readonly string
   return elements.length === 0 ? [] : [`${verb} element ${lockTable} ${set} { ${elements.join(", ")} }\n`];
 }
 
-/** The elements that the sets need for these containers. */
-export function lockElements(entries: Iterable<LockEntry>): LockElements {
+/**
+ * The elements that the sets need for these containers.
+ * @param former of a former table: in force unless a container has the address
+ * @param strangers ports that may not use the addresses of starting containers
+ */
+export function lockElements(
+  entries: Iterable<LockEntry>,
+  former: readonly FormerElement[] = [],
+  strangers: readonly number[] = [],
+): LockElements {
   const elements = Object.fromEntries(setNames.map((name) => [name, new Set<string>()])) as {
     readonly [name in SetName]: Set<string>; // made from the list of names on this line
   };
-  for (const { ports, macs, addresses } of entries) {
+  for (const { ports, isStarting, macs, addresses } of entries) {
     const ipv6 = [...addresses.filter((address) => !isIPv4(address)), ...macs.map(linkLocalOf)];
     const values = { mac: macs, ipv4: addresses.filter(isIPv4).map(addressHex), ipv6: ipv6.map(addressHex) };
     for (const port of ports) elements.owned.add(String(port));
-    for (const kind of ["mac", "ipv4", "ipv6"] as const) {
+    const portless = isStarting ? "starting" : "portless";
+    for (const kind of lockKinds) {
       for (const value of values[kind]) {
-        (ports.length === 0 ? elements[`starting_${kind}` as const] : elements[kind]).add(value);
+        elements[ports.length === 0 ? (`${portless}_${kind}` as const) : kind].add(value);
         for (const port of ports) elements[`port_${kind}` as const].add(`${port} . ${value}`);
       }
     }
   }
-  // Its owner sends from a port of its own, which this would refuse.
-  for (const kind of ["mac", "ipv4", "ipv6"] as const)
-    for (const value of elements[kind]) elements[`starting_${kind}`].delete(value);
+  const isKnown = ({ kind, value }: FormerElement) =>
+    [kind, `starting_${kind}` as const, `portless_${kind}` as const].some((set) => elements[set].has(value));
+  for (const { port, kind, value } of former.filter((element) => !isKnown(element))) {
+    elements.owned.add(String(port));
+    elements[kind].add(value);
+    elements[`port_${kind}` as const].add(`${port} . ${value}`);
+  }
+  for (const port of [...elements.owned, ...strangers]) elements.settled.add(String(port));
+  // Its owner sends from a port of its own, which these would refuse.
+  for (const kind of lockKinds) {
+    for (const value of elements[kind]) {
+      elements[`starting_${kind}` as const].delete(value);
+      elements[`portless_${kind}` as const].delete(value);
+    }
+  }
   return elements;
 }
 

@@ -1,8 +1,10 @@
-import { mkdir, rm, symlink } from "node:fs/promises";
+import { mkdir, readdir, readlink, rm, symlink } from "node:fs/promises";
 import { join } from "node:path";
 import { pid as ownPid } from "node:process";
 import { mustRun, type Run } from "./command.ts";
 import { parseListing } from "./ip-listing.ts";
+
+const tasksTried = 16;
 
 /**
  * Asks the kernel for the ids of network namespaces, as this host's links name them. `ip` finds a namespace
@@ -24,7 +26,7 @@ export async function readNamespaceIds(
     await Promise.all(
       [...links].map(async ([name, pid]) => {
         await rm(join(folder, name), { force: true });
-        await symlink(join(procRoot, `${pid}/ns/net`), join(folder, name));
+        await symlink(await namespaceFile(procRoot, pid), join(folder, name));
       }),
     );
     const listing = await mustRun(run, "reading the network namespaces", "ip", ["-j", "netns", "list"]);
@@ -37,4 +39,15 @@ export async function readNamespaceIds(
   } finally {
     await Promise.all([...links.keys()].map((name) => rm(join(folder, name), { force: true })));
   }
+}
+
+/** A process whose first thread has ended has its network namespace only in the others. */
+async function namespaceFile(procRoot: string, pid: number): Promise<string> {
+  const own = join(procRoot, `${pid}/ns/net`);
+  const isThere = async (file: string) => (await readlink(file).catch(() => "")) !== "";
+  if (await isThere(own)) return own;
+  const tasks = (await readdir(join(procRoot, `${pid}/task`)).catch(() => [])).slice(0, tasksTried);
+  const files = tasks.map((task) => join(procRoot, `${pid}/task/${task}/ns/net`));
+  const found = await Promise.all(files.map(isThere));
+  return files[found.indexOf(true)] ?? own;
 }

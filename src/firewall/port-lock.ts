@@ -8,6 +8,7 @@ import { findPorts, type Located, type Surroundings } from "./find-ports.ts";
 import { isInterfaceName } from "./interface-name.ts";
 import {
   aliveSeconds,
+  type FormerElement,
   type LockElements,
   type LockEntry,
   lockElements,
@@ -34,7 +35,12 @@ export type LockTarget = {
 export type Protection =
   | { readonly locked: true }
   /** `reason` completes "the lock is not in force for it: ..." */
-  | { readonly locked: false; readonly reason: string };
+  | {
+      readonly locked: false;
+      readonly reason: string;
+      /** It is being made: whether it comes into force is known in a moment. */
+      readonly isPending?: true;
+    };
 
 type Options = Surroundings & {
   /** Called when the protection of containers has changed, except by `set` and `delete`. */
@@ -52,22 +58,21 @@ type Tracked = Located & {
   readonly target: LockTarget;
   /** Whether `ports` is up to date. */
   looked: boolean;
-  /** A bridge of its ports that learns addresses from frames which the lock does not see. */
-  learningBridge: string | undefined;
   /** The neighbour entries that were removed since the lock is in force without a break: `address bridge`. */
   cleared: ReadonlySet<string>;
   protection: Protection;
 };
 
-const starting: Protection = { locked: false, reason: "it has not started yet" };
-const notYet: Protection = { locked: false, reason: "the lock is being made" };
-/** Whether the lock is being made. After that it is in force, or there is another reason. */
-export const isPending = (protection: Protection): boolean =>
-  protection === starting || protection === notYet;
+const starting: Protection = { locked: false, reason: "it has not started yet", isPending: true };
+const notYet: Protection = { locked: false, reason: "the lock is being made", isPending: true };
+/** As many failures in a row are no reason yet to do without the lock. */
+const passingFailures = 3;
+/** A port that has been on a bridge for this long without a container is not one of a starting container. */
+const strangerAfterMs = 5_000;
 
 /** Also a limit on us, should a version of nft print our mark in a way that we do not recognise. */
 const rebuildsPerSecond = 2;
-const retryMs = { first: 1_000, longest: 60_000 };
+const retryMs = { first: 1_000, longestLook: 2_000, longest: 60_000 };
 
 /**
  * Makes the kernel's lock table agree with the containers. Changes that arrive while a transaction is being
@@ -86,6 +91,13 @@ export class PortLock {
   #off: string | undefined;
   #isStarted = false;
   #isDirty = false;
+  /** What a former guard's table has for containers that are not known yet. */
+  #former: readonly FormerElement[] = [];
+  /** When each port of a bridge was first seen, by its index. */
+  #seen: ReadonlyMap<number, number> = new Map();
+  #isSeen = false;
+  /** Bridges that learn no addresses from frames which the lock does not see. */
+  #notLearning: ReadonlySet<string> = new Set();
   /** The table may have addresses of containers that have ended. */
   #hasEnded = false;
   #isWorking = false;
@@ -112,10 +124,20 @@ export class PortLock {
 
   /**
    * Begins to change the kernel's table. Call it when the containers are known: the first transaction
-   * replaces the table that a previous process has left in force.
+   * replaces the table that a former guard has left in force.
+   * @param former what stays in force of that table until a container is known to have the address, or its
+   *   port is gone
    */
-  start(): void {
+  start(former: readonly FormerElement[] = []): void {
     this.#isStarted = true;
+    this.#former = former;
+    this.#change();
+  }
+
+  /** Every container is known. */
+  forgetFormer(): void {
+    if (this.#former.length === 0) return;
+    this.#former = [];
     this.#change();
   }
 
@@ -127,10 +149,10 @@ export class PortLock {
       before?.target.pid === target.pid && before.target.pidStartedAt === target.pidStartedAt;
     this.#tracked.set(id, {
       target,
-      ports: isSameProcess ? before.ports : undefined,
+      // Also if its process seems to have ended: a container must not shed the lock by what its process does.
+      ports: before?.ports,
       looked: false,
       namespaceId: isSameProcess ? before.namespaceId : undefined,
-      learningBridge: isSameProcess ? before.learningBridge : undefined,
       // An address that it has lost meanwhile may have been used by another container.
       cleared: isSameProcess ? kept(before.cleared, entriesOf({ target, ports: before.ports })) : new Set(),
       // Not the former protection: the lock is not in force for the new addresses.
@@ -162,6 +184,7 @@ export class PortLock {
   /** Looks for the containers' ports again: links have changed. */
   lookAgain(): void {
     for (const tracked of this.#tracked.values()) tracked.looked = false;
+    this.#isSeen = false;
     this.#change();
   }
 
@@ -242,21 +265,27 @@ export class PortLock {
         const trouble = await this.#makeOnce();
         this.#options.onTrouble(trouble);
         if (trouble === undefined) this.#failures = 0;
-        else this.#retryLater();
+        else this.#retryLater(retryMs.longestLook);
       } catch (error) {
         this.#lose();
         const reason = explain(error);
-        this.#protect([...this.#tracked.values()], () => ({ locked: false, reason }));
+        const pending = this.#maySucceed();
+        this.#protect([...this.#tracked.values()], () => ({ locked: false, reason, ...pending }));
         this.#options.onTrouble(reason);
-        this.#retryLater();
+        this.#retryLater(retryMs.longest);
       }
     }
     // In the same turn as the last look at #isDirty: a change after that starts the work again.
     this.#isWorking = false;
   }
 
-  #retryLater(): void {
-    const delayMs = Math.min(retryMs.longest, retryMs.first * 2 ** Math.min(this.#failures, 10));
+  /** A failure may be a passing one, which is over before an answer has waited for long. */
+  #maySucceed(): { readonly isPending?: true } {
+    return this.#failures < passingFailures ? { isPending: true } : {};
+  }
+
+  #retryLater(longestMs: number): void {
+    const delayMs = Math.min(longestMs, retryMs.first * 2 ** Math.min(this.#failures, 10));
     this.#failures += 1;
     // A change that has arrived meanwhile does not wait for that.
     if (!this.#isDirty) this.#cancelRetry = this.#options.schedule(delayMs, () => this.#change());
@@ -276,14 +305,21 @@ export class PortLock {
     // to free, and a whole one should have the ports.
     if (wanted.length > 0 && this.#hasEnded && this.#live !== undefined)
       await this.#write([...this.#tracked.values()]);
-    const trouble = await this.#look(wanted);
+    const notFound = await this.#look(wanted);
     // The containers of this round. One whose target changes meanwhile is another object.
     const round = [...this.#tracked.values()];
     await this.#write(round);
-    await this.#forgetNeighbours(round);
+    const trouble = (await this.#forgetNeighbours(round)) ?? notFound;
     // Else somebody has changed the table meanwhile, and the next round writes it again.
-    const shared = sharedMacs(round);
-    if (this.#live !== undefined) this.#protect(round, (tracked) => protectionBy(tracked, trouble, shared));
+    if (this.#live !== undefined) {
+      const facts = {
+        notFound,
+        ...this.#maySucceed(),
+        shared: sharedMacs(round),
+        notLearning: this.#notLearning,
+      };
+      this.#protect(round, (tracked) => protectionBy(tracked, facts));
+    }
     return trouble;
   }
 
@@ -292,34 +328,49 @@ export class PortLock {
    * @returns why that failed. What was known before is still true: a port keeps its index while it exists.
    */
   async #look(wanted: readonly Tracked[]): Promise<string | undefined> {
-    if (wanted.length === 0) return undefined;
+    if (wanted.length === 0 && this.#isSeen) return undefined;
     // Before the commands run, so that what changes while they do is looked for again.
     for (const tracked of wanted) tracked.looked = true;
+    this.#isSeen = true;
     try {
       const namespaces = [...this.#tracked.values()].map(({ namespaceId }) => namespaceId);
-      await findPorts(this.#options, wanted, namespaces);
-      const learning = await stopLinkLocalLearning(
-        this.#options.run,
-        new Set(wanted.flatMap((one) => [...bridgesOf(one)])),
+      this.#see(await findPorts(this.#options, wanted, namespaces));
+      const bridges = new Set(wanted.flatMap((tracked) => [...bridgesOf(tracked)]));
+      const learning = await stopLinkLocalLearning(this.#options.run, bridges);
+      this.#notLearning = new Set(
+        [...this.#notLearning, ...bridges].filter((bridge) => !learning.has(bridge)),
       );
-      for (const tracked of wanted)
-        tracked.learningBridge = [...bridgesOf(tracked)].find((bridge) => learning.has(bridge));
       return undefined;
     } catch (error) {
       for (const tracked of wanted) tracked.looked = false;
+      this.#isSeen = false;
       return explain(error);
     }
   }
 
+  #see(ports: readonly Port[]): void {
+    const now = this.#options.now();
+    const onBridges = ports.filter(({ bridge }) => bridge !== undefined);
+    this.#seen = new Map(onBridges.map(({ index }) => [index, this.#seen.get(index) ?? now]));
+    this.#former = this.#former.filter(({ port }) => this.#seen.has(port));
+  }
+
+  /** Ports that no container of which an engine has told us is behind, and no starting one either. */
+  #strangers(): readonly number[] {
+    const before = this.#options.now() - strangerAfterMs;
+    return [...this.#seen].filter(([, seenAt]) => seenAt <= before).map(([index]) => index);
+  }
+
   async #write(round: readonly Tracked[]): Promise<void> {
     const entries = round.map(
-      ({ target: { macs, addresses }, ports }): LockEntry => ({
+      ({ target, ports }): LockEntry => ({
         ports: ports === undefined || isAmbiguous(ports) ? [] : ports.map(({ index }) => index),
-        macs,
-        addresses,
+        isStarting: ports === undefined && (target.pid === 0 || isHere(target)),
+        macs: target.macs,
+        addresses: target.addresses,
       }),
     );
-    const elements = lockElements(entries);
+    const elements = lockElements(entries, this.#former, this.#strangers());
     this.#hasEnded = false;
     const mark = this.#mark();
     // To delete an element of an ambiguous port would delete another one.
@@ -350,7 +401,7 @@ export class PortLock {
    * The host may have learned a container's address from a forged frame before the lock was in force, and
    * would send its answers to the forger.
    */
-  async #forgetNeighbours(round: readonly Tracked[]): Promise<void> {
+  async #forgetNeighbours(round: readonly Tracked[]): Promise<string | undefined> {
     const fresh: NeighbourEntry[] = [];
     const wanted = round.map((tracked) => {
       const entries = entriesOf(tracked);
@@ -359,10 +410,17 @@ export class PortLock {
       for (const [key, entry] of entries) if (!tracked.cleared.has(key)) fresh.push(entry);
       return [tracked, entries] as const;
     });
-    if (fresh.length === 0) return;
-    await forgetNeighbours(this.#options.run, fresh);
-    if (this.#live === undefined) return;
-    for (const [tracked, entries] of wanted) tracked.cleared = new Set(entries.keys());
+    if (fresh.length === 0) return undefined;
+    const remaining = new Set(await forgetNeighbours(this.#options.run, fresh));
+    if (this.#live === undefined) return undefined;
+    for (const [tracked, entries] of wanted)
+      tracked.cleared = new Set(
+        [...entries].filter(([, entry]) => !remaining.has(entry)).map(([key]) => key),
+      );
+    const [first] = remaining;
+    return first === undefined
+      ? undefined
+      : `this host has another hardware address for ${first.address} on ${first.bridge}`;
   }
 
   #protect(round: readonly Tracked[], protectionOf: (tracked: Tracked) => Protection): void {
@@ -389,7 +447,9 @@ function entriesOf({
 }: Pick<Tracked, "target" | "ports">): ReadonlyMap<string, NeighbourEntry> {
   return new Map(
     [...bridgesOf({ ports })].flatMap((bridge) =>
-      target.addresses.map((address) => [`${address} ${bridge}`, { address, bridge }] as const),
+      target.addresses.map(
+        (address) => [`${address} ${bridge}`, { address, bridge, macs: target.macs }] as const,
+      ),
     ),
   );
 }
@@ -422,38 +482,38 @@ function macsOn({ target, ports = [] }: Tracked): ReadonlySet<string> {
   return new Set(ports.flatMap(({ bridge }) => target.macs.map((mac) => `${mac} ${bridge}`)));
 }
 
-/**
- * Once its entry is in force.
- * @param trouble why ports could not be looked for
- */
-function protectionBy(
-  tracked: Tracked,
-  trouble: string | undefined,
-  shared: ReadonlySet<string>,
-): Protection {
-  const { target, ports, learningBridge } = tracked;
+type Facts = {
+  /** Why ports could not be looked for. */
+  readonly notFound: string | undefined;
+  readonly isPending?: true;
+  readonly shared: ReadonlySet<string>;
+  readonly notLearning: ReadonlySet<string>;
+};
+
+/** Once its entry is in force. */
+function protectionBy(tracked: Tracked, { notFound, shared, notLearning, ...pending }: Facts): Protection {
+  const { target, ports } = tracked;
+  const no = (reason: string): Protection => ({ locked: false, reason });
   if (target.pid === 0) return starting;
-  if (target.addresses.length === 0) return { locked: false, reason: "it has no address of its own" };
-  if (!isHere(target)) return { locked: false, reason: "its process is not one of this host" };
-  if (ports === undefined) return trouble === undefined ? notYet : { locked: false, reason: trouble };
-  if (ports.length === 0)
-    return { locked: false, reason: "no port of a bridge on this host leads into its network namespace" };
-  if (isAmbiguous(ports))
-    return { locked: false, reason: "another link of this host has the index of its port as its name" };
+  if (target.addresses.length === 0) return no("it has no address of its own");
+  if (!isHere(target)) return no("its process is not one of this host");
+  if (ports === undefined) return notFound === undefined ? notYet : { ...no(notFound), ...pending };
+  const bridges = [...bridgesOf(tracked)];
+  if (bridges.length === 0) return no("no port of a bridge on this host leads into its network namespace");
+  if (isAmbiguous(ports)) return no("another link of this host has the index of its port as its name");
+  // Its neighbour entries cannot be removed: such a name does not reach ip.
+  if (!bridges.every(isInterfaceName))
+    return no("the name of its bridge has characters that are not supported, or is a number");
+  const learning = bridges.find((bridge) => !notLearning.has(bridge));
+  if (learning !== undefined) {
+    const reason = `${learning} may learn addresses from link-local frames, which no rule sees (no_linklocal_learn is not on)`;
+    return notFound === undefined ? no(reason) : { ...no(notFound), ...pending };
+  }
   // Either of them could receive what is sent to the other.
   if ([...macsOn(tracked)].some((one) => shared.has(one)))
-    return { locked: false, reason: "another container on its bridge has the same hardware address" };
-  // Its neighbour entries cannot be removed: such a name does not reach ip.
-  if (ports.some(({ bridge }) => bridge !== undefined && !isInterfaceName(bridge)))
-    return {
-      locked: false,
-      reason: "the name of its bridge has characters that are not supported, or is a number",
-    };
-  if (learningBridge !== undefined)
-    return {
-      locked: false,
-      reason: `${learningBridge} may learn addresses from link-local frames, which no rule sees (no_linklocal_learn is not on)`,
-    };
-  if (target.obstacle !== undefined) return { locked: false, reason: target.obstacle };
+    return no("another container on its bridge has the same hardware address");
+  if (target.obstacle !== undefined) return no(target.obstacle);
+  if ([...entriesOf(tracked).keys()].some((key) => !tracked.cleared.has(key)))
+    return { ...no("this host has another hardware address for one of its addresses"), ...pending };
   return { locked: true };
 }

@@ -174,18 +174,18 @@ export class GuardSubscriber implements Locks {
     return this.#options.now() - this.#heardAt > this.#options.lockLastsMs ? lapsed : protection;
   }
 
-  news(id: string, timeoutMs: number): Promise<boolean> {
+  news(id: string, timeoutMs: number): Promise<"news" | "timeout" | "full"> {
     const waiting = this.#waiting.get(id) ?? new Set();
-    if (waiting.size >= maxWaiting) return Promise.resolve(false);
+    if (waiting.size >= maxWaiting) return Promise.resolve("full");
     return new Promise((resolve) => {
-      const settle = (isNews: boolean) => {
+      const settle = (outcome: "news" | "timeout") => {
         clearTimeout(timer);
         waiting.delete(wake);
         if (waiting.size === 0 && this.#waiting.get(id) === waiting) this.#waiting.delete(id);
-        resolve(isNews);
+        resolve(outcome);
       };
-      const wake = () => settle(true);
-      const timer = setTimeout(settle, timeoutMs, false);
+      const wake = () => settle("news");
+      const timer = setTimeout(settle, timeoutMs, "timeout");
       this.#waiting.set(id, waiting.add(wake));
     });
   }

@@ -119,6 +119,7 @@ async function waitAndProve(
     return identityOf(deps, lookup, proof);
   if (proof === "address") return waitForLock(deps, address, until);
   const next = await whileLockIsMade(deps, address, lookup, until);
+  if (next === "full") return tooManyWaiting(deps, address);
   return next.kind === "container"
     ? proveBySocket(deps, connection, next, via)
     : identityOf(deps, next, proof);
@@ -133,14 +134,14 @@ async function whileLockIsMade(
   address: string,
   first: ContainerLookup,
   until: number,
-): Promise<Lookup> {
+): Promise<Lookup | "full"> {
   let lookup: Lookup = first;
-  while (
-    lookup.kind === "container" &&
-    deps.locks?.protectionOf(lookup.container.id).pending === true &&
-    (await deps.locks.news(lookup.container.id, Math.max(0, until - deps.now())))
-  )
+  while (lookup.kind === "container" && deps.locks?.protectionOf(lookup.container.id).pending === true) {
+    const outcome = await deps.locks.news(lookup.container.id, Math.max(0, until - deps.now()));
+    if (outcome === "full") return "full";
+    if (outcome === "timeout") break;
     lookup = deps.directory.at(address);
+  }
   return lookup;
 }
 
@@ -174,7 +175,9 @@ async function waitForLock(deps: IdentityDependencies, address: string, until: n
       return identityOf(deps, lookup, "address");
     const { id } = lookup.container;
     const left = until - deps.now();
-    if (left <= 0 || !(await deps.locks?.news(id, left))) return notLocked(deps, lookup);
+    const outcome = left <= 0 ? "timeout" : await deps.locks?.news(id, left);
+    if (outcome === "full") return tooManyWaiting(deps, address);
+    if (outcome !== "news") return notLocked(deps, lookup);
   }
 }
 
@@ -268,7 +271,7 @@ function tooManyWaiting(deps: IdentityDependencies, address: string): Unidentifi
   const caller = lookup.kind === "container" ? deps.callers.of(lookup.container) : undefined;
   return unidentified(
     "too-many-waiting",
-    "too many requests from this address wait for an engine to name its container",
+    "too many requests from this address wait for its container, or the container's port lock, to be known",
     caller,
   );
 }

@@ -58,6 +58,7 @@ async function throughput(world: World, others: number): Promise<void> {
   };
   const entry = (port: number, mac: string, address: string) => ({
     ports: [port],
+    isStarting: false,
     macs: [mac],
     addresses: [address],
   });

@@ -41,7 +41,7 @@ export class LockScene implements AsyncDisposable {
       namespacesFolder: "/run/netns",
       onChange: () => undefined,
       onTrouble: (error) => {
-        if (error !== undefined) throw new Error(error);
+        if (error !== undefined && !/another hardware address/.test(error)) throw new Error(error);
       },
       schedule: () => () => undefined,
       random: Math.random,

@@ -96,6 +96,34 @@ t.test("nobody takes over a MAC by frames that no rule sees", { timeout: 120_000
   await scene.expect(t, "link-local, looked again", [], frames);
 });
 
+t.test("what the host believed before the lock is forgotten", { timeout: 120_000, skip }, async (t) => {
+  await using scene = await LockScene.make();
+  const { world, lock } = scene;
+  const entries = (...words: readonly string[]) => {
+    for (const address of [victim.ipv4, victim.ipv6])
+      world.ip("host", "neigh", "replace", address, "lladdr", world.mac("attacker", "eth0"), ...words);
+  };
+  const believed = () => world.ip("host", "neigh", "show", "nud", "all", "dev", "docker0");
+  const mac = world.mac("attacker", "eth0");
+  await scene.lockAll();
+  world.ip("host", "neigh", "flush", "all");
+  for (const state of ["stale", "reachable", "noarp"]) {
+    // Entries of other containers, and one of the victim's own, are not there: this must not matter.
+    entries("dev", "docker0", "nud", state);
+    t.match(believed(), mac);
+    lock.rebuild();
+    await lock.settled();
+    if (state !== "noarp") t.notMatch(believed(), mac, state);
+    t.equal(lock.protectionOf("victim").locked, state !== "noarp", state);
+    t.equal(lock.protectionOf("attacker").locked, true);
+  }
+  world.ip("host", "neigh", "del", victim.ipv4, "dev", "docker0");
+  world.ip("host", "neigh", "del", victim.ipv6, "dev", "docker0");
+  lock.rebuild();
+  await lock.settled();
+  t.same(lock.protectionOf("victim"), { locked: true });
+});
+
 t.test("nobody on a bridge speaks as another container", { timeout: 300_000, skip }, async (t) => {
   await using scene = await LockScene.make();
   const { world, lock } = scene;
@@ -139,7 +167,7 @@ t.test(
     await scene.lockAll();
     lock.set("victim", { ...(await scene.target("victim")), pid: 0 });
     await lock.settled();
-    t.same(lock.protectionOf("victim"), { locked: false, reason: "it has not started yet" });
+    t.same(lock.protectionOf("victim"), { locked: false, reason: "it has not started yet", isPending: true });
     await scene.expect(t, "starting", honest, false_);
     lock.set("victim", await scene.target("victim"));
     await lock.settled();

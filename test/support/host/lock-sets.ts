@@ -23,7 +23,7 @@ export async function lockSets(host: TestHost): Promise<LockSets> {
 
 /**
  * What the running containers have, from their own network namespaces: what neither an engine's API nor
- * `lsns` says. Engines set addresses for good; those that a container got from a router are dynamic.
+ * `ip netns` says. Engines set addresses for good; those that a container got from a router are dynamic.
  */
 export async function expectedSets(host: TestHost, engines: readonly Engine[]): Promise<LockSets> {
   const names = await portNames(host);
@@ -56,6 +56,7 @@ export async function expectedSets(host: TestHost, engines: readonly Engine[]): 
       for (const [name, element] of elements) add(name, element);
       for (const port of links.map(({ link_index }) => names.get(link_index ?? 0) ?? "")) {
         add("owned", port);
+        add("settled", port);
         for (const [name, element] of elements) add(`port_${name}`, `${port} . ${element}`);
       }
     }
@@ -78,8 +79,9 @@ export async function compareSets(
 const sorted = (sets: LockSets) => Object.entries(sets).toSorted(([a], [b]) => a.localeCompare(b));
 
 const setNames = [
-  ...["owned", "mac", "port_mac", "ipv4", "port_ipv4", "ipv6", "port_ipv6"],
+  ...["owned", "settled", "mac", "port_mac", "ipv4", "port_ipv4", "ipv6", "port_ipv6"],
   ...["starting_mac", "starting_ipv4", "starting_ipv6"],
+  ...["portless_mac", "portless_ipv4", "portless_ipv6"],
 ];
 
 /** As `ip -j` prints it. */

@@ -39,7 +39,7 @@ const status = (facts: Partial<StatusFacts> = {}) =>
       }),
       locks: {
         protectionOf: (id) => ({ locked: id === "a", reason: id === "a" ? "" : "no port" }),
-        news: async () => false,
+        news: async () => "timeout" as const,
       },
     },
     engines: [engine("unix:///a.sock", true), engine('unix:///"b\n".sock', false)],
@@ -167,7 +167,7 @@ for (const { what, facts, isHealthy, summary } of [
           version: undefined,
           engines: [],
         }),
-        locks: { protectionOf: () => ({ locked: true, reason: "" }), news: async () => false },
+        locks: { protectionOf: () => ({ locked: true, reason: "" }), news: async () => "timeout" as const },
       },
     },
     isHealthy: false,

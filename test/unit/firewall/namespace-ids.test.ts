@@ -37,6 +37,16 @@ t.test("namespaces of others, and what a killed guard has left, do no harm", asy
   t.same(await readdir(folder), ["cni-1"]);
 });
 
+t.test("a process whose first thread has ended is found by another one", async (t) => {
+  const { folder, seen, run } = await host(t, () => 7);
+  const procRoot = join(folder, "../proc");
+  await mkdir(join(procRoot, "5/ns"), { recursive: true });
+  for (const task of ["5", "6"]) await mkdir(join(procRoot, "5/task", task, "ns"), { recursive: true });
+  await symlink("net:[1]", join(procRoot, "5/task/6/ns/net"));
+  t.same([...(await readNamespaceIds({ run, procRoot, folder }, [5]))], [[5, 7]]);
+  t.same(seen, [join(procRoot, "5/task/6/ns/net")]);
+});
+
 t.test("nothing is run for no process; a failure says what failed", async (t) => {
   const run = async (): Promise<Outcome> => ({ kind: "ran", exitCode: 1, stdout: "", stderr: "no memory" });
   const folder = join(t.testdir(), "netns");

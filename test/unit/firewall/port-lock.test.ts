@@ -2,7 +2,7 @@ import { mkdir, readdir, readlink, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import t from "tap";
 import type { Outcome } from "../../../src/firewall/command.ts";
-import { isPending, type LockTarget, PortLock } from "../../../src/firewall/port-lock.ts";
+import { type LockTarget, PortLock } from "../../../src/firewall/port-lock.ts";
 
 const ran = (stdout = ""): Outcome => ({ kind: "ran", exitCode: 0, stdout, stderr: "" });
 const failed = (stderr: string): Outcome => ({ kind: "ran", exitCode: 1, stdout: "", stderr });
@@ -32,19 +32,23 @@ async function fixture(t: { testdir(): string; teardown(run: () => Promise<void>
   const troubles: (string | undefined)[] = [];
   const retries: { readonly ms: number; readonly act: () => void }[] = [];
   const host = {
-    ports: [] as { index: number; id?: number; name?: string; bridge?: string }[],
+    ports: [] as { index: number; id?: number; name?: string; bridge?: string | null }[],
     ids: new Map<number, number>(),
+    /** What the host believes after its entries were removed. */
+    neighbours: [] as { dst: string; dev: string; lladdr?: string }[],
     /** Whether docker0 learns nothing from link-local frames. Undefined: ip does not know the option. */
     notLearning: 1 as number | undefined,
   };
   const answers: {
     nft: (text: string) => Outcome;
     ip: (text: string) => Outcome;
+    bridges: (() => Outcome) | undefined;
     /** Of `ip netns list`. */
     namespaces: () => Promise<Outcome>;
   } = {
     nft: () => ran(),
     ip: () => ran(),
+    bridges: undefined,
     namespaces: async () => {
       const listed = await Promise.all(
         (await readdir(namespacesFolder)).map(async (name) => {
@@ -74,10 +78,12 @@ async function fixture(t: { testdir(): string; teardown(run: () => Promise<void>
           return answers.nft(input);
         default:
           if (args.includes("netns")) return answers.namespaces();
+          if (args.includes("neigh")) return ran(JSON.stringify(host.neighbours));
           if (args[0] === "-force") {
             forgotten.push(...input.split("\n").filter((line) => line.startsWith("neigh")));
             return answers.ip(input);
           }
+          if (args.at(-1) === "bridge" && answers.bridges !== undefined) return answers.bridges();
           if (args.at(-1) === "bridge")
             return ran(
               JSON.stringify(
@@ -146,22 +152,20 @@ t.test("a container is locked once its ports are found, and the host forgets its
   lock.start();
   await lock.settled();
   lock.set("a", target(0, { pidStartedAt: undefined }));
-  t.same(lock.protectionOf("a"), { locked: false, reason: "it has not started yet" });
+  t.same(lock.protectionOf("a"), { locked: false, reason: "it has not started yet", isPending: true });
   await lock.settled();
   t.match(transactions.at(-1), /add element bridge ec2metaproxy_lock starting_ipv4 \{ 0xac110002 \}/);
   await addProcess(1);
   lock.set("a", target(1));
-  t.same(lock.protectionOf("a"), { locked: false, reason: "the lock is being made" });
-  t.equal(isPending(lock.protectionOf("a")), true);
+  t.same(lock.protectionOf("a"), { locked: false, reason: "the lock is being made", isPending: true });
   await lock.settled();
-  t.equal(isPending(lock.protectionOf("a")), false);
   t.match(transactions.at(-1), /delete element bridge ec2metaproxy_lock starting_ipv4/);
   t.match(transactions.at(-1), /add element bridge ec2metaproxy_lock port_ipv4 \{ 10 \. 0xac110002 \}/);
   t.same(lock.protectionOf("a"), { locked: true });
   t.same(changes.at(-1), ["a"]);
   t.same(
-    commands.slice(-2),
-    ["nft -f -", "ip -force -batch -"],
+    commands.slice(-3),
+    ["nft -f -", "ip -force -batch -", "ip -j neigh show nud all"],
     "the cache is cleared after the lock is made",
   );
   lock.delete("a");
@@ -184,7 +188,7 @@ t.test("bridges learn no addresses from frames that the lock does not see", asyn
   await lock.settled();
   t.same(batches, [
     "0 link set dev docker0 type bridge no_linklocal_learn 1\n",
-    "1 neigh del 172.17.0.2 dev docker0\n",
+    "1 neigh flush to 172.17.0.2 dev docker0\n",
   ]);
   t.same(lock.protectionOf("a"), { locked: true });
 
@@ -213,12 +217,12 @@ t.test("a container without ports does not take addresses from one that is locke
   lock.set("remote", target(4_242_424, { pidStartedAt: undefined }));
   lock.set("a", target(1));
   await lock.settled();
-  t.match(transactions.at(-1), /set starting_mac \{ typeof ether saddr; \}/);
-  t.match(transactions.at(-1), /set starting_ipv4 \{ typeof @nh,96,32; \}/);
-  t.match(transactions.at(-1), /set starting_ipv6 \{ typeof @nh,64,128; \}/);
+  t.match(transactions.at(-1), /set portless_mac \{ typeof ether saddr; \}/);
+  t.match(transactions.at(-1), /set portless_ipv4 \{ typeof @nh,96,32; \}/);
+  t.match(transactions.at(-1), /set portless_ipv6 \{ typeof @nh,64,128; \}/);
   lock.delete("a");
   await lock.settled();
-  t.match(transactions.at(-1), /add element bridge ec2metaproxy_lock starting_ipv4 \{ 0xac110002 \}/);
+  t.match(transactions.at(-1), /add element bridge ec2metaproxy_lock portless_ipv4 \{ 0xac110002 \}/);
 });
 
 t.test("a target that is the same makes no work; another address voids the protection at once", async (t) => {
@@ -368,7 +372,7 @@ t.test("a port whose index is another link's name is not locked, as long as that
   await lock.settled();
   t.match(lock.protectionOf("a"), { locked: false, reason: /another link of this host has the index/ });
   t.same(lock.protectionOf("b"), { locked: true });
-  t.match(transactions.at(-1), /^add table [\s\S]*starting_ipv4 .*0xac110002/, "the whole table");
+  t.match(transactions.at(-1), /^add table [\s\S]*portless_ipv4 .*0xac110002/, "the whole table");
   t.notMatch(transactions.at(-1), /10 \. 0xac110002/);
   host.ports.pop();
   lock.lookAgain();
@@ -523,7 +527,7 @@ for (const [what, leave] of leavings)
     await leave(scene);
     await lock.settled();
     t.same(lock.protectionOf("a"), { locked: true });
-    t.ok(forgotten.includes("neigh del 172.17.0.2 dev docker0"), forgotten.join("; "));
+    t.ok(forgotten.includes("neigh flush to 172.17.0.2 dev docker0"), forgotten.join("; "));
   });
 
 t.test("as long as nothing happens to the lock, the host forgets an address once", async (t) => {
@@ -536,7 +540,7 @@ t.test("as long as nothing happens to the lock, the host forgets an address once
   lock.lookAgain();
   lock.set("b", target(2, { macs: [], addresses: ["172.17.0.3"] }));
   await lock.settled();
-  t.same(forgotten, ["neigh del 172.17.0.2 dev docker0", "neigh del 172.17.0.3 dev docker0"]);
+  t.same(forgotten, ["neigh flush to 172.17.0.2 dev docker0", "neigh flush to 172.17.0.3 dev docker0"]);
 });
 
 for (const [what, outcome] of [
@@ -602,7 +606,7 @@ t.test(
     lock.set("a", target(1, { macs: [], addresses: [] }));
     lock.lookAgain();
     await lock.settled();
-    t.same(commands, ["nft -f -"]);
+    t.same(commands, ["ip -j -d link show", "nft -f -"], "but for the ports of strangers");
   },
 );
 
@@ -753,4 +757,135 @@ t.test("after it was closed, nothing is changed", async (t) => {
   lock.rebuild();
   await lock.refresh();
   t.equal(transactions.length, before);
+});
+
+const elementsOf = (transaction: string | undefined, set: string) =>
+  new RegExp(`set ${set} \\{ [^}]*elements = \\{ ([^}]*) \\}`).exec(transaction ?? "")?.[1] ?? "";
+
+t.test("a port that has been on a bridge for 5 s is not that of a container that starts", async (t) => {
+  const { lock, host, transactions, clock } = await fixture(t);
+  host.ports.push({ index: 77, id: 7 });
+  lock.start();
+  await lock.settled();
+  for (const [now, settled] of [
+    [4_999, ""],
+    [5_000, "77"],
+  ] as const) {
+    clock.now = now;
+    lock.set("a", target(0, { pidStartedAt: undefined, addresses: [`172.17.0.${now % 200}`] }));
+    await lock.refresh();
+    t.equal(elementsOf(transactions.at(-1), "settled"), settled, `after ${now} ms`);
+    t.equal(elementsOf(transactions.at(-1), "owned"), "");
+  }
+  host.ports.pop();
+  lock.lookAgain();
+  await lock.settled();
+  t.match(transactions.at(-1), /delete element bridge ec2metaproxy_lock settled \{ 77 \}/);
+});
+
+t.test("what a former guard has locked stays until its port or its address has somebody else", async (t) => {
+  const { lock, host, transactions, addProcess } = await fixture(t);
+  const [other, third] = ["0xac110009", "0xac11000a"];
+  host.ports.push({ index: 77, id: 7 }, { index: 78, id: 8 });
+  await addProcess(1);
+  lock.set("a", target(1));
+  lock.start([
+    { port: 77, kind: "ipv4", value: other },
+    { port: 78, kind: "ipv4", value: third },
+    { port: 79, kind: "ipv4", value: "0xac11000b" },
+    { port: 77, kind: "ipv4", value: "0xac110002" },
+  ]);
+  await lock.settled();
+  t.equal(elementsOf(transactions.at(-1), "port_ipv4"), `10 . 0xac110002, 77 . ${other}, 78 . ${third}`);
+  t.equal(elementsOf(transactions.at(-1), "owned"), "10, 77, 78");
+  t.same(lock.protectionOf("a"), { locked: true });
+
+  lock.set("b", target(0, { pidStartedAt: undefined, macs: [], addresses: ["172.17.0.10"] }));
+  await lock.settled();
+  t.match(transactions.at(-1), /delete element bridge ec2metaproxy_lock port_ipv4 \{ 78 \. 0xac11000a \}/);
+  host.ports = host.ports.filter(({ index }) => index !== 78);
+  lock.delete("b");
+  lock.lookAgain();
+  await lock.settled();
+  t.notMatch(transactions.at(-1), /add element bridge ec2metaproxy_lock port_ipv4/, "its port is gone");
+  lock.forgetFormer();
+  await lock.settled();
+  t.match(transactions.at(-1), /delete element bridge ec2metaproxy_lock port_ipv4 \{ 77 \. 0xac110009 \}/);
+});
+
+t.test("a container is not locked while this host has another hardware address for it", async (t) => {
+  const { lock, host, retries, troubles, addProcess } = await fixture(t);
+  await addProcess(1);
+  await addProcess(2);
+  host.neighbours = [{ dst: "172.17.0.2", dev: "docker0", lladdr: "02:42:ac:11:00:66" }];
+  lock.start();
+  lock.set("a", target(1));
+  lock.set("b", target(2, { macs: ["02:42:ac:11:00:03"], addresses: ["172.17.0.3"] }));
+  await lock.settled();
+  t.match(lock.protectionOf("a"), { locked: false, isPending: true, reason: /another hardware address/ });
+  t.same(lock.protectionOf("b"), { locked: true });
+  t.match(troubles.at(-1), /another hardware address for 172\.17\.0\.2 on docker0/);
+  host.neighbours = [{ dst: "172.17.0.2", dev: "docker0", lladdr: mac }];
+  retries.pop()?.act();
+  await lock.settled();
+  t.same(lock.protectionOf("a"), { locked: true });
+});
+
+t.test("a container waits for its lock while failures may pass, and no longer", async (t) => {
+  const { lock, answers, retries, addProcess } = await fixture(t);
+  await addProcess(1);
+  answers.namespaces = async () => failed("Resource temporarily unavailable");
+  lock.start();
+  lock.set("a", target(1));
+  await lock.settled();
+  for (const isPending of [true, true, true, undefined, undefined]) {
+    const protection = lock.protectionOf("a");
+    t.equal(protection.locked ? "locked" : protection.isPending, isPending);
+    const retry = retries.pop();
+    t.ok(retry !== undefined && retry.ms <= 2_000, "a new container does not wait for long");
+    retry?.act();
+    await lock.settled();
+  }
+});
+
+t.test("a container whose process seems to have ended keeps its ports", async (t) => {
+  const { lock, transactions, addProcess } = await fixture(t);
+  await addProcess(1);
+  lock.start();
+  lock.set("a", target(1));
+  await lock.settled();
+  lock.set("a", target(1, { pidStartedAt: undefined }));
+  await lock.refresh();
+  t.equal(elementsOf(transactions.at(-1), "owned"), "10");
+  t.match(lock.protectionOf("a"), { locked: false, reason: /not one of this host/ });
+});
+
+t.test("a port that is on no bridge is no reason to count as locked", async (t) => {
+  const { lock, host, addProcess } = await fixture(t);
+  host.ports.push({ index: 10, id: 1, bridge: null });
+  await addProcess(1);
+  lock.start();
+  lock.set("a", target(1));
+  await lock.settled();
+  t.match(lock.protectionOf("a"), { locked: false, reason: /no port of a bridge/ });
+});
+
+t.test("a bridge that could not be asked whether it learns leaves a container unlocked", async (t) => {
+  const { lock, answers, retries, host, addProcess } = await fixture(t);
+  await addProcess(1);
+  answers.bridges = () => failed("Cannot allocate memory");
+  lock.start();
+  lock.set("a", target(1));
+  await lock.settled();
+  t.match(lock.protectionOf("a"), { locked: false, isPending: true, reason: /reading the host's bridges/ });
+  answers.bridges = undefined;
+  retries.pop()?.act();
+  await lock.settled();
+  t.same(lock.protectionOf("a"), { locked: true });
+  // What was found before still holds while they cannot be asked.
+  answers.bridges = () => failed("Cannot allocate memory");
+  host.ports.push({ index: 11, id: 1 });
+  lock.lookAgain();
+  await lock.settled();
+  t.same(lock.protectionOf("a"), { locked: true });
 });
