@@ -11,6 +11,8 @@ export type Protection = {
 /** What is known about the port lock, by container id. */
 export type Locks = {
   protectionOf(id: string): Protection;
-  /** Waits for news of the container. Resolves with `full` at once if too many already wait. Never rejects. */
+  /**
+   * Waits for news of the container. Resolves with `full` at once if too many already wait. Never rejects.
+   */
   news(id: string, timeoutMs: number): Promise<"news" | "timeout" | "full">;
 };

@@ -50,9 +50,9 @@ const setTypes = {
   port_ipv4: "meta iif . @nh,96,32",
   ipv6: "@nh,64,128",
   port_ipv6: "meta iif . @nh,64,128",
-  // Addresses of containers that have not started yet. Settled ports may not use them. A new port may, because
-  // it may be the starting container's own. Without the addresses of locked containers: a remote engine gives
-  // out the same ones, and several containers may have been given one MAC.
+  // Addresses of containers that have not started yet. Settled ports may not use them. A new port may,
+  // because it may be the starting container's own. Without the addresses of locked containers: a remote
+  // engine gives out the same ones, and several containers may have been given one MAC.
   starting_mac: "ether saddr",
   starting_ipv4: "@nh,96,32",
   starting_ipv6: "@nh,64,128",

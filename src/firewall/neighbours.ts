@@ -18,8 +18,8 @@ export async function forgetNeighbours<Entry extends NeighbourEntry>(
   run: Run,
   entries: readonly Entry[],
 ): Promise<readonly Entry[]> {
-  // ip parses the text, and quotes and comment signs with it. Not `del`, which ends the whole batch if there is
-  // no such entry.
+  // ip parses the text, and quotes and comment signs with it. Not `del`, which ends the whole batch if there
+  // is no such entry.
   const lines = entries
     .filter(({ bridge }) => isInterfaceName(bridge))
     .map(({ address, bridge }) => `neigh flush to ${address} dev ${bridge}\n`);

@@ -233,7 +233,8 @@ curl -sf -m 3 -H "X-aws-ec2-metadata-token: $T" http://169.254.169.254/latest/me
     await t.test(
       "the timer's net holds while the guard is stopped, and the guard can ask for a repair",
       async (t) => {
-        // The last start has applied the rules in a job of its own, which could restore those that are flushed.
+        // The last start has applied the rules in a job of its own, which could restore those that are
+        // flushed.
         t.same(await states(host), allRunning);
         await host.exec("systemctl stop ec2metaproxy-guard");
         let repairs = 0;
