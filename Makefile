@@ -49,12 +49,13 @@ test-host: ## test booted systemd hosts with Docker and Podman (root)
 	@scripts/test host
 
 .PHONY: bench
-bench: ## measure, as ratios: throughput compared with a bare node:http server, effect of a flood on others, start-up
+bench: ## measure, as ratios: throughput compared with a bare node:http server, effect of a flood on others, start-up, the guard (root)
 	@scripts/setup
 	@node scripts/build.ts
 	@node test/bench/main.ts
 	@node test/bench/neighbour.ts
 	@node test/bench/start.ts
+	@node test/bench/guard.ts
 
 .PHONY: fuzz
 fuzz: ## send odd requests for FUZZ_SECONDS (default 600); FUZZ_SEED repeats a run
@@ -65,7 +66,7 @@ fuzz: ## send odd requests for FUZZ_SECONDS (default 600); FUZZ_SEED repeats a r
 proof: ## attack for a minute each, with every set of layers, and start and stop 500 containers: hours (root)
 	@scripts/setup --packaging
 	@ATTACK_SECONDS=$(or $(ATTACK_SECONDS),60) scripts/test attacks
-	@CHURN=$(or $(CHURN),500) TEST_ONLY='host/guard' scripts/test host
+	@MEASURE_SECONDS=180 CHURN=$(or $(CHURN),500) TEST_ONLY='host/guard' scripts/test host
 
 .PHONY: test-sdks
 test-sdks: ## test all AWS SDKs, on a machine that has their toolchains; writes docs/conformance.md

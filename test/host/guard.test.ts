@@ -57,7 +57,7 @@ for (const suite of ["bookworm", "trixie"] as const) {
     });
 
     // The guard and the proxy do not differ between the hosts; engines and systemd do.
-    const skip = suite === "trixie" && !isProof;
+    const skip = suite === "trixie" && !isProof && "on bookworm here, on both by make proof";
     await t.test("while the guard is away, only new containers are refused", { skip }, async (t) => {
       await start(docker, "known1");
       await start(podman, "known2");
