@@ -48,6 +48,8 @@ const refreshMs = (aliveSeconds * 1_000) / 3;
 /** A proxy that requests the state gets that of a comparison that is at most this old. */
 const comparedMs = 500;
 const statusEveryMs = 5_000;
+/** Characters of an error that the proxy shows in one line. */
+const maxTrouble = 500;
 
 /**
  * Runs the guard until a signal stops it: follows the engines, keeps the port lock, repairs the base rules,
@@ -93,12 +95,19 @@ export async function guard(options: GuardOptions, environment: Environment, hos
   };
 
   const directory = new Directory();
+  const noteTrouble = lockTroubles(log);
+  let lockTrouble = "";
   const lock = new PortLock({
     run,
     procRoot: "/proc",
     namespacesFolder: "/run/netns",
     onChange: (ids) => containers.onProtection(ids),
-    onTrouble: lockTroubles(log),
+    onTrouble: (error) => {
+      noteTrouble(error);
+      if (lockTrouble === (error ?? "")) return;
+      lockTrouble = error ?? "";
+      publisher.host();
+    },
     schedule,
     random: Math.random,
     now,
@@ -107,6 +116,7 @@ export async function guard(options: GuardOptions, environment: Environment, hos
   const publisher = new Publisher({
     version,
     engines: () => engines.states().map(followedEngine),
+    host: () => ({ firewall: repair.firewall(), lockTrouble: lockTrouble.slice(0, maxTrouble) }),
     containers: () => containers.published(),
     refresh: () => compare(),
     onOversized: ({ id, name }) =>
@@ -160,6 +170,8 @@ export async function guard(options: GuardOptions, environment: Environment, hos
     trigger: () => touch(join(runtimeDirectory, repairTriggerName)),
     // Whoever allows a container to speak as the host must also allow it to speak as others.
     onSettings: ({ layer2 }) => lock.switchOff(layer2 === "off" ? "LAYER2=off" : undefined),
+    onState: () => publisher.host(),
+    wallNow: clocks.wallNow,
     log,
     now,
     sleep,
