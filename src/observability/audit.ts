@@ -1,3 +1,4 @@
+import { noteRefused } from "../imds/activity.ts";
 import type { Caller, ProofKind } from "../imds/callers.ts";
 import type { RefusedRequest } from "../imds/refusals.ts";
 import type { Log } from "../log.ts";
@@ -75,8 +76,10 @@ export function openAudit(log: Log, now: () => number): Audit {
         "credentials granted",
       );
     },
-    refused: ({ status, code, reason, address, caller, path }) => {
+    refused: (request) => {
+      const { status, code, reason, address, caller, path } = request;
       refused += 1;
+      if (caller !== undefined) noteRefused(caller.activity, request, now());
       byCode.set(code, (byCode.get(code) ?? 0) + 1);
       logSuppressed();
       const seen = caller?.refusalsLogged ?? unknownLogged;
