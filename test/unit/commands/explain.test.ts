@@ -53,7 +53,8 @@ t.test("a granted container is shown with who it is, what it requests and what i
   t.equal(exitCode, 0);
   t.equal(
     text,
-    `web-1 gets the role full.
+    `web-1 may have the role full.
+By the configuration only: the running proxy was not asked.
 
 Who it is
   name       web-1
@@ -68,7 +69,7 @@ What it asks for
   label ec2metaproxy.RoleAlias  "full"
   env IAM_ROLE                  "db" (not used)
 
-What it gets
+What it may have
   allowed by       alias "full" (no allow: open to every container)
   role             arn:aws:iam::123456789012:role/team/full
   session name     web-1-0123456789ab
@@ -94,7 +95,7 @@ t.test(
     t.match(text, /change +Widen the `allow` of alias "ops"/);
     t.match(text, "/etc/ec2metaproxy/config.json");
     t.match(text, /addresses +none/);
-    t.notMatch(text, "What it gets");
+    t.notMatch(text, "What it may have");
   },
 );
 
@@ -141,6 +142,8 @@ t.test("--json has a stable shape, for a grant and for a refusal", async (t) => 
       notes: [],
     },
     refusal: null,
+    networkOwner: null,
+    live: null,
   });
 
   const refused = await explained(containerWith({ env: { IAM_POLICY: narrow } }), { json: true });
@@ -187,7 +190,7 @@ t.test("no match, or several, is an error that lists what there is", async (t) =
   };
   const none = await failure([]);
   t.equal(none.exitCode, 69);
-  t.match(none.text, 'explaining "we\\u001bb": no running container has this name or id');
+  t.match(none.text, 'explaining "we\\u001bb": no running container has this name, id or address');
 
   const several = await failure([
     containerWith(),
@@ -239,7 +242,7 @@ for (const hostile of hostileTexts) {
       t.equal(exitCode, code);
       t.notMatch(text, unsafe);
       const own =
-        /^(|\S.* gets (no role \([a-z-]+\)|the role full)\.|Who it is|What it asks for|What it gets|Why it is refused| {2}\S.*)$/;
+        /^(|\S.* (gets no role \([a-z-]+\)|may have the role full)\.|By the configuration only: .*|Who it is|What it asks for|What it may have|Why it is refused| {2}\S.*)$/;
       t.same(
         text.split("\n").filter((line) => !own.test(line)),
         [],

@@ -18,7 +18,7 @@ async function runtimeDirectoryOf(t: Test, answer: unknown): Promise<string> {
 for (const answer of [null, [], {}, { engines: {}, containers: [] }, "status"]) {
   t.test(`the answer ${JSON.stringify(answer)} is a matter of versions, not a bug`, async (t) => {
     const runtimeDirectory = await runtimeDirectoryOf(t, answer);
-    const asked = status({ json: false }, { runtimeDirectory }, () => undefined);
+    const asked = status({ json: false, watch: false }, { runtimeDirectory }, () => undefined);
     await t.rejects(asked, { name: "OperatorError", message: /form/, exitCode: 69, hint: /restart/ });
   });
 }
@@ -33,9 +33,23 @@ for (const hostile of hostileTexts) {
       code: "unknown-alias",
       reason: hostile,
       protection: { locked: false, reason: hostile },
+      state: "failing",
+      message: hostile,
+      hint: hostile,
+      requests: 1,
+      refusals: 1,
+      lastRefusal: { code: hostile, reason: hostile, secondsAgo: 3 },
+      credentials: {
+        state: "valid",
+        expiresInSeconds: 10,
+        refreshedSecondsAgo: 20,
+        lastError: { code: hostile, message: hostile, secondsAgo: 5 },
+      },
     };
+    const problem = { part: "sts", message: hostile, hint: hostile };
     const now = {
       healthy: false,
+      health: { parts: { sts: "failing" }, problems: [problem], notes: [problem] },
       summary: hostile,
       version: hostile,
       configPath: hostile,
@@ -45,18 +59,23 @@ for (const hostile of hostileTexts) {
         { host: hostile, connected: false, lastError: hostile },
         { host: hostile, connected: true, engine: hostile, containers: 1 },
       ],
-      guard: { path: hostile, connected: false, lastError: hostile, version: hostile },
+      guard: {
+        path: hostile,
+        connected: true,
+        version: hostile,
+        host: { firewall: { state: "not-in-force", since: 0, reason: hostile }, lockTrouble: hostile },
+      },
       identityProof: hostile,
       credentials: { state: hostile },
-      containers: [container, { ...container, role: hostile }],
+      containers: [container, { ...container, role: hostile, state: "waiting" }],
     };
     const runtimeDirectory = await runtimeDirectoryOf(t, now);
     const printed: string[] = [];
     for (const json of [false, true])
-      await status({ json }, { runtimeDirectory }, (text) => printed.push(text));
+      await status({ json, watch: false }, { runtimeDirectory }, (text) => printed.push(text));
     const [text = "", json = ""] = printed;
     t.notMatch(text, unsafe);
-    t.equal(text.split("\n").length, 13, "no line but ours");
+    t.equal(text.split("\n").length, 26, "no line but ours");
     t.notMatch(json, unsafe);
     t.same(JSON.parse(json), JSON.parse(JSON.stringify(now)), "programs read the original");
   });
