@@ -18,6 +18,16 @@ export type Metric = {
   readonly read: () => readonly Sample[];
 };
 
+/**
+ * Gauges with the ending of a counter, which `promtool check metrics` reports. The sum of the metric without
+ * the ending is the same.
+ */
+const misnamed = [
+  "nodejs_active_handles_total",
+  "nodejs_active_requests_total",
+  "nodejs_active_resources_total",
+];
+
 /** Durations in seconds, with one set of labels each. */
 export type HistogramMetric = Pick<Metric, "name" | "help"> & {
   readonly labels: readonly string[];
@@ -37,6 +47,7 @@ export function metricsServer(
 ): Server {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
+  for (const name of misnamed) registry.removeSingleMetric(name);
   for (const metric of metrics) {
     if ("histograms" in metric) {
       register(registry, metric);

@@ -34,9 +34,8 @@ const floors = [
 const testedElsewhere: Readonly<Record<string, string>> = {
   "commands/clocks.ts": "unit/credentials/clock.test.ts",
   "commands/configuration.ts": "unit/config/relations.test.ts",
-  "commands/container-status.ts": "unit/commands/serve-metrics.test.ts",
   "commands/engines.ts": "unit/commands/explain.test.ts",
-  "commands/explain-live.ts": "unit/commands/serve.test.ts",
+  "commands/explain-live.ts": "unit/commands/container-status.test.ts",
   "commands/explanation-text.ts": "unit/commands/explain.test.ts",
   "commands/explanation.ts": "unit/commands/explain.test.ts",
   "commands/finding.ts": "types only",

@@ -80,3 +80,57 @@ for (const hostile of hostileTexts) {
     t.same(JSON.parse(json), JSON.parse(JSON.stringify(now)), "programs read the original");
   });
 }
+
+t.test("--watch prints again and again, survives a restart of the proxy, and ends when told", async (t) => {
+  const runtimeDirectory = mkdtempSync(join(tmpdir(), "status-"));
+  t.teardown(() => rmSync(runtimeDirectory, { recursive: true }));
+  const path = join(runtimeDirectory, adminSocketName);
+  let healthy = true;
+  const answer = () => ({
+    healthy,
+    summary: healthy ? "Serving 1 container" : "Serving 1 container, 1 NOT SERVED",
+    health: { parts: { sts: healthy ? "ok" : "failing" }, problems: [], notes: [] },
+    engines: [],
+    credentials: {},
+    containers: [],
+  });
+  let server = await openAdmin(path, answer);
+  const printed: string[] = [];
+  let cleared = 0;
+  let round = 0;
+  const code = await status(
+    { json: false, watch: true },
+    { runtimeDirectory },
+    (text) => printed.push(text),
+    {
+      clear: () => {
+        cleared += 1;
+      },
+      next: async (ms) => {
+        t.equal(ms, 2_000);
+        round += 1;
+        if (round === 1) await new Promise((resolve) => server.close(resolve));
+        if (round === 2) {
+          healthy = false;
+          server = await openAdmin(path, answer);
+        }
+        return round < 3;
+      },
+    },
+  );
+  server.close();
+  t.match(printed, [/^Serving 1 container\n/, /asking the proxy on .*Is it running\?/s, /1 NOT SERVED/]);
+  t.equal(cleared, 3);
+  t.equal(code, 1, "the exit code is that of the last round");
+});
+
+t.test("--watch --json is one line for each round", async (t) => {
+  const printed: string[] = [];
+  const runtimeDirectory = "/nonexistent";
+  await status({ json: true, watch: true }, { runtimeDirectory }, (text) => printed.push(text), {
+    clear: () => t.fail("nothing is cleared"),
+    next: async () => false,
+  });
+  t.equal(printed.length, 1);
+  t.match(JSON.parse(printed[0] ?? ""), { healthy: false, error: /asking the proxy/ });
+});

@@ -98,3 +98,11 @@ t.test("a histogram is cumulative, with a sum and a count, and is not added up",
       t.ok(lines.includes(line), `${line}, at the ${round} time`);
   }
 });
+
+t.test("no gauge ends like a counter, which promtool reports", async (t) => {
+  const text = await (await fetch(`${await serve(t)}/metrics`)).text();
+  t.same(
+    [...text.matchAll(/^# TYPE (\S+_total) (?!counter)/gm)].map(([, name]) => name),
+    [],
+  );
+});
