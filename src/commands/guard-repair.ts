@@ -15,6 +15,10 @@ type Options = {
   readonly run: Run;
   /** Starts the unit that repairs iptables' rules, which takes privileges that the guard does not have. */
   readonly trigger: () => Promise<void>;
+  /**
+   * For how many milliseconds it has been since that unit found the rules in place; undefined if it has not.
+   */
+  readonly confirmedMs: () => Promise<number | undefined>;
   /** Called with the settings of each check. */
   readonly onSettings: (settings: Settings) => void;
   /** Called when `firewall()` has changed. */
@@ -36,6 +40,8 @@ const retryMs = 10_000;
 const triggerAgainMs = 1_000;
 /** How often to look at rules whose changes no monitor reports. */
 const lookAgainMs = 30_000;
+/** Two rounds of the timer that starts the repair unit, and some more. */
+const confirmationMs = 150_000;
 /** The longest that the repair unit normally takes. */
 const repairMs = 3_000;
 /** Characters. The proxy shows it in one line. */
@@ -62,6 +68,7 @@ export class Repair {
   #tables: ReadonlyMap<string, string> = new Map();
   #routes: Guard | undefined;
   #cancelLook: (() => void) | undefined;
+  #unconfirmedSince: number | undefined;
   #firewall: FirewallState;
   #isLeftToUnit = false;
   #logged: string | undefined;
@@ -236,10 +243,28 @@ export class Repair {
         );
       } catch (error) {
         // iptables-legacy needs a capability that the guard does not have.
-        return { state: "unknown", reason: `the guard cannot read the rules (${explain(error)})` };
+        return this.#confirmed(explain(error));
       }
     }
     return { state: "not-in-force", reason: problems.join("; ") || "there are no rules of ec2metaproxy" };
+  }
+
+  /** What the repair unit, which reads every rule, has found: its timer starts it each minute. */
+  async #confirmed(whyUnreadable: string): Promise<Omit<FirewallState, "since">> {
+    const { confirmedMs, now } = this.#options;
+    const agoMs = await confirmedMs();
+    if (agoMs !== undefined && agoMs < confirmationMs) {
+      this.#unconfirmedSince = undefined;
+      return { state: "in-force", reason: "" };
+    }
+    this.#unconfirmedSince ??= now();
+    const why = `the guard cannot read the rules (${whyUnreadable})`;
+    return now() - this.#unconfirmedSince < confirmationMs
+      ? { state: "unknown", reason: why }
+      : {
+          state: "check-failed",
+          reason: `${why}, and ec2metaproxy-firewall-repair.service has not found them in place: is ec2metaproxy-firewall.timer active?`,
+        };
   }
 
   /** What is found once the unit has had the time for a repair, so that no alarm is given during one. */

@@ -1,4 +1,4 @@
-import { writeFile } from "node:fs/promises";
+import { stat, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Environment } from "../config/load.ts";
@@ -38,6 +38,8 @@ export type GuardOptions = {
 
 /** The file in the runtime directory that ec2metaproxy-firewall-repair.path watches. */
 const repairTriggerName = "repair";
+/** Where firewall-repair keeps the rules that it has found in place. */
+const confirmedRules = "/run/ec2metaproxy-firewall/rules-last-found-good";
 /** In the state directory; the packages' is that of engineBridgesFile. */
 const bridgesFileName = basename(engineBridgesFile);
 /** READY should come after the first lists and locks, but neither an engine nor nft may delay it longer. */
@@ -171,6 +173,10 @@ export async function guard(options: GuardOptions, environment: Environment, hos
     // Whoever allows a container to speak as the host must also allow it to speak as others.
     onSettings: ({ layer2 }) => lock.switchOff(layer2 === "off" ? "LAYER2=off" : undefined),
     onState: () => publisher.host(),
+    confirmedMs: async () => {
+      const found = await stat(confirmedRules).catch(() => undefined);
+      return found && clocks.wallNow() - found.mtimeMs;
+    },
     wallNow: clocks.wallNow,
     log,
     now,

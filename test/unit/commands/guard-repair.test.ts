@@ -22,7 +22,7 @@ async function fixture(t: { testdir(): string }, settings = "") {
   const directory = t.testdir();
   const bridges: string[] = [];
   await writeFile(join(directory, "firewall.conf"), settings);
-  const host = { packets: true, frames: true, broken: false, unreadable: false };
+  const host = { packets: true, frames: true, broken: false, unreadable: false, confirmedMs: -1 };
   const writes: string[] = [];
   const run: Run = async (command, args, input = "") => {
     const line = [command, ...args].join(" ");
@@ -63,6 +63,7 @@ async function fixture(t: { testdir(): string }, settings = "") {
     run,
     plan: () => planFirewall(directory, undefined, { proxy: 18_000 }, bridges, run),
     trigger: async () => void triggers.count++,
+    confirmedMs: async () => (host.confirmedMs < 0 ? undefined : host.confirmedMs),
     onSettings: ({ layer2 }) => layers.push(layer2),
     log: { debug() {}, info: record("info"), warn: record("warn"), error: record("error") },
     onState: () => states.push(repair.firewall()),
@@ -289,6 +290,23 @@ t.test("iptables rules that the guard may not read are unknown, which is no alar
   });
   t.same(logged, []);
 });
+
+t.test(
+  "iptables rules that the guard may not read are in force if the repair unit has found them so",
+  async (t) => {
+    const { check, host, repair, clock } = await fixture(t, "BACKEND=iptables\n");
+    host.unreadable = true;
+    host.confirmedMs = 149_000;
+    await check();
+    t.match(repair.firewall(), { state: "in-force" });
+    host.confirmedMs = 151_000;
+    await check();
+    t.match(repair.firewall(), { state: "unknown" }, "the unit may just be late");
+    clock.now += 150_000;
+    await check();
+    t.match(repair.firewall(), { state: "check-failed", reason: /ec2metaproxy-firewall.timer active\?$/ });
+  },
+);
 
 t.test("a check that fails is reported with its reason", async (t) => {
   const { check, directory, repair } = await fixture(t);
