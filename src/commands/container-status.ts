@@ -55,7 +55,8 @@ export type ContainerStatus = {
 export type ContainerSources = {
   readonly directory: Pick<Directory, "at" | "byId">;
   readonly callers: Pick<Callers, "of">;
-  readonly credentialsOf: (id: string) => HeldCredentials | undefined;
+  /** Of a key of the cache: after a reload, a container may still hold those of another role. */
+  readonly credentialsOf: (id: string, key: string) => HeldCredentials | undefined;
   /** Undefined without a guard. */
   readonly locks: Pick<Locks, "protectionOf"> | undefined;
   readonly identityProof: "socket" | "address" | "token" | "off";
@@ -65,11 +66,11 @@ export type ContainerSources = {
 
 export function containerStatus(container: Container, sources: ContainerSources): ContainerStatus {
   const { directory, callers, credentialsOf, locks, now } = sources;
-  const { decision, activity } = callers.of(container);
+  const { decision, activity, key } = callers.of(container);
   const addresses = addressesOf(container);
   const isLockable = container.source === "engine" && addresses.length > 0;
   const protection = isLockable ? locks?.protectionOf(container.id) : undefined;
-  const held = credentialsOf(container.id);
+  const held = credentialsOf(container.id, key);
   const owner = networkOwner(container, directory);
   const verdict = judgeContainer(
     {

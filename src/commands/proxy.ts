@@ -213,7 +213,7 @@ export function openProxy(
       containers: directory.containers(),
       callers,
       directory,
-      credentialsOf: (id) => credentials.held(id),
+      credentialsOf: (id, key) => credentials.held(id, key),
       metadata: metadata.state(),
       needsMetadata: stsOptions.hostKeys === undefined || stsOptions.region === undefined,
       // Whoever may assume roles is known to STS.

@@ -100,7 +100,8 @@ function summary(
   const served = failing === 0 ? "" : `, ${failing} NOT SERVED`;
   const connected = guard?.connected === false ? [] : engines.filter((engine) => engine.connected);
   const messages = [...problems, ...notes.filter(({ part }) => part !== "guard" || guard !== undefined)].map(
-    ({ message }) => (message.length > maxMessage ? `${message.slice(0, maxMessage - 1)}…` : message),
+    ({ message }) =>
+      message.length > maxMessage ? `${message.slice(0, maxMessage - 1)}…` : message.replace(/\.$/, ""),
   );
   const more = messages.length - shownInLine;
   return [

@@ -11,6 +11,7 @@ import { readOrCreateKey } from "../imds/session-token.ts";
 import type { Log } from "../log.ts";
 import { adminSocketName, openAdmin } from "../observability/admin.ts";
 import { openAudit } from "../observability/audit.ts";
+import { HealthLog } from "../observability/health-log.ts";
 import { openLog } from "../observability/journal.ts";
 import { singleFlight } from "../single-flight.ts";
 import { inheritedSockets } from "../systemd/listen-fds.ts";
@@ -200,7 +201,15 @@ export async function serve(options: ServeOptions, environment: Environment, hos
   const probe = singleFlight(() => proxy.probe());
   const probeTimer = setInterval(() => void probe(), probeEveryMs);
   open.defer(() => clearInterval(probeTimer));
-  const statusTimer = setInterval(() => unit.status(status().summary), statusEveryMs);
+  const healthLog = new HealthLog(log);
+  const statusTimer = setInterval(() => {
+    const now = status();
+    unit.status(now.summary);
+    healthLog.note(
+      now.health,
+      now.containers.filter(({ state }) => state === "failing"),
+    );
+  }, statusEveryMs);
   open.defer(() => clearInterval(statusTimer));
   // From the event loop, so that a loop that hangs does not ping; and only while the server accepts
   // connections.

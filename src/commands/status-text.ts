@@ -54,7 +54,8 @@ function guardLines({ guard, containers, identityProof }: Status): readonly stri
 }
 
 function firewallText({ connected, host }: NonNullable<Status["guard"]>): string {
-  if (!connected || host === undefined) return "unknown: the guard has not said";
+  if (!connected) return "unknown: the guard is not connected";
+  if (host === undefined) return "unknown: the guard has not said yet";
   const { state, since, reason } = host.firewall;
   const words = {
     "in-force": "rules in force",

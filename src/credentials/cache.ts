@@ -424,9 +424,9 @@ export class CredentialCache {
     this.#scheduler.setRenewalRate(this.#renewalRate);
   }
 
-  /** What a container holds at the moment; undefined if its credentials were not asked for yet. */
-  held(holder: string): HeldCredentials | undefined {
-    const entry = this.#entries.get(this.#keys.get(holder) ?? "");
+  /** What a container holds of this key; undefined if these credentials were not asked for yet. */
+  held(holder: string, key: string): HeldCredentials | undefined {
+    const entry = this.#keys.get(holder) === key ? this.#entries.get(key) : undefined;
     return entry && heldCredentials(entry, this.#options.now());
   }
 

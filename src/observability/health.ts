@@ -180,7 +180,11 @@ function judgeFirewall({ guard }: HealthFacts): Judged {
         hint,
       );
     case "check-failed":
-      return problem("firewall", `the firewall rules cannot be checked: ${reason}`, hint);
+      return problem(
+        "firewall",
+        `the firewall rules cannot be checked: ${reason}`,
+        "`ec2metaproxy firewall status` says more. As far as is known, the rules that were in force before still are.",
+      );
     case "unknown":
       return note(
         "firewall",

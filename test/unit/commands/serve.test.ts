@@ -162,6 +162,8 @@ t.test(
     t.match(metrics, /^ec2metaproxy_healthy 0$/m);
     t.match(metrics, /^ec2metaproxy_containers_not_served 1$/m);
 
+    await until(() => /not served: the container has no credentials/.test(proxy.log()), 10_000);
+    t.match(proxy.log(), /unhealthy: roles cannot be assumed: .* cure="The host's own credentials/);
     aws.imds.setFaults({});
     await until(async () => (await get("/healthz")).status === 200, 60_000);
     t.equal((await ask({ port: port(proxy.endpoint), from: "127.0.0.21" }, "GET", list)).status, 200);
@@ -180,6 +182,7 @@ t.test(
     };
     guard.guard.host();
     await until(async () => (await get("/healthz")).status === 503, 10_000);
+    await until(() => /unhealthy: firewall rules NOT IN FORCE/.test(proxy.log()), 10_000);
     const open = await status();
     t.equal(open.code, 1);
     t.match(open.text, /firewall rules NOT IN FORCE, .*: there are no rules of ec2metaproxy/);
