@@ -41,7 +41,7 @@ export type StatusFacts = Pick<
   | "credentials"
   | "requests"
 > &
-  Pick<HealthFacts, "metadata" | "needsMetadata" | "hostProblem" | "roles"> &
+  Pick<HealthFacts, "metadata" | "needsMetadata" | "hostProblem" | "roles" | "stranger"> &
   Omit<ContainerSources, "locks"> & {
     readonly guard: Engines["guard"];
     readonly containers: readonly Container[];
@@ -56,7 +56,7 @@ export function statusOf(facts: StatusFacts): Status {
   const unlocked = new Set(notLocked({ containers }));
   const health = healthOf({
     ...{ configPath, configProblem, identityProof, engines, credentials, roles, guard },
-    ...{ metadata, needsMetadata, hostProblem },
+    ...{ metadata, needsMetadata, hostProblem, stranger: facts.stranger },
     containers: containers.map((one) => ({
       name: one.name,
       isUnlocked: unlocked.has(one),

@@ -140,6 +140,7 @@ export async function serve(options: ServeOptions, environment: Environment, hos
       configPath: file.path,
       configProblem,
       requests: audit.counts(),
+      stranger: audit.stranger(),
       ...proxy.facts(),
     });
   const explainSources = () => {

@@ -41,7 +41,7 @@ export type Verdict = {
  */
 export const graceMs = 10_000;
 /** A refusal is about now for this long. SDKs that were refused ask again within it, if at all. */
-const recentMs = 300_000;
+export const recentMs = 300_000;
 
 /** @param now by the clock of the facts, in milliseconds */
 export function judgeContainer(

@@ -2,7 +2,7 @@ import type { CacheStats } from "../credentials/stats.ts";
 import type { EngineState } from "../engine/connection.ts";
 import type { GuardState } from "../guard/subscriber.ts";
 import type { MetadataState } from "../metadata/reachability.ts";
-import { graceMs, type Verdict } from "./container-health.ts";
+import { graceMs, recentMs, type Verdict } from "./container-health.ts";
 
 /** Named as the subjects of `check`. */
 export const healthParts = [
@@ -53,6 +53,8 @@ export type HealthFacts = {
     | undefined;
   /** Whether the host's keys or the region come from the metadata service. */
   readonly needsMetadata: boolean;
+  /** The last request from an address of no known container. */
+  readonly stranger: { readonly address: string; readonly agoMs: number } | undefined;
   readonly containers: readonly {
     readonly name: string;
     readonly isUnlocked: boolean;
@@ -130,13 +132,16 @@ function judgeConfiguration({ configProblem, configPath, roles }: HealthFacts): 
 function judgeEngines({ engines, guard }: HealthFacts): Judged {
   // That its engines are not connected either goes without saying.
   if (guard?.connected === false) return { ...fine, isUnknown: true };
-  const problems = engines
-    .filter(({ connected }) => !connected)
-    .map(({ host, lastError }): HealthProblem => {
+  const problems = engines.flatMap(({ host, connected, lastError }): HealthProblem[] => {
+    if (!connected) {
       const message = `engine ${host} not connected: ${lastError ?? "not tried yet"}`;
       const hint = "Containers that start there now get nothing. Is the engine running?";
-      return { part: "engine", message, hint };
-    });
+      return [{ part: "engine", message, hint }];
+    }
+    if (lastError === undefined) return [];
+    const message = `engine ${host} answers with errors: ${lastError}`;
+    return [{ part: "engine", message, hint: "Containers that it does not describe get nothing." }];
+  });
   return { problems, notes: [] };
 }
 
@@ -230,7 +235,7 @@ function judgeSts({ credentials, hostProblem, roles }: HealthFacts): Judged {
 }
 
 /** One problem for each cause. */
-function judgeContainers({ containers }: HealthFacts): Judged {
+function judgeContainers({ containers, stranger }: HealthFacts): Judged {
   const failing = containers.filter(({ verdict }) => verdict.kind === "failing");
   const byCause = Map.groupBy(failing, ({ verdict }) => verdict.message);
   const problems = [...byCause].map(([message, those]): HealthProblem => {
@@ -239,7 +244,18 @@ function judgeContainers({ containers }: HealthFacts): Judged {
     const who = `${names.join(", ")}${more === 0 ? "" : ` and ${more} more`}`;
     return { part: "containers", message: `${who}: ${message}`, hint: those[0]?.verdict.hint ?? "" };
   });
-  return { problems, notes: [] };
+  // Steps of `docker build` have such addresses too, so it need not be a failure.
+  const isRecent = stranger !== undefined && stranger.agoMs < recentMs;
+  const notes: readonly HealthProblem[] = isRecent
+    ? [
+        {
+          part: "containers",
+          message: `${stranger.address} asked and was refused: no known container has this address`,
+          hint: "If it is a container's, its engine is missing in dockerHost or dockerHosts.",
+        },
+      ]
+    : [];
+  return { problems, notes };
 }
 
 /** Names in one line. */

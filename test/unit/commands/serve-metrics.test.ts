@@ -81,6 +81,7 @@ const status = (facts: Partial<StatusFacts> = {}) =>
     metadata: { failure: undefined, quietMs: 0 },
     needsMetadata: true,
     hostProblem: undefined,
+    stranger: undefined,
     now: 0,
     ...facts,
   });

@@ -28,6 +28,7 @@ const well: HealthFacts = {
   metadata: { failure: undefined, quietMs: 1_000 },
   hostProblem: undefined,
   needsMetadata: true,
+  stranger: undefined,
   containers: [{ name: "web", isUnlocked: false, verdict: { kind: "served", message: "", hint: "" } }],
 };
 const failure = {
@@ -80,6 +81,20 @@ const rows: readonly Row[] = [
     part: "engine",
     state: "failing",
     says: /^engine unix:\/\/\/a.sock not connected: ENOENT$/,
+  },
+  {
+    what: "an engine that answers with errors",
+    facts: { engines: [{ host: "unix:///a.sock", connected: true, lastError: "inspecting: status 500" }] },
+    part: "engine",
+    state: "failing",
+    says: /^engine unix:\/\/\/a.sock answers with errors: inspecting: status 500$/,
+  },
+  {
+    what: "an unknown address that has asked",
+    facts: { stranger: { address: "172.18.0.9", agoMs: 60_000 } },
+    part: "containers",
+    state: "ok",
+    says: /^172.18.0.9 asked and was refused: no known container has this address$/,
   },
   {
     what: "a guard that is away",
