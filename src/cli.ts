@@ -22,7 +22,12 @@ export type Command =
       readonly guard?: string;
       readonly json: boolean;
     }
-  | { readonly command: "status"; readonly configPath: string | undefined; readonly json: boolean }
+  | {
+      readonly command: "status";
+      readonly configPath: string | undefined;
+      readonly json: boolean;
+      readonly watch: boolean;
+    }
   | {
       readonly command: "explain";
       readonly configPath: string | undefined;
@@ -59,8 +64,9 @@ Usage:
                                           run the proxy
   ec2metaproxy guard [-c FILE]            run the guard, which keeps containers apart for the proxy
   ec2metaproxy check [--config-only]      check the configuration and this host
-  ec2metaproxy status [--json]            show what the running proxy serves
-  ec2metaproxy explain CONTAINER [--json] show which role a container gets, and why
+  ec2metaproxy status [--json] [--watch]  show what the running proxy serves, and what is wrong
+  ec2metaproxy explain CONTAINER|ADDRESS [--json]
+                                          show which role a container gets, and why
   ec2metaproxy firewall apply|remove|status|render
                                           manage the rules that redirect containers' requests to the proxy
   ec2metaproxy --version | --help
@@ -71,6 +77,7 @@ Options:
                              check, explain: that socket, default that of the running proxy or the packages
       --config-only          check: validate the file and do nothing else
       --json                 check, status, explain, firewall: print JSON
+      --watch                status: print it again every two seconds, until interrupted
       --settings DIRECTORY   firewall, guard: directory of firewall.conf and firewall.d, default /etc/ec2metaproxy
       --backend NAME         firewall: nftables or iptables; overrides the settings' BACKEND
 
@@ -92,6 +99,7 @@ const options = {
   guard: { type: "string" },
   "config-only": { type: "boolean" },
   json: { type: "boolean" },
+  watch: { type: "boolean" },
   settings: { type: "string" },
   backend: { type: "string" },
   server: { type: "string", short: "s" },
@@ -124,7 +132,7 @@ const optionsOf: Readonly<Record<string, readonly OptionName[]>> = {
   serve: ["guard", ...legacyFlags],
   guard: ["settings"],
   check: ["config-only", "guard", "json"],
-  status: ["json"],
+  status: ["json", "watch"],
   explain: ["guard", "json"],
   firewall: ["settings", "backend", "json"],
 };
@@ -173,10 +181,11 @@ export function parse(argv: readonly string[]): Command {
       };
     case "status":
       none(command, operands);
-      return { command, configPath, json: values.json ?? false };
+      return { command, configPath, json: values.json ?? false, watch: values.watch ?? false };
     case "explain": {
       const [container, ...more] = operands;
-      if (container === undefined || container === "") throw wrong("explain needs a container's name or id");
+      if (container === undefined || container === "")
+        throw wrong("explain needs a container's name, id or address");
       none(command, more);
       return { command, configPath, container, json: values.json ?? false, ...guard };
     }

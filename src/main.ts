@@ -2,6 +2,7 @@ import { writeSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { inspect } from "node:util";
 import { type Command, parse, usage } from "./cli.ts";
+import type { Watching } from "./commands/status.ts";
 import { readEnvironment } from "./config/load.ts";
 import { type ExitCode, exitCodes, OperatorError, report } from "./errors.ts";
 import { isJournal, isSocket, openLog, withErrorPriority } from "./observability/journal.ts";
@@ -63,7 +64,7 @@ async function run(command: Command): Promise<ExitCode> {
     }
     case "status": {
       const { status } = await import("./commands/status.ts");
-      return status(command, environment, print);
+      return status(command, environment, print, watching());
     }
     case "explain": {
       const { explain } = await import("./commands/explain.ts");
@@ -74,6 +75,19 @@ async function run(command: Command): Promise<ExitCode> {
       return firewallCommand(command, print, log);
     }
   }
+}
+
+/** Until SIGINT or SIGTERM, or until the reader of the output is gone. */
+function watching(): Watching {
+  const end = new AbortController();
+  const { signal } = end;
+  for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, () => end.abort());
+  process.stdout.on("error", () => end.abort());
+  return {
+    next: (ms) => sleep(ms, true, { signal }).catch(() => false), // aborted
+    // Moves to the top left and clears from there, so that what stays the same does not flicker.
+    clear: process.stdout.isTTY ? () => output.write("\u001b[H\u001b[J") : undefined,
+  };
 }
 
 async function main(): Promise<ExitCode> {

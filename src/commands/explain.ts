@@ -1,20 +1,29 @@
+import { join } from "node:path";
 import type { Environment } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
 import { addressesOf, type Container } from "../containers/container.ts";
 import type { Protection } from "../containers/protection.ts";
-import { type ExitCode, exitCodes, OperatorError } from "../errors.ts";
+import { type ExitCode, exitCodes, explain as explainError, OperatorError } from "../errors.ts";
 import type { Log } from "../log.ts";
+import { adminSocketName, askAdmin, explainTarget } from "../observability/admin.ts";
 import { decide } from "../roles/grant.ts";
 import { rolePolicy } from "../roles/policy.ts";
 import { shortId } from "../roles/template.ts";
 import { jsonText, printable, quote } from "../text.ts";
 import { hostClocks } from "./clocks.ts";
 import { configuration } from "./configuration.ts";
+import { containersNamed, type ExplainAnswer } from "./explain-live.ts";
 import { type Explanation, explanationOf } from "./explanation.ts";
+import { explanationText } from "./explanation-text.ts";
 import { viewGuard } from "./guard-view.ts";
 import { takeInventory } from "./inventory.ts";
+import { packagedRuntimeDirectory } from "./status.ts";
 
-/** Explains a container of this host's engines, by this host's configuration. */
+/**
+ * Explains a container of this host: as the running proxy sees it, or else by configuration and engine. Exit
+ * code 0 where it gets what it should, 1 where it does not.
+ * @throws OperatorError unless exactly one container matches
+ */
 export async function explain(
   options: {
     readonly configPath: string | undefined;
@@ -27,31 +36,85 @@ export async function explain(
   log: Log,
 ): Promise<ExitCode> {
   const file = configuration(options.configPath);
+  const { container, json } = options;
+  const asked = await askProxy(container, environment);
+  if (asked.kind === "answer") {
+    const { matches, explanation, incomplete } = asked.answer;
+    // Of another proxy than the one that the operator means, where -c names another file.
+    if (options.configPath === undefined || explanation?.config === file.path) {
+      if (explanation !== null) return show(explanation, json, print);
+      exactlyOne(container, matches, incomplete);
+    }
+  }
   const config = await file.read();
   const [{ directory, engines }, guard] = await Promise.all([
     takeInventory(config, environment, log, hostClocks()),
     viewGuard(options.guard, environment),
   ]);
-  const find = async (idOrName: string) => {
-    const found = directory.byId(idOrName);
+  const find = async (wanted: string) => {
+    const found = containersNamed(directory, wanted);
     const absent = engines.find(({ connected }) => !connected);
-    if (found.length > 0 || absent === undefined) return found;
-    // "No such container" would be a guess while an engine does not answer.
-    throw new OperatorError(`listing the containers of ${absent.host}: ${absent.lastError ?? "no answer"}`, {
-      exitCode: exitCodes.unavailable,
-      hint: "Is it running, and may this user open its socket (root, or group docker)?",
-    });
+    if (found.length === 0 && absent !== undefined)
+      exactlyOne(wanted, [], `${absent.host}: ${absent.lastError ?? "no answer"}`);
+    return found;
   };
-  const { container, json } = options;
   // A host without a guard has no lock that could be missing.
   const hasGuard =
     guard.silentBecause === undefined || "path" in guard.proxy || config.identityProof === "address";
   const protectionOf = (id: string) => (hasGuard ? guard.protectionOf(id) : undefined);
-  return explainContainer({ container, json, configPath: file.path, protectionOf }, config, find, print);
+  const ownerOf = ({ networkOf }: Container) => {
+    const [owner, ...others] = networkOf === undefined ? [] : directory.byId(networkOf);
+    return others.length === 0 ? owner : undefined;
+  };
+  const whyNotLive =
+    asked.kind === "answer" ? `the running proxy has another configuration than ${file.path}` : asked.why;
+  const code = await explainContainer(
+    { container, json, configPath: file.path, protectionOf, ownerOf, whyNotLive },
+    config,
+    find,
+    print,
+  );
+  // Whatever the configuration says, a proxy that does not run gives nobody a role.
+  return asked.kind === "not running" && options.configPath === undefined ? exitCodes.failed : code;
+}
+
+type Asked =
+  | { readonly kind: "answer"; readonly answer: ExplainAnswer }
+  | { readonly kind: "not running" | "no answer"; readonly why: string };
+
+async function askProxy(
+  container: string,
+  { runtimeDirectory }: Pick<Environment, "runtimeDirectory">,
+): Promise<Asked> {
+  const path = join(runtimeDirectory ?? packagedRuntimeDirectory, adminSocketName);
+  try {
+    const answer = await askAdmin(path, undefined, explainTarget(container));
+    return isExplainAnswer(answer)
+      ? { kind: "answer", answer }
+      : { kind: "no answer", why: "the running proxy is of another version" };
+  } catch (error) {
+    const cause = error instanceof Error ? error.cause : undefined;
+    const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
+    return code === "ENOENT" || code === "ECONNREFUSED"
+      ? { kind: "not running", why: "the proxy is not running, so nobody gets a role now" }
+      : { kind: "no answer", why: `the running proxy was not asked (${explainError(error)})` };
+  }
+}
+
+/** Checks what is used of the answer: it comes from the same program, but perhaps of another version. */
+function isExplainAnswer(answer: unknown): answer is ExplainAnswer {
+  return (
+    typeof answer === "object" &&
+    answer !== null &&
+    "matches" in answer &&
+    Array.isArray(answer.matches) &&
+    "explanation" in answer &&
+    "incomplete" in answer
+  );
 }
 
 export type ExplainOptions = {
-  /** A name, an id, or the beginning of an id, as the operator typed it. */
+  /** A name, an id, the beginning of an id, or an address, as the operator typed it. */
   readonly container: string;
   readonly json: boolean;
   readonly configPath: string;
@@ -59,40 +122,79 @@ export type ExplainOptions = {
   readonly instanceId?: string;
   /** Whether a container's addresses are locked; undefined without a guard. */
   readonly protectionOf?: (id: string) => Protection | undefined;
+  /** The container in whose network one runs. */
+  readonly ownerOf?: (container: Container) => Container | undefined;
+  /** Why the running proxy is not asked. */
+  readonly whyNotLive?: string;
 };
 
 /**
- * Prints who a container is, what it requests, what it gets and why. Exit code 0 where it gets a role, 1
- * where it is refused. STS is not called, so IAM may still refuse what is granted here.
- * @throws OperatorError unless exactly one container matches.
+ * Explains a container by the configuration alone. STS is not called, so IAM may still refuse what is granted
+ * here.
+ * @throws OperatorError unless exactly one container matches
  */
 export async function explainContainer(
   options: ExplainOptions,
   config: Config,
-  find: (idOrName: string) => Promise<readonly Container[]>,
+  find: (wanted: string) => Promise<readonly Container[]>,
   print: (text: string) => void,
 ): Promise<ExitCode> {
-  const container = exactlyOne(options.container, await find(options.container));
-  const decision = decide(container, rolePolicy(config), options.instanceId);
+  const found = await find(options.container);
+  const container = exactlyOne(options.container, found, null);
+  const policy = rolePolicy(config);
   const isLockable = container.source === "engine" && addressesOf(container).length > 0;
+  const owner = options.ownerOf?.(container);
   const explanation = explanationOf(
     container,
-    decision,
+    decide(container, policy, options.instanceId),
     options.configPath,
     config.identityProof,
     isLockable ? options.protectionOf?.(container.id) : undefined,
+    owner && { name: owner.name, decision: decide(owner, policy, options.instanceId) },
+    null,
   );
-  print(options.json ? jsonText(explanation) : text(explanation));
-  return decision.kind === "grant" ? exitCodes.ok : exitCodes.failed;
+  return show(explanation, options.json, print, options.whyNotLive);
 }
 
-function exactlyOne(wanted: string, found: readonly Container[]): Container {
+function show(
+  explanation: Explanation,
+  json: boolean,
+  print: (text: string) => void,
+  whyNotLive = "the running proxy was not asked",
+): ExitCode {
+  print(json ? jsonText(explanation) : explanationText(explanation, whyNotLive));
+  return isServed(explanation) ? exitCodes.ok : exitCodes.failed;
+}
+
+/** Whether it gets its role; without the proxy's word, whether the configuration gives it one. */
+function isServed({ granted, networkOwner, identity, live }: Explanation): boolean {
+  if (networkOwner !== null) return networkOwner.roleArn !== null && live?.state !== "failing";
+  if (live !== null) return granted && live.state !== "failing";
+  return granted && !(identity.proof === "address" && identity.locked === false);
+}
+
+/** @param incomplete why not every container is known; null if every one is */
+function exactlyOne<One extends { readonly id: string; readonly name: string }>(
+  wanted: string,
+  found: readonly One[],
+  incomplete: string | null,
+): One {
   const [container, ...others] = found;
-  if (container === undefined) {
-    throw new OperatorError(`explaining ${quote(wanted)}: no running container has this name or id`, {
-      hint: "`docker ps` lists the running containers; a stopped one has no address, so it gets no role.",
+  if (container === undefined && incomplete !== null) {
+    // "No such container" would be a guess while an engine does not answer.
+    throw new OperatorError(`listing the containers of ${incomplete}`, {
       exitCode: exitCodes.unavailable,
+      hint: "Is it running, and may this user open its socket (root, or group docker)?",
     });
+  }
+  if (container === undefined) {
+    throw new OperatorError(
+      `explaining ${quote(wanted)}: no running container has this name, id or address`,
+      {
+        hint: "`docker ps` lists the running containers; a stopped one has no address, so it gets no role.",
+        exitCode: exitCodes.unavailable,
+      },
+    );
   }
   if (others.length > 0) {
     const names = found.slice(0, 10).map(({ name, id }) => `${printable(name)} (${shortId(id)})`);
@@ -103,113 +205,4 @@ function exactlyOne(wanted: string, found: readonly Container[]): Container {
     });
   }
   return container;
-}
-
-type Row = readonly [name: string, value: string | null];
-
-function text(explanation: Explanation): string {
-  const { container, grant, refusal } = explanation;
-  const lines =
-    grant === null
-      ? [`${printable(container.name)} gets no role (${refusal?.code ?? ""}).`]
-      : [`${printable(container.name)} gets the role ${grant.roleName}.`];
-  lines.push(
-    ...section("Who it is", [...whoRows(container), ...identityRows(explanation.identity)]),
-    ...section("What it asks for", askRows(explanation)),
-  );
-  if (grant !== null) lines.push(...section("What it gets", grantRows(grant)));
-  if (refusal !== null) {
-    const rows: Row[] = [
-      ["because", refusal.reason],
-      ["change", refusal.hint],
-      ["configuration", explanation.config],
-    ];
-    lines.push(...section("Why it is refused", rows));
-  }
-  return lines.join("\n");
-}
-
-function whoRows({
-  id,
-  image,
-  imageId,
-  user,
-  networks,
-  risks,
-  ...container
-}: Explanation["container"]): readonly Row[] {
-  const addresses = networks.map(
-    ({ network, ipv4, ipv6 }) =>
-      `${[ipv4, ipv6].filter((each) => each !== null).join(" and ") || "no address"} on ${network}`,
-  );
-  const compose = [container.composeProject, container.composeService]
-    .filter((each) => each !== null)
-    .join(" / ");
-  return [
-    ["name", container.name],
-    ["id", id],
-    [
-      "image",
-      image === ""
-        ? "none: from staticContainers"
-        : [image, imageId].filter((each) => each !== "").join(", "),
-    ],
-    ["user", user === "" ? null : user],
-    ["compose", compose === "" ? null : compose],
-    ["addresses", addresses.length === 0 ? "none" : addresses.join(", ")],
-    ["risks", risks.length === 0 ? null : risks.join(", ")],
-    [
-      "warning",
-      risks.includes("host-network")
-        ? "on the host's network its requests go to the real service, past this proxy"
-        : null,
-    ],
-  ];
-}
-
-function identityRows({ proof, locked, reason }: Explanation["identity"]): readonly Row[] {
-  return [
-    ["port lock", locked === null ? null : locked ? "in force" : `not in force: ${reason ?? ""}`],
-    [
-      "warning",
-      proof === "address" && locked === false
-        ? 'identityProof is "address": its requests get 503 (address-not-locked) until the lock is in force'
-        : null,
-    ],
-  ];
-}
-
-function askRows({ asks, source }: Explanation): readonly Row[] {
-  const roles = asks.roles.map(
-    ({ source, value }, index): Row => [source, `${quote(value)}${index === 0 ? "" : " (not used)"}`],
-  );
-  const policies = asks.policies.map(
-    ({ source, value }, index): Row => [source, index === 0 ? value : `${value} (not used)`],
-  );
-  const nothing: Row = ["role", source === null ? "nothing" : `nothing; ${source} applies`];
-  return [...(roles.length === 0 ? [nothing] : roles), ...policies];
-}
-
-function grantRows(grant: NonNullable<Explanation["grant"]>): readonly Row[] {
-  const tags = Object.entries(grant.tags).map(([key, value]) => `${key}=${value}`);
-  return [
-    ["allowed by", grant.rule],
-    ["role", grant.roleArn],
-    ["session name", grant.sessionName],
-    ["duration", `${grant.durationSeconds} s`],
-    ["session policy", grant.policy === null ? "none" : `${grant.policy} (from ${grant.policySource})`],
-    ["policy ARNs", grant.policyArns.length === 0 ? null : grant.policyArns.join(", ")],
-    ["tags", tags.length === 0 ? null : tags.join(", ")],
-    ["source identity", grant.sourceIdentity],
-    ["external id", grant.externalId ? "set" : null],
-    ["IMDSv1", grant.httpTokens === "optional" ? "allowed" : "refused: clients must use IMDSv2 tokens"],
-    ...grant.notes.map((note): Row => ["note", note]),
-  ];
-}
-
-/** Escapes every value: a label may contain terminal escapes. */
-function section(title: string, rows: readonly Row[]): readonly string[] {
-  const shown = rows.filter(([, value]) => value !== null);
-  const width = Math.max(...shown.map(([name]) => name.length));
-  return ["", title, ...shown.map(([name, value]) => `  ${name.padEnd(width)}  ${printable(value ?? "")}`)];
 }

@@ -3,6 +3,7 @@ import type { Container } from "../containers/container.ts";
 import type { Protection } from "../containers/protection.ts";
 import type { Denial, DenialCode, Grant } from "../roles/grant.ts";
 import { composeProject, composeService, requestedPolicies, requestedRoles } from "../roles/request.ts";
+import type { ContainerStatus } from "./container-status.ts";
 
 /**
  * What `explain --json` prints; docs/refusals.md describes it. Keys are added, never renamed; absent values
@@ -58,6 +59,31 @@ export type Explanation = {
     readonly notes: readonly string[];
   } | null;
   readonly refusal: { readonly code: DenialCode; readonly reason: string; readonly hint: string } | null;
+  /** The container in whose network it runs: its requests come from there, and get what that one gets. */
+  readonly networkOwner: {
+    readonly id: string;
+    readonly name: string | null;
+    readonly roleArn: string | null;
+    readonly code: DenialCode | null;
+  } | null;
+  /** What the running proxy knows; null where it was not asked, or does not answer. */
+  readonly live: Live | null;
+};
+
+export type Live = {
+  readonly state: ContainerStatus["state"];
+  readonly message: string;
+  readonly hint: string;
+  readonly credentials: {
+    readonly state: NonNullable<ContainerStatus["credentials"]>["state"];
+    readonly expires: string | null;
+    readonly expiresInSeconds: number | null;
+    readonly refreshedSecondsAgo: number | null;
+    readonly lastError: NonNullable<NonNullable<ContainerStatus["credentials"]>["lastError"]> | null;
+  } | null;
+  readonly requests: number;
+  readonly refusals: number;
+  readonly lastRefusal: NonNullable<ContainerStatus["lastRefusal"]> | null;
 };
 
 /** @param protection undefined without a guard, or where there is nothing to lock */
@@ -67,6 +93,8 @@ export function explanationOf(
   config: string,
   proof: Config["identityProof"],
   protection: Protection | undefined,
+  owner: { readonly name: string; readonly decision: Grant | Denial } | undefined,
+  live: Live | null,
 ): Explanation {
   const { id, name, source, image, imageId, user, risks } = container;
   return {
@@ -100,6 +128,16 @@ export function explanationOf(
       decision.kind === "denial"
         ? { code: decision.code, reason: decision.reason, hint: decision.hint }
         : null,
+    networkOwner:
+      container.networkOf === undefined
+        ? null
+        : {
+            id: container.networkOf,
+            name: owner?.name ?? null,
+            roleArn: owner?.decision.kind === "grant" ? owner.decision.request.roleArn : null,
+            code: owner?.decision.kind === "denial" ? owner.decision.code : null,
+          },
+    live,
   };
 }
 

@@ -1,11 +1,13 @@
 import { explain, problemLine } from "../errors.ts";
+import { inPlace } from "../firewall/backend.ts";
 import { mustRun, type Run } from "../firewall/command.ts";
-import { applyGuard, type Guard } from "../firewall/route-guard.ts";
+import { applyGuard, type Guard, missingFromGuard } from "../firewall/route-guard.ts";
 import type { Settings } from "../firewall/settings.ts";
+import type { HostState } from "../guard/protocol.ts";
 import type { Log } from "../log.ts";
 import { TokenBucket } from "../token-bucket.ts";
 import { applyFirewall } from "./firewall-apply.ts";
-import type { planFirewall } from "./firewall-plan.ts";
+import type { FirewallPlan, planFirewall } from "./firewall-plan.ts";
 
 type Options = {
   /** Reads the settings, which may have changed. */
@@ -13,11 +15,19 @@ type Options = {
   readonly run: Run;
   /** Starts the unit that repairs iptables' rules, which takes privileges that the guard does not have. */
   readonly trigger: () => Promise<void>;
+  /**
+   * For how many milliseconds it has been since that unit found the rules in place; undefined if it has not.
+   */
+  readonly confirmedMs: () => Promise<number | undefined>;
   /** Called with the settings of each check. */
   readonly onSettings: (settings: Settings) => void;
+  /** Called when `firewall()` has changed. */
+  readonly onState: () => void;
   readonly log: Log;
   /** A monotonic clock in milliseconds. */
   readonly now: () => number;
+  /** The wall clock, milliseconds since the epoch. */
+  readonly wallNow: () => number;
   readonly sleep: (ms: number) => Promise<void>;
   /** @returns a function that cancels */
   readonly schedule: (delayMs: number, act: () => void) => () => void;
@@ -28,6 +38,16 @@ const checksPerSecond = 4;
 const retryMs = 10_000;
 /** A run of the repair unit takes less. */
 const triggerAgainMs = 1_000;
+/** How often to look at rules whose changes no monitor reports. */
+const lookAgainMs = 30_000;
+/** Two rounds of the timer that starts the repair unit, and some more. */
+const confirmationMs = 150_000;
+/** The longest that the repair unit normally takes. */
+const repairMs = 3_000;
+/** Characters. The proxy shows it in one line. */
+const maxReason = 500;
+
+type FirewallState = HostState["firewall"];
 
 /** Restores the base rules when they were changed. */
 export class Repair {
@@ -47,12 +67,16 @@ export class Repair {
   /** As they were at the last check, by name. */
   #tables: ReadonlyMap<string, string> = new Map();
   #routes: Guard | undefined;
-  #state = "firewall not checked yet";
+  #cancelLook: (() => void) | undefined;
+  #unconfirmedSince: number | undefined;
+  #firewall: FirewallState;
+  #isLeftToUnit = false;
   #logged: string | undefined;
 
   constructor(options: Options) {
     this.#options = options;
     this.#rate = new TokenBucket(checksPerSecond, options.now());
+    this.#firewall = { state: "unknown", since: options.wallNow(), reason: "not checked yet" };
   }
 
   /** Checks the rules, and restores them if they are not as the settings want them. */
@@ -104,14 +128,31 @@ export class Repair {
     while (this.#isWorking) await this.#work;
   }
 
+  /** Whether the rules are in force, as far as the guard can tell. */
+  firewall(): FirewallState {
+    return this.#firewall;
+  }
+
   /** In a few words, for the status line. */
   state(): string {
-    return this.#state;
+    const { state, reason } = this.#firewall;
+    const unit = this.#isLeftToUnit ? "; left to ec2metaproxy-firewall-repair.service" : "";
+    switch (state) {
+      case "in-force":
+        return `firewall in place${unit}`;
+      case "not-in-force":
+        return `FIREWALL NOT IN FORCE: ${reason}${unit}`;
+      case "check-failed":
+        return "FIREWALL NOT CHECKED";
+      case "unknown":
+        return `firewall ${reason}${unit}`;
+    }
   }
 
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#cancelRetry?.();
+    this.#cancelLook?.();
     await this.settled();
   }
 
@@ -164,21 +205,24 @@ export class Repair {
       return;
     }
     onSettings(plan.settings);
+    this.#cancelLook?.();
     const nftables = plan.backends.filter(({ name }) => name === "nftables");
     for (const backend of plan.wanted === "iptables" ? [] : nftables)
       if (!this.#wereInForce && (await backend.compare(plan.rules)).present) this.#wereInForce = true;
     if (plan.wanted === "iptables" || !this.#wereInForce) {
       await this.#options.trigger();
-      this.#succeeded("firewall left to ec2metaproxy-firewall-repair.service");
+      this.#succeeded(true, this.#firewall);
       // The unit does not notice a request that comes while it runs.
       await this.#options.sleep(triggerAgainMs);
       await this.#options.trigger();
+      this.#note(await this.#afterRepair(plan));
+      this.#lookLater();
       return;
     }
     const { applied, tables } = await applyFirewall({ ...plan, wanted: "nftables" }, log, "keep");
     this.#tables = tables;
     this.#routes = plan.rules.guarded;
-    this.#succeeded("firewall in place");
+    this.#succeeded(false, { state: "in-force", reason: "" });
     if (applied.changed)
       log.warn(
         { summary: applied.summary, ms: Math.round(now() - startedAt) },
@@ -186,16 +230,105 @@ export class Repair {
       );
   }
 
-  #succeeded(state: string): void {
-    if (this.#logged !== undefined) this.#options.log.info({}, `the firewall can be checked again: ${state}`);
+  /** Whether rules that the guard did not make are in force. It may be unable to read them. */
+  async #look({ wanted, backends, rules }: FirewallPlan): Promise<Omit<FirewallState, "since">> {
+    const problems: string[] = [];
+    for (const backend of backends.filter(({ name }) => wanted === "auto" || wanted === name)) {
+      try {
+        const found = await backend.compare(rules);
+        if (!found.present) continue;
+        if (inPlace(found)) return this.#lookAtRoutes(rules);
+        problems.push(
+          `${backend.name}: ${found.missing.length} rules are missing, ${found.unexpected.length} do not belong there`,
+        );
+      } catch (error) {
+        // iptables-legacy needs a capability that the guard does not have.
+        return this.#confirmed(explain(error));
+      }
+    }
+    return { state: "not-in-force", reason: problems.join("; ") || "there are no rules of ec2metaproxy" };
+  }
+
+  /** What the repair unit, which reads every rule, has found: its timer starts it each minute. */
+  async #confirmed(whyUnreadable: string): Promise<Omit<FirewallState, "since">> {
+    const { confirmedMs, now } = this.#options;
+    const agoMs = await confirmedMs();
+    if (agoMs !== undefined && agoMs < confirmationMs) {
+      this.#unconfirmedSince = undefined;
+      return { state: "in-force", reason: "" };
+    }
+    this.#unconfirmedSince ??= now();
+    const why = `the guard cannot read the rules (${whyUnreadable})`;
+    return now() - this.#unconfirmedSince < confirmationMs
+      ? { state: "unknown", reason: why }
+      : {
+          state: "check-failed",
+          reason: `${why}, and ec2metaproxy-firewall-repair.service has not found them in place: is ec2metaproxy-firewall.timer active?`,
+        };
+  }
+
+  /** What is found once the unit has had the time for a repair, so that no alarm is given during one. */
+  async #afterRepair(plan: FirewallPlan): Promise<Omit<FirewallState, "since">> {
+    await this.#options.sleep(triggerAgainMs);
+    const found = await this.#look(plan);
+    if (found.state !== "not-in-force" || this.#isClosed) return found;
+    await this.#options.sleep(repairMs);
+    return this.#look(plan);
+  }
+
+  async #lookAtRoutes({ guarded }: FirewallPlan["rules"]): Promise<Omit<FirewallState, "since">> {
+    const missing = guarded === undefined ? [] : await missingFromGuard(this.#options.run, guarded);
+    return missing.length === 0
+      ? { state: "in-force", reason: "" }
+      : { state: "not-in-force", reason: `${missing.length} routing rules are missing` };
+  }
+
+  #lookLater(): void {
+    this.#cancelLook?.();
+    if (this.#isClosed) return;
+    this.#cancelLook = this.#options.schedule(lookAgainMs, () => void this.#lookAgain());
+  }
+
+  /** Never rejects. A check that began meanwhile knows more. */
+  async #lookAgain(): Promise<void> {
+    try {
+      const plan = await this.#options.plan();
+      const found = plan.ok ? await this.#look(plan) : undefined;
+      if (found !== undefined && !this.#isWorking && !this.#isClosed) this.#note(found);
+    } catch (error) {
+      this.#options.log.debug({ err: error }, "looking at the firewall rules failed");
+    }
+    if (!this.#isWorking) this.#lookLater();
+  }
+
+  #note({ state, reason: found }: Omit<FirewallState, "since">): void {
+    const { state: before, reason: reasonBefore } = this.#firewall;
+    const reason = found.slice(0, maxReason);
+    if (state === before && reason === reasonBefore) return;
+    const since = state === before ? this.#firewall.since : this.#options.wallNow();
+    this.#firewall = { state, since, reason };
+    if (state === "not-in-force")
+      this.#options.log.error(
+        { reason },
+        "the firewall rules are not in force: containers may reach the instance's own role",
+      );
+    else if (before === "not-in-force" && state === "in-force")
+      this.#options.log.info({}, "the firewall rules are in force");
+    this.#options.onState();
+  }
+
+  #succeeded(isLeftToUnit: boolean, found: Omit<FirewallState, "since">): void {
+    this.#isLeftToUnit = isLeftToUnit;
+    this.#note(found);
+    if (this.#logged !== undefined)
+      this.#options.log.info({}, `the firewall can be checked again: ${this.state()}`);
     this.#logged = undefined;
-    this.#state = state;
     this.#checked.resolve();
   }
 
   /** The previous rules are in force, or those that could not be read. */
   #failed(reason: string): void {
-    this.#state = "FIREWALL NOT CHECKED";
+    this.#note({ state: "check-failed", reason });
     this.#checked.resolve();
     // Once for each reason, not for each attempt.
     if (reason !== this.#logged)

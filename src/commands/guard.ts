@@ -1,4 +1,4 @@
-import { writeFile } from "node:fs/promises";
+import { stat, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Environment } from "../config/load.ts";
@@ -38,6 +38,8 @@ export type GuardOptions = {
 
 /** The file in the runtime directory that ec2metaproxy-firewall-repair.path watches. */
 const repairTriggerName = "repair";
+/** Where firewall-repair keeps the rules that it has found in place. */
+const confirmedRules = "/run/ec2metaproxy-firewall/rules-last-found-good";
 /** In the state directory; the packages' is that of engineBridgesFile. */
 const bridgesFileName = basename(engineBridgesFile);
 /** READY should come after the first lists and locks, but neither an engine nor nft may delay it longer. */
@@ -48,6 +50,8 @@ const refreshMs = (aliveSeconds * 1_000) / 3;
 /** A proxy that requests the state gets that of a comparison that is at most this old. */
 const comparedMs = 500;
 const statusEveryMs = 5_000;
+/** Characters of an error that the proxy shows in one line. */
+const maxTrouble = 500;
 
 /**
  * Runs the guard until a signal stops it: follows the engines, keeps the port lock, repairs the base rules,
@@ -93,12 +97,19 @@ export async function guard(options: GuardOptions, environment: Environment, hos
   };
 
   const directory = new Directory();
+  const noteTrouble = lockTroubles(log);
+  let lockTrouble = "";
   const lock = new PortLock({
     run,
     procRoot: "/proc",
     namespacesFolder: "/run/netns",
     onChange: (ids) => containers.onProtection(ids),
-    onTrouble: lockTroubles(log),
+    onTrouble: (error) => {
+      noteTrouble(error);
+      if (lockTrouble === (error ?? "")) return;
+      lockTrouble = error ?? "";
+      publisher.host();
+    },
     schedule,
     random: Math.random,
     now,
@@ -107,6 +118,7 @@ export async function guard(options: GuardOptions, environment: Environment, hos
   const publisher = new Publisher({
     version,
     engines: () => engines.states().map(followedEngine),
+    host: () => ({ firewall: repair.firewall(), lockTrouble: lockTrouble.slice(0, maxTrouble) }),
     containers: () => containers.published(),
     refresh: () => compare(),
     onOversized: ({ id, name }) =>
@@ -160,6 +172,12 @@ export async function guard(options: GuardOptions, environment: Environment, hos
     trigger: () => touch(join(runtimeDirectory, repairTriggerName)),
     // Whoever allows a container to speak as the host must also allow it to speak as others.
     onSettings: ({ layer2 }) => lock.switchOff(layer2 === "off" ? "LAYER2=off" : undefined),
+    onState: () => publisher.host(),
+    confirmedMs: async () => {
+      const found = await stat(confirmedRules).catch(() => undefined);
+      return found && clocks.wallNow() - found.mtimeMs;
+    },
+    wallNow: clocks.wallNow,
     log,
     now,
     sleep,

@@ -2,10 +2,13 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Environment } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
 import { Directory } from "../containers/directory.ts";
+import { AssumeRoleError } from "../credentials/assume-role.ts";
 import { CredentialCache } from "../credentials/cache.ts";
 import type { Clocks } from "../credentials/clock.ts";
+import { cureOf } from "../credentials/cure.ts";
 import { openSts } from "../credentials/sts.ts";
 import type { Change } from "../engine/connection.ts";
+import { explain } from "../errors.ts";
 import { type AdmissionLimits, openAdmission } from "../imds/admission.ts";
 import { Callers } from "../imds/callers.ts";
 import { containerCredentialsHandler, containerRefusalAnswer } from "../imds/container-credentials.ts";
@@ -20,15 +23,25 @@ import { MetadataClient } from "../metadata/client.ts";
 import { rolePolicy } from "../roles/grant.ts";
 import type { Engines } from "./engines.ts";
 import { Prefetching } from "./prefetching.ts";
+import { ProxyDurations } from "./proxy-durations.ts";
 import type { StatusFacts } from "./serve-status.ts";
 import { staticsOf } from "./statics.ts";
 import { stsSettings } from "./sts-settings.ts";
+
+/** The host's first call to STS also loads the SDK. */
+const callerMs = 10_000;
+/** For one request of a probe. */
+const probeMs = 5_000;
+/** The metadata service is asked where nobody has asked it for this long. */
+const quietMsLimit = 60_000;
 
 /** What the proxy needs beside its configuration. Tests pass their own clocks, engines and socket proof. */
 export type ProxySurroundings = {
   readonly environment: Environment;
   readonly clocks: Clocks;
   readonly random: () => number;
+  /** Milliseconds with fractions, monotonic, from any origin. */
+  readonly stopwatch: () => number;
   readonly log: Log;
   /** Keeps the directory true to the engines, itself or through the guard, and reports each change. */
   readonly follow: (directory: Directory, onChange: (change: Change) => void) => Engines;
@@ -42,6 +55,8 @@ export type ProxySurroundings = {
 };
 
 export type Proxy = {
+  /** Undefined where the configuration serves no metrics. */
+  readonly durations: ProxyDurations | undefined;
   /** Answers on the metadata address. Not listening yet. */
   readonly imds: ImdsServer;
   /** Answers the container credentials endpoint, where the configuration has one. Not listening yet. */
@@ -54,8 +69,25 @@ export type Proxy = {
   /** What `status` reports about the parts below. */
   facts(): Pick<
     StatusFacts,
-    "engines" | "guard" | "identityProof" | "credentials" | "containers" | "callers" | "roles"
+    | "engines"
+    | "guard"
+    | "identityProof"
+    | "credentials"
+    | "containers"
+    | "callers"
+    | "roles"
+    | "directory"
+    | "credentialsOf"
+    | "metadata"
+    | "needsMetadata"
+    | "hostProblem"
+    | "now"
   >;
+  /**
+   * Asks the metadata service and STS where nobody else has for a while, so that the status is about now.
+   * Never rejects.
+   */
+  probe(): Promise<void>;
   /** Learns who the host is, and begins to fetch credentials ahead. Never rejects: failures are logged. */
   warmUp(): Promise<void>;
   /** Puts another configuration in force, except for the keys that need a restart. */
@@ -71,9 +103,10 @@ export function openProxy(
   surroundings: ProxySurroundings,
   open: AsyncDisposableStack,
 ): Proxy {
-  const { environment, clocks, random, log, drainMs } = surroundings;
+  const { environment, clocks, random, stopwatch, log, drainMs } = surroundings;
   const { now } = clocks;
   let config = initial;
+  const durations = config.metricsListen === undefined ? undefined : new ProxyDurations();
 
   // Who: the engines' containers and the declared ones.
   const directory = new Directory({ statics: staticsOf(config) });
@@ -82,7 +115,8 @@ export function openProxy(
   // What: credentials from STS, everything else from the real metadata service.
   const metadata = new MetadataClient({ endpoint: config.metadataEndpoint, now });
   open.defer(() => metadata.close());
-  const sts = openSts(stsSettings(config, environment, log, clocks, metadata));
+  const stsOptions = stsSettings(config, environment, log, clocks, metadata);
+  const sts = openSts(stsOptions);
   open.defer(() => sts.close());
   const credentials = new CredentialCache({
     assumeRole: sts.assumeRole,
@@ -93,6 +127,7 @@ export function openProxy(
       return () => clearTimeout(timer);
     },
     log,
+    called: durations && ((durationMs, outcome) => durations.noteCall(outcome, durationMs)),
     limits: {
       callsInFlight: config.sts.callsInFlight,
       callsPerSecond: config.sts.callsPerSecond,
@@ -109,7 +144,10 @@ export function openProxy(
   open.defer(() => upstream.close());
 
   const prefetching = new Prefetching({ callers, credentials, enabled: () => config.prefetch });
-  const engines = surroundings.follow(directory, prefetching.onChange);
+  const engines = surroundings.follow(directory, (change) => {
+    prefetching.onChange(change);
+    if (change.kind === "gone") callers.forget(change.container.id);
+  });
   open.defer(() => engines.stop());
 
   // The answers.
@@ -129,20 +167,38 @@ export function openProxy(
     ...surroundings.audit,
     now,
   };
+  const handlerOf = (handle: ReturnType<typeof imdsHandler>) =>
+    guarded(durations === undefined ? handle : timed(handle, durations, stopwatch), log);
   const admission = openAdmission(dependencies, surroundings.admissionLimits);
-  const imds = imdsServer(guarded(imdsHandler(dependencies), log), admission, ({ code }) =>
-    refusalAnswer(code),
-  );
+  const imds = imdsServer(handlerOf(imdsHandler(dependencies)), admission, ({ code }) => refusalAnswer(code));
   const containerCredentials =
     config.containerCredentials &&
-    imdsServer(guarded(containerCredentialsHandler(dependencies), log), admission, (refusal) =>
+    imdsServer(handlerOf(containerCredentialsHandler(dependencies)), admission, (refusal) =>
       containerRefusalAnswer(refusal, now()),
     );
   open.defer(
     async () => void (await Promise.all([imds.drain(drainMs), containerCredentials?.drain(drainMs)])),
   );
 
+  /** Why this host's own call to STS has failed. */
+  let hostProblem: StatusFacts["hostProblem"];
+  const askWhoWeAre = async () => {
+    try {
+      const arn = await sts.callerArn(AbortSignal.timeout(callerMs));
+      hostProblem = undefined;
+      log.info({ arn }, "assuming roles as this host");
+    } catch (error) {
+      const message = explain(error);
+      const isNew = hostProblem?.message !== message;
+      const cure = error instanceof AssumeRoleError ? cureOf(error) : "";
+      hostProblem = { message, cure, calls: (hostProblem?.calls ?? 0) + 1 };
+      if (isNew)
+        log.warn({ err: error }, "STS does not accept this host's credentials yet; roles cannot be assumed");
+    }
+  };
+
   return {
+    durations,
     imds,
     containerCredentials,
     directory,
@@ -156,21 +212,27 @@ export function openProxy(
       credentials: credentials.stats(),
       containers: directory.containers(),
       callers,
+      directory,
+      credentialsOf: (id, key) => credentials.held(id, key),
+      metadata: metadata.state(),
+      needsMetadata: stsOptions.hostKeys === undefined || stsOptions.region === undefined,
+      // Whoever may assume roles is known to STS.
+      hostProblem: credentials.stats().calls.ok > 0 ? undefined : hostProblem,
+      now: now(),
       roles:
         Object.keys(config.aliasToARN).length +
         Object.keys(config.aliases).length +
         config.allowRoleArns.length,
     }),
+    probe: async () => {
+      const { failure, quietMs = Number.POSITIVE_INFINITY } = metadata.state();
+      if (quietMs >= quietMsLimit || (failure !== undefined && stsOptions.hostKeys === undefined))
+        await metadata.read("/latest/meta-data/instance-id", probeMs).catch(() => undefined); // noted there
+      if (hostProblem !== undefined) await askWhoWeAre();
+    },
     warmUp: async () => {
       // The first call pays for loading the SDK and for the TLS handshake, so make it before a client waits.
-      sts.callerArn(AbortSignal.timeout(10_000)).then(
-        (arn) => log.info({ arn }, "assuming roles as this host"),
-        (error: unknown) =>
-          log.warn(
-            { err: error },
-            "STS does not accept this host's credentials yet; roles cannot be assumed",
-          ),
-      );
+      void askWhoWeAre();
       try {
         // Before the first credentials are fetched: session names may hold the instance id.
         const instanceId = (await upstream.text("/latest/meta-data/instance-id"))?.trim();
@@ -191,6 +253,19 @@ export function openProxy(
       directory.setStatics(staticsOf(config));
       prefetching.decideAgain(directory.containers());
     },
+  };
+}
+
+/** Notes how long each request took, until its last byte was handed over. */
+function timed(
+  handle: ReturnType<typeof imdsHandler>,
+  durations: ProxyDurations,
+  stopwatch: () => number,
+): ReturnType<typeof imdsHandler> {
+  return async (request, response) => {
+    const startedAt = stopwatch();
+    await handle(request, response);
+    durations.noteRequest(response.statusCode, stopwatch() - startedAt);
   };
 }
 

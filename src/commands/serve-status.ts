@@ -1,11 +1,10 @@
-import { addressesOf, type Container } from "../containers/container.ts";
-import type { Protection } from "../containers/protection.ts";
+import type { Container } from "../containers/container.ts";
 import type { CacheStats } from "../credentials/cache.ts";
 import type { EngineState } from "../engine/connection.ts";
 import type { GuardState } from "../guard/subscriber.ts";
-import type { Callers } from "../imds/callers.ts";
-import type { DenialCode } from "../roles/denial.ts";
+import { count, type Health, type HealthFacts, healthOf } from "../observability/health.ts";
 import { version } from "../version.ts";
+import { type ContainerSources, type ContainerStatus, containerStatus } from "./container-status.ts";
 import type { Engines } from "./engines.ts";
 
 /**
@@ -14,6 +13,7 @@ import type { Engines } from "./engines.ts";
 export type Status = {
   readonly version: string;
   readonly healthy: boolean;
+  readonly health: Health;
   /** One line, which `systemctl status` shows too. */
   readonly summary: string;
   readonly uptimeSeconds: number;
@@ -27,17 +27,7 @@ export type Status = {
   readonly engines: readonly EngineState[];
   readonly credentials: CacheStats;
   readonly requests: { readonly refused: number; readonly granted: number };
-  readonly containers: readonly {
-    readonly id: string;
-    readonly name: string;
-    readonly addresses: readonly string[];
-    /** Absent where there is nothing to lock: no guard, no address, or a static container. */
-    readonly protection: Protection | undefined;
-    readonly role: string | undefined;
-    readonly alias: string | undefined;
-    readonly code: DenialCode | undefined;
-    readonly reason: string | undefined;
-  }[];
+  readonly containers: readonly ContainerStatus[];
 };
 
 export type StatusFacts = Pick<
@@ -50,40 +40,37 @@ export type StatusFacts = Pick<
   | "engines"
   | "credentials"
   | "requests"
-> & {
-  readonly guard: Engines["guard"];
-  readonly containers: readonly Container[];
-  readonly callers: Pick<Callers, "of">;
-  readonly roles: number;
-};
+> &
+  Pick<HealthFacts, "metadata" | "needsMetadata" | "hostProblem" | "roles" | "stranger"> &
+  Omit<ContainerSources, "locks"> & {
+    readonly guard: Engines["guard"];
+    readonly containers: readonly Container[];
+  };
 
 export function statusOf(facts: StatusFacts): Status {
-  const { containers, callers, roles, guard, ...rest } = facts;
-  const described = containers.map((container) => {
-    const { decision } = callers.of(container);
-    const grant = decision.kind === "grant" ? decision : undefined;
-    const denial = decision.kind === "denial" ? decision : undefined;
-    const addresses = addressesOf(container);
-    const isLockable = container.source === "engine" && addresses.length > 0;
-    return {
-      id: container.id,
-      name: container.name,
-      addresses,
-      protection: isLockable ? guard?.locks.protectionOf(container.id) : undefined,
-      role: grant?.request.roleArn,
-      alias: grant?.alias,
-      code: denial?.code,
-      reason: denial?.reason,
-    };
+  const { uptimeSeconds, listening, configPath, configProblem, identityProof } = facts;
+  const { engines, credentials, requests, roles, metadata, needsMetadata, hostProblem } = facts;
+  const sources = { ...facts, locks: facts.guard?.locks };
+  const containers = facts.containers.map((container) => containerStatus(container, sources));
+  const guard = facts.guard && guardStatus(facts.guard);
+  const unlocked = new Set(notLocked({ containers }));
+  const health = healthOf({
+    ...{ configPath, configProblem, identityProof, engines, credentials, roles, guard },
+    ...{ metadata, needsMetadata, hostProblem, stranger: facts.stranger },
+    containers: containers.map((one) => ({
+      name: one.name,
+      isUnlocked: unlocked.has(one),
+      verdict: { kind: one.state, message: one.message, hint: one.hint },
+    })),
   });
-  const status = { ...rest, guard: guard && guardStatus(guard), containers: described };
-  const isHealthy =
-    facts.configProblem === undefined &&
-    status.guard?.connected !== false &&
-    facts.engines.every(({ connected }) => connected) &&
-    facts.credentials.state === "normal" &&
-    !(facts.identityProof === "address" && notLocked(status).length > 0);
-  return { version, healthy: isHealthy, summary: summary(status, roles), ...status };
+  return {
+    version,
+    healthy: health.healthy,
+    health,
+    summary: summary(containers, engines, guard, health),
+    ...{ uptimeSeconds, listening, configPath, configProblem, identityProof, guard },
+    ...{ engines, credentials, requests, containers },
+  };
 }
 
 function guardStatus({ path, state }: NonNullable<Engines["guard"]>): NonNullable<Status["guard"]> {
@@ -96,37 +83,31 @@ export function notLocked({ containers }: Pick<Status, "containers">): Status["c
   return containers.filter(({ protection }) => protection?.locked === false);
 }
 
-/** `Serving 12 containers, 10 with a role; Docker 28.2.2`, then what is wrong. */
-function summary(status: Omit<Status, "version" | "healthy" | "summary">, roles: number): string {
-  const { containers, credentials, configProblem, engines, guard, identityProof } = status;
-  const withRole = containers.filter(({ role }) => role !== undefined).length;
-  const parts = [`Serving ${count(containers.length, "container")}, ${withRole} with a role`];
-  if (roles === 0) parts.push("no role is configured");
-  if (guard?.connected === false) {
-    // That its engines are not connected either goes without saying.
-    parts.push(`guard ${guard.path} not connected: ${guard.lastError ?? "it has not answered yet"}`);
-  } else {
-    for (const engine of engines) {
-      parts.push(
-        engine.connected
-          ? (engine.engine ?? engine.host)
-          : `engine ${engine.host} not connected: ${engine.lastError ?? "not tried yet"}`,
-      );
-    }
-  }
-  const unlocked = notLocked(status).length;
-  if (unlocked > 0)
-    parts.push(
-      `${count(unlocked, "container")} not locked${identityProof === "address" ? " and therefore refused" : ""}`,
-    );
-  if (credentials.state === "down") parts.push("STS does not answer");
-  if (credentials.state === "throttled") parts.push("STS throttles our calls");
-  if (credentials.refused > 0) parts.push(`${count(credentials.refused, "role")} refused by IAM`);
-  if (configProblem !== undefined)
-    parts.push(`reload refused, the previous configuration is in force: ${configProblem}`);
-  return parts.join("; ");
-}
+/** Of the problems and notes, so that the line stays one that a person reads. */
+const shownInLine = 4;
+/** Characters of one of them. */
+const maxMessage = 300;
 
-function count(number: number, noun: string): string {
-  return `${number} ${noun}${number === 1 ? "" : "s"}`;
+/** `Serving 12 containers, 10 with a role; Docker 28.2.2`, then what is wrong. */
+function summary(
+  containers: Status["containers"],
+  engines: Status["engines"],
+  guard: Status["guard"],
+  { problems, notes }: Health,
+): string {
+  const withRole = containers.filter(({ role }) => role !== undefined).length;
+  const failing = containers.filter(({ state }) => state === "failing").length;
+  const served = failing === 0 ? "" : `, ${failing} NOT SERVED`;
+  const connected = guard?.connected === false ? [] : engines.filter((engine) => engine.connected);
+  const messages = [...problems, ...notes.filter(({ part }) => part !== "guard" || guard !== undefined)].map(
+    ({ message }) =>
+      message.length > maxMessage ? `${message.slice(0, maxMessage - 1)}…` : message.replace(/\.$/, ""),
+  );
+  const more = messages.length - shownInLine;
+  return [
+    `Serving ${count(containers.length, "container")}, ${withRole} with a role${served}`,
+    ...connected.map(({ engine, host }) => engine ?? host),
+    ...messages.slice(0, shownInLine),
+    ...(more > 0 ? [`and ${more} more: ec2metaproxy status`] : []),
+  ].join("; ");
 }

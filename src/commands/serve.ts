@@ -11,13 +11,16 @@ import { readOrCreateKey } from "../imds/session-token.ts";
 import type { Log } from "../log.ts";
 import { adminSocketName, openAdmin } from "../observability/admin.ts";
 import { openAudit } from "../observability/audit.ts";
+import { HealthLog } from "../observability/health-log.ts";
 import { openLog } from "../observability/journal.ts";
+import { singleFlight } from "../single-flight.ts";
 import { inheritedSockets } from "../systemd/listen-fds.ts";
 import { notifier } from "../systemd/notify.ts";
 import { version } from "../version.ts";
 import { hostClocks } from "./clocks.ts";
 import { configuration } from "./configuration.ts";
 import { connectionLimits, openFilesLimit } from "./descriptors.ts";
+import { explainAnswer } from "./explain-live.ts";
 import { listen } from "./listen.ts";
 import { openProxy, type ProxySurroundings } from "./proxy.ts";
 import { metricsOf } from "./serve-metrics.ts";
@@ -47,6 +50,7 @@ const tokenKeyName = "token-key";
 /** Longer than an unknown caller is held, so that every request in progress is answered before we close. */
 const drainMs = 3_000;
 const statusEveryMs = 5_000;
+const probeEveryMs = 10_000;
 /**
  * READY should come after the engines' first lists, but an engine that hangs must not delay it for longer.
  */
@@ -107,6 +111,7 @@ export async function serve(options: ServeOptions, environment: Environment, hos
       environment,
       clocks,
       random: Math.random,
+      stopwatch: () => performance.now(),
       log,
       follow: await follower(config, options, environment, { ...clocks, log }),
       provenance: new Provenance(),
@@ -135,12 +140,17 @@ export async function serve(options: ServeOptions, environment: Environment, hos
       configPath: file.path,
       configProblem,
       requests: audit.counts(),
+      stranger: audit.stranger(),
       ...proxy.facts(),
     });
+  const explainSources = () => {
+    const facts = proxy.facts();
+    return { ...facts, locks: facts.guard?.locks };
+  };
   if (config.metricsListen !== undefined) {
     // prom-client is loaded only where somebody scrapes.
     const { metricsServer } = await import("../observability/metrics.ts");
-    const metrics = metricsServer(metricsOf(status, audit.refusals));
+    const metrics = metricsServer(metricsOf(status, audit.refusals, proxy.durations), () => status().health);
     open.defer(() => void metrics.close());
     await listen(metrics, config.metricsListen, []);
   }
@@ -150,7 +160,9 @@ export async function serve(options: ServeOptions, environment: Environment, hos
       "RUNTIME_DIRECTORY is not set: session tokens become invalid when this process ends, and `ec2metaproxy status` cannot reach it",
     );
   } else {
-    const admin = await openAdmin(join(runtimeDirectory, adminSocketName), status);
+    const admin = await openAdmin(join(runtimeDirectory, adminSocketName), status, (container) =>
+      explainAnswer(container, { configPath: file.path, ...explainSources() }),
+    );
     open.defer(() => void admin.close());
   }
 
@@ -175,19 +187,30 @@ export async function serve(options: ServeOptions, environment: Environment, hos
       configProblem = undefined;
       log.info({ config: file.path }, "configuration reloaded");
     } catch (error) {
-      configProblem = explain(error);
+      const problems = error instanceof OperatorError ? error.problems : [];
+      configProblem = [explain(error), ...problems.map(problemLine)].join(". ");
       log.error(
         { config: file.path },
-        `reload refused, the previous configuration stays in force: ${configProblem}`,
+        `reload refused, the previous configuration stays in force: ${explain(error)}`,
       );
-      const problems = error instanceof OperatorError ? error.problems : [];
       for (const problem of problems) log.error({}, problemLine(problem));
     }
     unit.ready();
     unit.status(status().summary);
   });
 
-  const statusTimer = setInterval(() => unit.status(status().summary), statusEveryMs);
+  const probe = singleFlight(() => proxy.probe());
+  const probeTimer = setInterval(() => void probe(), probeEveryMs);
+  open.defer(() => clearInterval(probeTimer));
+  const healthLog = new HealthLog(log);
+  const statusTimer = setInterval(() => {
+    const now = status();
+    unit.status(now.summary);
+    healthLog.note(
+      now.health,
+      now.containers.filter(({ state }) => state === "failing"),
+    );
+  }, statusEveryMs);
   open.defer(() => clearInterval(statusTimer));
   // From the event loop, so that a loop that hangs does not ping; and only while the server accepts
   // connections.

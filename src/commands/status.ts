@@ -1,84 +1,91 @@
 import { join } from "node:path";
 import type { Environment } from "../config/load.ts";
-import { type ExitCode, exitCodes, OperatorError } from "../errors.ts";
+import { type ExitCode, exitCodes, OperatorError, report } from "../errors.ts";
 import { adminSocketName, askAdmin } from "../observability/admin.ts";
-import { shortId } from "../roles/template.ts";
-import { jsonText, printable } from "../text.ts";
-import { notLocked, type Status } from "./serve-status.ts";
+import { jsonText } from "../text.ts";
+import type { Status } from "./serve-status.ts";
+import { statusText } from "./status-text.ts";
 
 /** systemd's RuntimeDirectory= of the packaged service. */
 export const packagedRuntimeDirectory = "/run/ec2metaproxy";
 
-/**
- * Prints the status of the running proxy. Exit code 1 where the guard or an engine is not connected, STS
- * fails, or a container is refused for want of a lock.
- */
+export type StatusOptions = {
+  readonly json: boolean;
+  /** Print the status again and again. */
+  readonly watch: boolean;
+};
+
+export type Watching = {
+  /** Resolves after `ms`, or at once with false where the command is to end. */
+  readonly next: (ms: number) => Promise<boolean>;
+  /** Clears the terminal before each round; undefined where the output is none. */
+  readonly clear: (() => void) | undefined;
+};
+
+const watchEveryMs = 2_000;
+
+/** Prints the status of the running proxy. Exit code 1 where it is not healthy. */
 export async function status(
-  options: { readonly json: boolean },
+  options: StatusOptions,
   environment: Pick<Environment, "runtimeDirectory">,
   print: (text: string) => void,
+  watching?: Watching,
 ): Promise<ExitCode> {
   const directory = environment.runtimeDirectory ?? packagedRuntimeDirectory;
-  const now = statusAnswer(await askAdmin(join(directory, adminSocketName)));
-  print(options.json ? jsonText(now) : text(now));
-  return now.healthy ? exitCodes.ok : exitCodes.failed;
+  const ask = async () => statusAnswer(await askAdmin(join(directory, adminSocketName)));
+  if (!options.watch || watching === undefined) {
+    const now = await ask();
+    print(options.json ? jsonText(now) : statusText(now));
+    return now.healthy ? exitCodes.ok : exitCodes.failed;
+  }
+  return watch(options, ask, print, watching);
+}
+
+/** A proxy that does not answer is a state like others: a restart must not end the watch. */
+async function watch(
+  { json }: StatusOptions,
+  ask: () => Promise<Status>,
+  print: (text: string) => void,
+  { next, clear }: Watching,
+): Promise<ExitCode> {
+  for (;;) {
+    let text: string;
+    let code: ExitCode;
+    try {
+      const now = await ask();
+      // One line for each round, for a program that reads them.
+      text = json ? JSON.stringify(now) : statusText(now);
+      code = now.healthy ? exitCodes.ok : exitCodes.failed;
+    } catch (error) {
+      if (!(error instanceof OperatorError)) throw error;
+      text = json ? JSON.stringify({ healthy: false, error: report(error) }) : report(error);
+      code = error.exitCode;
+    }
+    if (!json) clear?.();
+    print(json || clear !== undefined ? text : `${text}\n`);
+    if (!(await next(watchEveryMs))) return code;
+  }
 }
 
 /**
- * Checks only the lists that `text` iterates: the answer comes from the same program.
+ * Checks only the lists that `statusText` iterates: the answer comes from the same program.
  * @throws OperatorError for another form: after an upgrade, the process of the previous version may still run
  */
 function statusAnswer(answer: unknown): Status {
-  const lists = ["engines", "containers"].every(
-    (key) =>
-      typeof answer === "object" &&
-      answer !== null &&
-      Array.isArray((answer as Record<string, unknown>)[key]), // an object
-  );
-  if (lists) return answer as Status; // whatever else it lacks is shown as undefined
+  const lists = [
+    member(answer, "engines"),
+    member(answer, "containers"),
+    member(member(answer, "health"), "problems"),
+    member(member(answer, "health"), "notes"),
+  ];
+  // Whatever else it lacks is shown as undefined.
+  if (lists.every(Array.isArray)) return answer as Status;
   throw new OperatorError("the proxy's answer has a form that this version does not know", {
     exitCode: exitCodes.unavailable,
     hint: "Is another version running? systemctl restart ec2metaproxy",
   });
 }
 
-/** A proxy of a version without the guard sends none of this. */
-function guardLines({ guard, containers, identityProof }: Status): readonly string[] {
-  if (guard === undefined) return [];
-  const state = guard.connected
-    ? `connected, version ${guard.version ?? "unknown"}`
-    : `not connected: ${guard.lastError ?? "it has not answered yet"}`;
-  const locked = containers.filter(({ protection }) => protection?.locked === true).length;
-  const unlocked = notLocked({ containers }).length;
-  return [
-    `guard        ${guard.path}: ${state}`,
-    `port lock    ${locked} containers locked, ${unlocked} not; identityProof is ${identityProof}`,
-  ];
-}
-
-function lockText({ protection }: Status["containers"][number]): string {
-  return protection?.locked === false ? ` (not locked: ${protection.reason})` : "";
-}
-
-/** Escapes whole lines, since names, engines' errors and roles are untrusted. */
-function text(now: Status): string {
-  const lines = [
-    `${now.summary}`,
-    "",
-    `version      ${now.version}, running for ${now.uptimeSeconds} s`,
-    `listening    ${now.listening}`,
-    `config       ${now.configPath}${now.configProblem === undefined ? "" : ` (the last reload was refused: ${now.configProblem})`}`,
-    ...guardLines(now),
-    ...now.engines.map(
-      (engine) =>
-        `engine       ${engine.host}: ${engine.connected ? `${engine.engine ?? "connected"}, ${engine.containers} containers` : `not connected: ${engine.lastError ?? "not tried yet"}`}`,
-    ),
-    `STS          ${now.credentials.state}; ${now.credentials.warm} sets of credentials ready, ${now.credentials.failing} failing, ${now.credentials.refused} refused`,
-    "",
-    ...now.containers.map(
-      (container) =>
-        `${container.name.padEnd(28)} ${shortId(container.id).padEnd(18)} ${container.role ?? `no role: ${container.reason ?? ""}`}${lockText(container)}`,
-    ),
-  ];
-  return lines.map(printable).join("\n");
+function member(of: unknown, key: string): unknown {
+  return typeof of === "object" && of !== null ? Reflect.get(of, key) : undefined;
 }

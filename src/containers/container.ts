@@ -46,6 +46,8 @@ export type Container = {
    */
   readonly pidStartedAt?: number;
   readonly risks: readonly Risk[];
+  /** Id of the container in whose network namespace it runs: it has no address of its own. */
+  readonly networkOf?: string;
   readonly source: "engine" | "static";
   /** The alias that the configuration gives a static container. */
   readonly staticAlias?: string;

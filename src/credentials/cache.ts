@@ -1,11 +1,13 @@
 import type { Log, LogFields } from "../log.ts";
 import type { RoleRequest } from "../roles/grant.ts";
 import { type CacheAnswer, credentialsAnswer, refusedAnswer, unavailableAnswer } from "./answer.ts";
-import { type AssumeRole, AssumeRoleError } from "./assume-role.ts";
+import { type AssumeRole, AssumeRoleError, type FailureKind } from "./assume-role.ts";
+import { cureOf } from "./cure.ts";
 import type { Credentials } from "./document.ts";
+import { type HeldCredentials, heldCredentials, type Issued } from "./held.ts";
 import { CallRate } from "./rate.ts";
 import { type Job, type Schedule, Scheduler, type SchedulerLimits } from "./scheduler.ts";
-import type { CacheStats } from "./stats.ts";
+import type { CacheStats, StsFailure } from "./stats.ts";
 import { neededAge, refusalMs, renewalAge, retryMs } from "./timing.ts";
 import { mustBeUsable } from "./usable.ts";
 
@@ -22,6 +24,8 @@ export type CacheOptions = {
   readonly schedule: Schedule;
   readonly log: Log;
   readonly limits?: Partial<CacheLimits>;
+  /** Called at the end of each call to STS. */
+  readonly called?: ((durationMs: number, outcome: "ok" | FailureKind) => void) | undefined;
 };
 
 export type CacheLimits = SchedulerLimits & {
@@ -83,6 +87,11 @@ type Entry = {
   refusals: number;
   /** Why the last call failed; undefined if it succeeded. */
   lastError: AssumeRoleError | undefined;
+  lastErrorAt: number;
+  /** From when on there should be credentials. */
+  readonly wantedSince: number;
+  /** Of the last credentials, which may have expired. */
+  issued: Issued | undefined;
   /**
    * The state that was logged last. One line is written per change of state and never one per call, so that
    * the log still shows when a problem began.
@@ -125,6 +134,8 @@ export class CredentialCache {
   #joined = 0;
   /** Calls to STS since the start, by result. */
   readonly #calls = { ok: 0, refused: 0, throttled: 0, temporary: 0 };
+  /** The calls without an answer since the last one with credentials or a refusal. */
+  #failure: (Omit<StsFailure, "forMs"> & { readonly since: number }) | undefined;
   /** Duration of the last call that has ended. */
   #lastCallMs: number | undefined;
   /** Total duration of all calls since the start. */
@@ -202,6 +213,9 @@ export class CredentialCache {
       failures: 0,
       refusals: 0,
       lastError: undefined,
+      lastErrorAt: 0,
+      wantedSince: notBefore,
+      issued: undefined,
       logged: "new",
     };
     this.#entries.set(key, entry);
@@ -275,7 +289,9 @@ export class CredentialCache {
     const failed = result instanceof AssumeRoleError;
     this.#calls[failed ? result.kind : "ok"] += 1;
     this.#lastCallMs = this.#options.now() - startedAt;
+    this.#options.called?.(this.#lastCallMs, failed ? result.kind : "ok");
     this.#spentMs += this.#lastCallMs;
+    if (!failed || result.kind === "refused") this.#failure = undefined;
     if (!failed || result.kind !== "temporary") {
       if (this.#rate.answered()) this.#outageEnded();
     }
@@ -284,6 +300,8 @@ export class CredentialCache {
     if (this.#entries.get(entry.key) !== entry) return false;
     if (!failed) return this.#fetched(entry, result);
     entry.lastError = result;
+    entry.lastErrorAt = this.#options.now();
+    this.#noteFailure(result, startedAt);
     return result.kind === "refused" ? this.#refused(entry, result) : this.#failed(entry, result, startedAt);
   }
 
@@ -294,6 +312,7 @@ export class CredentialCache {
     entry.failures = 0;
     entry.refusals = 0;
     entry.lastError = undefined;
+    entry.issued = { fetchedAt, expiresAt: credentials.expiresAt, validUntil: fetchedAt + lifetimeMs };
     entry.job.waitedFor = false;
     entry.job.renewalOf = {
       neededBy: fetchedAt + neededAge(lifetimeMs),
@@ -310,10 +329,10 @@ export class CredentialCache {
   }
 
   /**
-   * Credentials that are still valid stay in use, and the renewal is repeated later. Otherwise the refusal is
-   * served for a while, and the next request after that calls STS again.
+   * Credentials that are still valid stay in use. Otherwise the refusal is served for a while. Then STS is
+   * called again.
    */
-  #refused(entry: Entry, error: AssumeRoleError): boolean {
+  #refused(entry: Entry, error: AssumeRoleError): true {
     const { now, wallNow, random } = this.#options;
     const valid = this.#hasCredentials(entry);
     entry.failures = 0;
@@ -325,7 +344,9 @@ export class CredentialCache {
     entry.job.waitedFor = false;
     entry.job.renewalOf = undefined;
     settle(entry, refusedAnswer(error, entry.request.roleArn, wallNow()), until);
-    return false;
+    // Also where no client asks: otherwise a role that IAM allows by now would be reported as refused for
+    // ever.
+    return true;
   }
 
   /** STS throttled the call, or gave no usable answer. Clients keep waiting for the retry. */
@@ -403,6 +424,29 @@ export class CredentialCache {
     this.#scheduler.setRenewalRate(this.#renewalRate);
   }
 
+  /** What a container holds of this key; undefined if these credentials were not asked for yet. */
+  held(holder: string, key: string): HeldCredentials | undefined {
+    const entry = this.#keys.get(holder) === key ? this.#entries.get(key) : undefined;
+    return entry && heldCredentials(entry, this.#options.now());
+  }
+
+  #noteFailure(error: AssumeRoleError, startedAt: number): void {
+    const { kind, code, message } = error;
+    if (kind === "refused") return;
+    const { since = startedAt, calls = 0 } = this.#failure ?? {};
+    this.#failure = { since, calls: calls + 1, kind, code, message, cure: cureOf(error) };
+  }
+
+  /** Undefined where nobody waits for STS any more: then nothing would ever end the failure. */
+  #currentFailure(): StsFailure | undefined {
+    if (this.#failure === undefined) return undefined;
+    const isFailing = [...this.#entries.values()].some(
+      ({ lastError }) => lastError !== undefined && lastError.kind !== "refused",
+    );
+    const { since, ...failure } = this.#failure;
+    return isFailing ? { ...failure, forMs: this.#options.now() - since } : undefined;
+  }
+
   stats(): CacheStats {
     const now = this.#options.now();
     const count = { warm: 0, refused: 0, cold: 0, failing: 0, waiting: 0 };
@@ -416,6 +460,7 @@ export class CredentialCache {
     }
     return {
       state: this.#rate.state,
+      failure: this.#currentFailure(),
       callsPerSecond: this.#rate.callsPerSecond,
       entries: this.#entries.size,
       ...count,

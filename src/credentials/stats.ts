@@ -1,9 +1,20 @@
-import type { FailureKind } from "./assume-role.ts";
+import type { AssumeRoleError, FailureKind } from "./assume-role.ts";
 import type { RateState } from "./rate.ts";
+
+/** Calls in a row that got neither credentials nor a refusal. */
+export type StsFailure = Pick<AssumeRoleError, "kind" | "code" | "message"> & {
+  readonly calls: number;
+  readonly cure: string;
+  /** Since the first of them began. */
+  readonly forMs: number;
+};
 
 /** The state of the cache, for `status` and the metrics. */
 export type CacheStats = {
+  /** For the scheduler, which calls it an outage when calls for three roles have failed. */
   readonly state: RateState;
+  /** Undefined where the last call was answered. One role is enough for it. */
+  readonly failure: StsFailure | undefined;
   readonly callsPerSecond: number;
   readonly entries: number;
   /** Entries with valid credentials, with a refusal, and with neither. */

@@ -31,6 +31,7 @@ export function readInspect(answer: unknown): Inspected {
   const isInitialised = pid > 0 && (state.Status === "initialized" || state.Status === "created");
   const running =
     (state.Running === true || isInitialised) && state.Restarting !== true && state.Dead !== true;
+  const networkOf = sharedNetwork(hostConfig);
   const container: Container = {
     id,
     name: string(inspect.Name, "Name").replace(/^\//, ""),
@@ -42,15 +43,22 @@ export function readInspect(answer: unknown): Inspected {
     attachments: attachments(inspect, hostConfig),
     pid: running ? pid : 0,
     risks: risks(hostConfig, inspect.Mounts),
+    ...(networkOf !== undefined && { networkOf }),
     source: "engine",
   };
   return { container, running, startedAt: timestamp(state.StartedAt) };
 }
 
+/** Of `container:<id>`. */
+function sharedNetwork({ NetworkMode: mode }: Fields): string | undefined {
+  return typeof mode === "string" && mode.startsWith("container:")
+    ? mode.slice("container:".length)
+    : undefined;
+}
+
 function attachments(inspect: Fields, hostConfig: Fields): Attachment[] {
   // A container that shares another's network has no address of its own: the other one has it.
-  const mode = hostConfig.NetworkMode;
-  if (typeof mode === "string" && mode.startsWith("container:")) return [];
+  if (sharedNetwork(hostConfig) !== undefined) return [];
   const settings = object(inspect.NetworkSettings, "NetworkSettings");
   const networks = object(settings.Networks ?? {}, "NetworkSettings.Networks");
   const found: Attachment[] = [];

@@ -4,8 +4,9 @@ import type { Container } from "../containers/container.ts";
 
 /**
  * What the guard tells the proxy: newline-delimited JSON, in one direction. A connection begins with `hello`.
- * Then comes the whole state (`engines`, each `container`, `snapshot-end`), then each change. Changes may
- * also come before `snapshot-end`. The proxy writes nothing: to request the state again, it connects again.
+ * Then comes the whole state (`engines`, `host`, each `container`, `snapshot-end`), then each change. Changes
+ * may also come before `snapshot-end`. The proxy writes nothing: to request the state again, it connects
+ * again.
  *
  * Only what the proxy needs is sent: of a container's environment, IAM_ROLE and IAM_POLICY.
  */
@@ -45,6 +46,7 @@ const container = z.strictObject({
   ),
   pid: wholeNumber,
   pidStartedAt: wholeNumber.optional(),
+  networkOf: z.string().optional(),
   risks: z.array(
     z.enum(["privileged", "docker-socket", "host-network", "host-pid", "net-admin", "net-raw-added"]),
   ),
@@ -66,10 +68,30 @@ const protection = z.strictObject({
   pending: z.literal(true).optional(),
 });
 
+const host = z.strictObject({
+  firewall: z.strictObject({
+    /**
+     * - `in-force`: the base rules are as the settings want them.
+     * - `not-in-force`: they are missing, or not as the settings want them.
+     * - `check-failed`: they cannot be checked, which they normally can.
+     * - `unknown`: not checked yet, or rules that only the firewall's own units can read (iptables-legacy).
+     */
+    state: z.enum(["in-force", "not-in-force", "check-failed", "unknown"]),
+    /** Since when, by the wall clock of that moment: milliseconds since the epoch. */
+    since: z.number(),
+    /** Why; empty where they are in force. */
+    reason: z.string(),
+  }),
+  /** Why the port lock's table cannot be completed; empty where there is no such trouble. */
+  lockTrouble: z.string(),
+});
+
 const message = z.discriminatedUnion("type", [
   z.strictObject({ type: z.literal("hello"), protocol: z.literal(protocolVersion), version: z.string() }),
   /** Every engine of the configuration, in its order. */
   z.strictObject({ type: z.literal("engines"), engines: z.array(engine) }),
+  /** What the guard does for the host as a whole. */
+  z.strictObject({ type: z.literal("host"), host }),
   /** A container that has appeared, or has changed, or whose protection has. `owner` is its engine's host. */
   z.strictObject({ type: z.literal("container"), owner: z.string(), container, protection }),
   z.strictObject({ type: z.literal("gone"), owner: z.string(), id: z.string() }),
@@ -79,6 +101,7 @@ const message = z.discriminatedUnion("type", [
 ]);
 
 export type GuardMessage = z.infer<typeof message>;
+export type HostState = z.infer<typeof host>;
 export type Protection = z.infer<typeof protection>;
 /** An engine's state. The reader counts its containers itself. */
 export type FollowedEngine = z.infer<typeof engine>;
@@ -110,7 +133,20 @@ function parsed(line: string): unknown {
 
 export function containerMessage(
   owner: string,
-  { id, name, image, imageId, labels, env, user, attachments, pid, pidStartedAt, risks }: Container,
+  {
+    id,
+    name,
+    image,
+    imageId,
+    labels,
+    env,
+    user,
+    attachments,
+    pid,
+    pidStartedAt,
+    risks,
+    networkOf,
+  }: Container,
   protection: Protection,
 ): GuardMessage {
   return {
@@ -127,6 +163,7 @@ export function containerMessage(
         ...(mac !== undefined && { mac }),
       })),
       ...(pidStartedAt !== undefined && { pidStartedAt }),
+      ...(networkOf !== undefined && { networkOf }),
       risks: [...risks],
     },
     protection,
@@ -140,7 +177,14 @@ function roleVariables({ IAM_ROLE, IAM_POLICY }: WireContainer["env"]): Containe
 
 type WireContainer = Extract<GuardMessage, { type: "container" }>["container"];
 
-export function containerOf({ attachments, env, labels, pidStartedAt, ...rest }: WireContainer): Container {
+export function containerOf({
+  attachments,
+  env,
+  labels,
+  pidStartedAt,
+  networkOf,
+  ...rest
+}: WireContainer): Container {
   const named: Record<string, string> = Object.create(null);
   for (const [key, value] of labels) named[key] = value;
   return {
@@ -149,6 +193,7 @@ export function containerOf({ attachments, env, labels, pidStartedAt, ...rest }:
     env: roleVariables(env),
     attachments: attachments.map(({ network, ipv4, ipv6, mac }) => ({ network, ipv4, ipv6, mac })),
     ...(pidStartedAt !== undefined && { pidStartedAt }),
+    ...(networkOf !== undefined && { networkOf }),
     source: "engine",
   };
 }

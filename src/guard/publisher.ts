@@ -7,6 +7,7 @@ import {
   containerMessage,
   encode,
   type FollowedEngine,
+  type HostState,
   heartbeatMs,
   maxMessageBytes,
   type Protection,
@@ -37,6 +38,8 @@ type Options = {
   readonly version: string;
   /** The state at this moment, for a reader that connects. */
   readonly engines: () => readonly FollowedEngine[];
+  /** Likewise. */
+  readonly host: () => HostState;
   /**
    * Likewise. It is read bit by bit while changes are published, so each element must be what is known at the
    * moment when it is read.
@@ -95,6 +98,11 @@ export class Publisher {
     this.#send(() => this.#enginesLine());
   }
 
+  /** What `host` returns has changed. */
+  host(): void {
+    this.#send(() => this.#hostLine());
+  }
+
   async close(): Promise<void> {
     this.#isClosed = true;
     for (const timer of this.#timers) clearInterval(timer);
@@ -149,6 +157,7 @@ export class Publisher {
     // From here on the reader also gets each change.
     await refresh();
     write(socket, this.#enginesLine());
+    write(socket, this.#hostLine());
     for (const published of containers()) {
       if (socket.destroyed) return;
       write(socket, this.#lineOf(published));
@@ -159,6 +168,10 @@ export class Publisher {
 
   #enginesLine(): string {
     return encode({ type: "engines", engines: [...this.#options.engines()] });
+  }
+
+  #hostLine(): string {
+    return encode({ type: "host", host: this.#options.host() });
   }
 
   #lineOf({ owner, container, protection }: PublishedContainer): string {

@@ -12,6 +12,7 @@ import {
   decode,
   type FollowedEngine,
   type GuardMessage,
+  type HostState,
   heartbeatMs,
   maxMessageBytes,
 } from "./protocol.ts";
@@ -27,6 +28,10 @@ export type GuardState = {
   readonly version: string | undefined;
   /** As last reported by the guard. */
   readonly engines: readonly FollowedEngine[];
+  /**
+   * Likewise. Undefined until it has said something about the host. Not known to be true while it is away.
+   */
+  readonly host: HostState | undefined;
 };
 
 type GuardTimes = {
@@ -144,6 +149,7 @@ export class GuardSubscriber implements Locks {
       lastError: undefined,
       version: undefined,
       engines: [],
+      host: undefined,
     };
     this.refresh = singleFlight(() => this.#refresh());
     setTimeout(this.#settled.resolve, this.#times.settleMs).unref();
@@ -263,7 +269,10 @@ export class GuardSubscriber implements Locks {
           clearTimeout(deadline);
           deadline = limit(stateMs, "no complete state");
           // Another guard may have made the lock anew, without containers that it does not know yet.
-          if (!isSameGuard) for (const id of this.#protections.keys()) this.#protections.set(id, notNamedYet);
+          if (!isSameGuard) {
+            for (const id of this.#protections.keys()) this.#protections.set(id, notNamedYet);
+            this.#state = { ...this.#state, host: undefined };
+          }
         }
         if (message.type === "snapshot-end") clearTimeout(deadline);
         this.#heardAt = this.#options.now();
@@ -280,6 +289,9 @@ export class GuardSubscriber implements Locks {
     switch (message.type) {
       case "hello":
         this.#state = { ...this.#state, version: message.version };
+        return;
+      case "host":
+        this.#state = { ...this.#state, host: message.host };
         return;
       case "heartbeat":
         return;

@@ -3,6 +3,7 @@ import { keyOf } from "../credentials/assume-role.ts";
 import type { Credentials } from "../credentials/document.ts";
 import { type Denial, decide, type Grant, type RolePolicy } from "../roles/grant.ts";
 import { TokenBucket } from "../token-bucket.ts";
+import { type Activity, noActivity } from "./activity.ts";
 
 /**
  * Why a caller is believed to be the container that has its address:
@@ -23,6 +24,8 @@ export type Caller = {
   requests: TokenBucket | undefined;
   /** When each refusal code was last logged (ms). */
   readonly refusalsLogged: Map<string, number>;
+  /** Kept for as long as the container runs, whatever changes about it. */
+  readonly activity: Activity;
   /** Access key id of the last credentials that were audited, so that each set is audited once. */
   audited: string;
 };
@@ -33,6 +36,8 @@ export type Caller = {
  */
 export class Callers {
   #byContainer = new WeakMap<Container, Caller>();
+  /** By container id. */
+  readonly #activities = new Map<string, Activity>();
   #policy: RolePolicy;
   #instanceId: string | undefined;
 
@@ -51,10 +56,22 @@ export class Callers {
       key: decision.kind === "grant" ? keyOf(decision.request) : "",
       requests: undefined,
       refusalsLogged: new Map(),
+      activity: this.#activityOf(container.id),
       audited: "",
     };
     this.#byContainer.set(container, caller);
     return caller;
+  }
+
+  /** The container has gone. */
+  forget(id: string): void {
+    this.#activities.delete(id);
+  }
+
+  #activityOf(id: string): Activity {
+    const activity = this.#activities.get(id) ?? noActivity();
+    this.#activities.set(id, activity);
+    return activity;
   }
 
   get instanceId(): string | undefined {

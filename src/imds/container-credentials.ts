@@ -59,6 +59,7 @@ export function containerCredentialsHandler(deps: Omit<ImdsDependencies, "tokens
     if (!identity.ok) return exchange.refuseUnidentified(identity);
     const { caller } = identity;
     exchange.caller = caller;
+    caller.activity.requests += 1;
     if (!withinRateLimit(caller, settings.requestsPerSecond, deps.now()))
       return exchange.refuse(
         "too-many-requests",

@@ -53,6 +53,7 @@ export class Exchange {
 
   refuseUnidentified({ code, reason, caller }: Unidentified): void {
     this.caller = caller;
+    if (caller !== undefined) caller.activity.requests += 1;
     // A client whose container is not known gets no second request on this connection.
     if (caller === undefined) this.response.shouldKeepAlive = false;
     this.refuse(code, reason);
@@ -70,7 +71,11 @@ export class Exchange {
   }
 
   #record(status: number, code: RefusalCode | StsCode, reason: string): void {
-    const caller = this.caller ?? this.#callerAtAddress();
+    let { caller } = this;
+    if (caller === undefined) {
+      caller = this.#callerAtAddress();
+      if (caller !== undefined) caller.activity.requests += 1;
+    }
     this.#deps.refused({ status, code, reason, address: this.address, caller, path: this.target });
   }
 

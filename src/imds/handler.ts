@@ -87,6 +87,7 @@ export function imdsHandler(deps: ImdsDependencies): Handler {
     const { lookup, caller } = identity;
     const { container, decision } = caller;
     exchange.caller = caller;
+    caller.activity.requests += 1;
     if (!withinRateLimit(caller, settings.requestsPerSecond, deps.now()))
       return exchange.refuse(
         "too-many-requests",

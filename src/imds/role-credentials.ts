@@ -1,12 +1,13 @@
 import type { CredentialCache } from "../credentials/cache.ts";
 import type { Documents, FailureDocuments } from "../credentials/document.ts";
 import type { RoleRequest } from "../roles/grant.ts";
+import { noteServed } from "./activity.ts";
 import type { Answer } from "./answers.ts";
 import { type Caller, type ProofKind, reportGrant } from "./callers.ts";
 import type { Exchange } from "./exchange.ts";
 import { hasChanged, type Identified, type IdentityDependencies, lostProof } from "./identity.ts";
 
-export type CredentialDependencies = Pick<IdentityDependencies, "directory" | "callers" | "locks"> & {
+export type CredentialDependencies = Pick<IdentityDependencies, "directory" | "callers" | "locks" | "now"> & {
   readonly credentials: Pick<CredentialCache, "get">;
   /** Called when a container gets a set of credentials for the first time. */
   readonly granted: (caller: Caller, accessKeyId: string, expiresAt: number, proof: ProofKind) => void;
@@ -45,7 +46,10 @@ export async function sendCredentials(
   if (lost !== undefined) return exchange.refuse(lost.code, lost.reason);
   switch (answer.kind) {
     case "credentials":
-      if (format.isGrant) reportGrant(deps.granted, caller, answer.credentials, proof);
+      if (format.isGrant) {
+        reportGrant(deps.granted, caller, answer.credentials, proof);
+        noteServed(caller.activity, deps.now());
+      }
       return exchange.send(format.granted(answer.documents));
     case "refused":
       return exchange.sendFailure(format.refused(answer.documents), answer.code, answer.message);

@@ -6,8 +6,10 @@ import {
 } from "node:http";
 import { Agent as HttpsAgent, request as requestHttps } from "node:https";
 import { addAbortSignal } from "node:stream";
+import { explain } from "../errors.ts";
 import { drain, readBody } from "./body.ts";
 import { MetadataError } from "./error.ts";
+import { type MetadataState, Reachability } from "./reachability.ts";
 import { MetadataSessionToken, type RequestToken } from "./session-token.ts";
 
 /**
@@ -82,6 +84,7 @@ export class MetadataClient {
   readonly #ownAgent: HttpAgent;
   readonly #poolAgent: HttpAgent;
   readonly #token: MetadataSessionToken;
+  readonly #reachability: Reachability;
 
   /** `now`: milliseconds, monotonic. */
   constructor(options: { readonly endpoint: string; readonly now: () => number }) {
@@ -101,6 +104,7 @@ export class MetadataClient {
     const { connections } = pool;
     this.#poolAgent = new Agent({ keepAlive: true, maxSockets: connections, maxFreeSockets: connections });
     this.#token = new MetadataSessionToken(options.now);
+    this.#reachability = new Reachability(options.now);
   }
 
   /**
@@ -135,6 +139,10 @@ export class MetadataClient {
     const another = await this.#currentToken(route);
     meter.charge();
     return noteThrottling(await this.#get(route, request, another), meter);
+  }
+
+  state(): MetadataState {
+    return this.#reachability.state();
   }
 
   close(): void {
@@ -216,7 +224,9 @@ export class MetadataClient {
     } catch (error) {
       if (!late.aborted) throw error;
       meter.throttled();
-      throw this.#error(path, `: no whole answer in ${timeoutMs} ms`);
+      const failure = this.#error(path, `: no whole answer in ${timeoutMs} ms`);
+      this.#reachability.failed(explain(failure));
+      throw failure;
     }
   }
 
@@ -264,6 +274,8 @@ export class MetadataClient {
       request.once("response", (answer) => {
         answered = true;
         settle();
+        const { statusCode = 0 } = answer;
+        this.#reachability.answered(path, statusCode, route.agent === this.#ownAgent);
         resolve(answer);
       });
       request.on("error", (error: NodeJS.ErrnoException) => {
@@ -273,7 +285,12 @@ export class MetadataClient {
         if (stale && !isRetry && !signal?.aborted) {
           meter.charge();
           resolve(this.#send(route, method, path, headers, signal, true));
-        } else reject(this.#error(path, "", error));
+        } else {
+          const failure = this.#error(path, "", error);
+          // A client that has gone says nothing about the service.
+          if (!signal?.aborted) this.#reachability.failed(explain(failure));
+          reject(failure);
+        }
       });
       request.end();
     });

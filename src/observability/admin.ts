@@ -10,13 +10,21 @@ const answerMs = 4_000;
 /** How long a client may take for its request, or leave an answer unread. */
 const clientMs = 30_000;
 
-/** Opens the admin socket. `GET /status` answers what `status()` returns, as JSON. Read-only. */
-export async function openAdmin(path: string, status: () => unknown): Promise<Server> {
+/**
+ * Opens the admin socket. `GET /status` answers what `status()` returns, as JSON, and `GET
+ * /explain?container=…` what `explain` returns. Read-only.
+ */
+export async function openAdmin(
+  path: string,
+  status: () => unknown,
+  explain?: (container: string) => unknown,
+): Promise<Server> {
   // bind(2) fails on a socket file that a killed process left. Nobody else writes to this directory.
   await rm(path, { force: true });
   const server = createServer((request, response) => {
-    const found = request.method === "GET" && request.url === "/status";
-    const body = found ? `${JSON.stringify(status())}\n` : "not found\n";
+    const answer = request.method === "GET" ? answerTo(request.url ?? "", status, explain) : undefined;
+    const found = answer !== undefined;
+    const body = found ? `${JSON.stringify(answer)}\n` : "not found\n";
     response.writeHead(found ? 200 : 404, {
       "Content-Type": found ? "application/json" : "text/plain",
       "Content-Length": Buffer.byteLength(body),
@@ -34,17 +42,37 @@ export async function openAdmin(path: string, status: () => unknown): Promise<Se
   return server;
 }
 
+/** Undefined where there is no such thing. */
+function answerTo(
+  target: string,
+  status: () => unknown,
+  explain: ((container: string) => unknown) | undefined,
+): unknown {
+  if (target === "/status") return status();
+  const [path, query] = target.split("?", 2);
+  const container = new URLSearchParams(query).get("container");
+  return path === explainPath && container !== null ? explain?.(container) : undefined;
+}
+
+const explainPath = "/explain";
+
+/** What to ask the admin socket for, to have a container explained. */
+export function explainTarget(container: string): string {
+  return `${explainPath}?${new URLSearchParams({ container })}`;
+}
+
 /** About 100,000 containers. A longer answer is not from our proxy. */
 const answerBytes = 64 * 1024 * 1024;
 
 /**
- * Gets the status of a running proxy.
+ * Asks a running proxy.
  * @param timeoutMs for connecting, sending and reading together
+ * @param target by default its status
  * @throws OperatorError 69 where there is no answer, or not a valid one
  */
-export function askAdmin(path: string, timeoutMs = answerMs): Promise<unknown> {
+export function askAdmin(path: string, timeoutMs = answerMs, target = "/status"): Promise<unknown> {
   return new Promise((resolve, reject) => {
-    const request = get({ socketPath: path, path: "/status", agent: false }, (response) => {
+    const request = get({ socketPath: path, path: target, agent: false }, (response) => {
       const chunks: Buffer[] = [];
       let bytes = 0;
       response.on("data", (chunk: Buffer) => {

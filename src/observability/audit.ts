@@ -1,3 +1,4 @@
+import { noteRefused } from "../imds/activity.ts";
 import type { Caller, ProofKind } from "../imds/callers.ts";
 import type { RefusedRequest } from "../imds/refusals.ts";
 import type { Log } from "../log.ts";
@@ -14,6 +15,8 @@ export type Audit = {
   granted(caller: Caller, accessKeyId: string, expiresAt: number, proof: ProofKind): void;
   refused(request: RefusedRequest): void;
   counts(): { readonly refused: number; readonly granted: number };
+  /** The last refusal of an address that no known container has; undefined before the first. */
+  stranger(): { readonly address: string; readonly agoMs: number } | undefined;
   /** Refusals by code, since the start. */
   refusals(): ReadonlyMap<RefusedRequest["code"], number>;
 };
@@ -28,6 +31,7 @@ export function openAudit(log: Log, now: () => number): Audit {
   let suppressedSince = 0;
   let granted = 0;
   let refused = 0;
+  let stranger: { readonly address: string; readonly at: number } | undefined;
   const byCode = new Map<RefusedRequest["code"], number>();
 
   /** @param seen when each key was logged last, oldest first */
@@ -75,8 +79,11 @@ export function openAudit(log: Log, now: () => number): Audit {
         "credentials granted",
       );
     },
-    refused: ({ status, code, reason, address, caller, path }) => {
+    refused: (request) => {
+      const { status, code, reason, address, caller, path } = request;
       refused += 1;
+      if (caller !== undefined) noteRefused(caller.activity, request, now());
+      else if (code === "unknown-caller") stranger = { address, at: now() };
       byCode.set(code, (byCode.get(code) ?? 0) + 1);
       logSuppressed();
       const seen = caller?.refusalsLogged ?? unknownLogged;
@@ -96,6 +103,7 @@ export function openAudit(log: Log, now: () => number): Audit {
       else log.debug(fields, `refused: ${reason}`);
     },
     counts: () => ({ refused, granted }),
+    stranger: () => stranger && { address: stranger.address, agoMs: now() - stranger.at },
     refusals: () => byCode,
   };
 }

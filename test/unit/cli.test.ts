@@ -57,7 +57,8 @@ const accepted: readonly [string, readonly string[], object][] = [
   ["a guard without a command", ["--guard", "/run/g.sock"], { command: "serve", guard: "/run/g.sock" }],
   ["check with a guard", ["check", "--guard", "/run/g.sock"], { command: "check", guard: "/run/g.sock" }],
   ["explain with a guard", ["explain", "web", "--guard", "/g"], { command: "explain", guard: "/g" }],
-  ["status", ["status", "--json"], { command: "status", json: true }],
+  ["status", ["status", "--json"], { command: "status", json: true, watch: false }],
+  ["status --watch", ["status", "--watch"], { command: "status", json: false, watch: true }],
   ["explain", ["explain", "web"], { command: "explain", container: "web" }],
   [
     "firewall",
@@ -87,6 +88,7 @@ const refused: readonly [readonly string[], RegExp][] = [
   [["serve", "x.json"], /takes no operand/],
   [["serve", "--guard", ""], /--guard needs a socket's path/],
   [["status", "--guard", "/g"], /status takes no --guard/],
+  [["check", "--watch"], /check takes no --watch/],
   [["serve", "--guard", "/g", "--docker-endpoint", "/d"], /exclude each other/],
   [["-c"], /config/],
   [["-c", ""], /--config needs a file's path/],

@@ -18,6 +18,7 @@ t.teardown(() => rmSync(folder, { recursive: true }));
 
 const status = {
   healthy: true,
+  health: { parts: {}, problems: [], notes: [] },
   summary: "Serving",
   engines: [],
   credentials: {},

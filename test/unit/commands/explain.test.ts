@@ -1,8 +1,17 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import t from "tap";
-import { type ExplainOptions, explainContainer } from "../../../src/commands/explain.ts";
+import { type ExplainOptions, explain, explainContainer } from "../../../src/commands/explain.ts";
+import type { ExplainAnswer } from "../../../src/commands/explain-live.ts";
+import type { Explanation, Live } from "../../../src/commands/explanation.ts";
+import { explanationText } from "../../../src/commands/explanation-text.ts";
+import { readEnvironment } from "../../../src/config/load.ts";
 import type { Config } from "../../../src/config/schema.ts";
 import type { Container } from "../../../src/containers/container.ts";
 import { OperatorError, report } from "../../../src/errors.ts";
+import { adminSocketName, openAdmin } from "../../../src/observability/admin.ts";
+import { EngineStandIn, idOf } from "../../support/engine/stand-in.ts";
 import { hostileTexts, unsafe } from "../../support/hostile-texts.ts";
 import { account, asks, configWith, containerWith, narrow } from "../roles/cases.ts";
 
@@ -53,7 +62,8 @@ t.test("a granted container is shown with who it is, what it requests and what i
   t.equal(exitCode, 0);
   t.equal(
     text,
-    `web-1 gets the role full.
+    `web-1 may have the role full.
+By the configuration only: the running proxy was not asked.
 
 Who it is
   name       web-1
@@ -68,7 +78,7 @@ What it asks for
   label ec2metaproxy.RoleAlias  "full"
   env IAM_ROLE                  "db" (not used)
 
-What it gets
+What it may have
   allowed by       alias "full" (no allow: open to every container)
   role             arn:aws:iam::123456789012:role/team/full
   session name     web-1-0123456789ab
@@ -94,7 +104,7 @@ t.test(
     t.match(text, /change +Widen the `allow` of alias "ops"/);
     t.match(text, "/etc/ec2metaproxy/config.json");
     t.match(text, /addresses +none/);
-    t.notMatch(text, "What it gets");
+    t.notMatch(text, "What it may have");
   },
 );
 
@@ -141,6 +151,8 @@ t.test("--json has a stable shape, for a grant and for a refusal", async (t) => 
       notes: [],
     },
     refusal: null,
+    networkOwner: null,
+    live: null,
   });
 
   const refused = await explained(containerWith({ env: { IAM_POLICY: narrow } }), { json: true });
@@ -187,7 +199,7 @@ t.test("no match, or several, is an error that lists what there is", async (t) =
   };
   const none = await failure([]);
   t.equal(none.exitCode, 69);
-  t.match(none.text, 'explaining "we\\u001bb": no running container has this name or id');
+  t.match(none.text, 'explaining "we\\u001bb": no running container has this name, id or address');
 
   const several = await failure([
     containerWith(),
@@ -239,7 +251,7 @@ for (const hostile of hostileTexts) {
       t.equal(exitCode, code);
       t.notMatch(text, unsafe);
       const own =
-        /^(|\S.* gets (no role \([a-z-]+\)|the role full)\.|Who it is|What it asks for|What it gets|Why it is refused| {2}\S.*)$/;
+        /^(|\S.* (gets no role \([a-z-]+\)|may have the role full)\.|By the configuration only: .*|Who it is|What it asks for|What it may have|Why it is refused| {2}\S.*)$/;
       t.same(
         text.split("\n").filter((line) => !own.test(line)),
         [],
@@ -304,4 +316,146 @@ t.test("a container without an address has nothing to lock", async (t) => {
     protectionOf: () => noPort,
   });
   t.notMatch(text, "port lock");
+});
+
+const live: Live = {
+  state: "served",
+  message: "",
+  hint: "",
+  credentials: {
+    state: "valid",
+    expires: "2026-11-25T15:00:00.000Z",
+    expiresInSeconds: 1_800,
+    refreshedSecondsAgo: 60,
+    lastError: null,
+  },
+  requests: 3,
+  refusals: 1,
+  lastRefusal: null,
+};
+
+/** A proxy's answer about a container that may have the role web, with what it knows. */
+async function explanationWith(
+  known: Live | null,
+  container = containerWith(asks("web")),
+): Promise<Explanation> {
+  const { text } = await explained(container, { json: true });
+  return { ...JSON.parse(text), live: known };
+}
+
+for (const { what, known, says } of [
+  { what: "gets it", known: live, says: /^web-1 gets the role web\.\n/ },
+  {
+    what: "is refused by IAM",
+    known: {
+      ...live,
+      state: "failing",
+      message: "has no credentials: AccessDenied",
+      hint: "Edit it.",
+    } as const,
+    says: /^web-1 DOES NOT GET the role web: it has no credentials: AccessDenied\.\n[\s\S]*change +Edit it\./,
+  },
+  {
+    what: "has not asked yet",
+    known: {
+      ...live,
+      state: "waiting",
+      message: "its credentials are fetched when it asks",
+      credentials: null,
+    } as const,
+    says: /^web-1 may have the role web: its credentials are fetched when it asks\.\n[\s\S]*not requested from STS yet/,
+  },
+])
+  t.test(`explain says of a container whose proxy knows that it ${what}`, async (t) => {
+    const text = explanationText(await explanationWith(known), "");
+    t.match(text, says);
+    t.match(text, /requests +3, 1 of them refused/);
+    t.notMatch(text, "By the configuration only");
+  });
+
+for (const hostile of hostileTexts)
+  t.test(`explain escapes ${hostile.replace(/[^ -~]/g, "?")} also where the proxy says it`, async (t) => {
+    const error = { kind: "refused", code: hostile, message: hostile, cure: hostile, secondsAgo: 1 };
+    const known: Live = {
+      ...live,
+      state: "failing",
+      message: hostile,
+      hint: hostile,
+      credentials: {
+        state: "missing",
+        expires: hostile,
+        expiresInSeconds: 1,
+        refreshedSecondsAgo: 1,
+        lastError: error,
+      },
+      lastRefusal: { code: hostile, reason: hostile, secondsAgo: 1 },
+    };
+    const explanation = await explanationWith(known);
+    const owned = {
+      ...explanation,
+      networkOwner: { id: hostile, name: hostile, roleArn: hostile, code: null },
+    };
+    for (const one of [explanation, owned]) t.notMatch(explanationText(one, hostile), unsafe);
+  });
+
+const silent = {
+  debug: () => undefined,
+  info: () => undefined,
+  warn: () => undefined,
+  error: () => undefined,
+};
+
+t.test("explain asks the proxy; and the engine where that is not running, or has another file", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "explain-"));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  await using engine = await EngineStandIn.listen();
+  const labels = { "ec2metaproxy.RoleAlias": "web" };
+  engine.run({ id: idOf("a"), name: "web-1", networks: { bridge: { ipv4: "172.17.0.2" } }, labels });
+  const configPath = join(folder, "config.json");
+  writeFileSync(
+    configPath,
+    JSON.stringify({ dockerHost: engine.socketPath, aliasToARN: { web: `${account}/web` } }),
+  );
+  const environment = { ...readEnvironment({}), runtimeDirectory: folder };
+  const run = async (wanted: string) => {
+    const printed: string[] = [];
+    const options = { configPath, container: wanted, json: false };
+    const code = await explain(options, environment, (text) => printed.push(text), silent);
+    return { code, text: printed.join("\n") };
+  };
+  for (const wanted of ["web-1", "172.17.0.2"]) {
+    const stopped = await run(wanted);
+    t.match(
+      stopped.text,
+      /^web-1 may have the role web\.\nBy the configuration only: the proxy is not running/,
+    );
+    t.equal(stopped.code, 0, "-c asks about the file");
+  }
+
+  const failing = await explanationWith({ ...live, state: "failing", message: "has none" });
+  const answer = (config: string): ExplainAnswer => ({
+    matches: [{ id: "a", name: "web-1" }],
+    incomplete: null,
+    explanation: { ...failing, config },
+  });
+  const asked: string[] = [];
+  let config = configPath;
+  const admin = await openAdmin(
+    join(folder, adminSocketName),
+    () => ({}),
+    (wanted) => {
+      asked.push(wanted);
+      return answer(config);
+    },
+  );
+  t.teardown(() => admin.close());
+  const running = await run("we b&1=\u{1f4a3}");
+  t.same(asked, ["we b&1=\u{1f4a3}"], "whatever the operator typed");
+  t.match(running.text, /^web-1 DOES NOT GET the role web: it has none\./);
+  t.equal(running.code, 1);
+  config = "/etc/other.json";
+  t.match(
+    (await run("web-1")).text,
+    /By the configuration only: the running proxy has another configuration than/,
+  );
 });

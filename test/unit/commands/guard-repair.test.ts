@@ -22,11 +22,13 @@ async function fixture(t: { testdir(): string }, settings = "") {
   const directory = t.testdir();
   const bridges: string[] = [];
   await writeFile(join(directory, "firewall.conf"), settings);
-  const host = { packets: true, frames: true, broken: false };
+  const host = { packets: true, frames: true, broken: false, unreadable: false, confirmedMs: -1 };
   const writes: string[] = [];
   const run: Run = async (command, args, input = "") => {
     const line = [command, ...args].join(" ");
     if (host.broken) return fails("Error: Could not process rule: No buffer space available");
+    if (host.unreadable && line === "iptables-save")
+      return fails("iptables-save: Permission denied (you must be root)");
     switch (line) {
       case "ip addr show":
         return says("2: docker0: <UP>\n    inet 172.17.0.1/16 scope global docker0\n");
@@ -44,7 +46,7 @@ async function fixture(t: { testdir(): string }, settings = "") {
         if (input.includes(frames)) host.frames = true;
         return says("");
       default:
-        if (!/^(nft -c|conntrack )/.test(line)) writes.push(line);
+        if (!/^(nft -c|conntrack |ip6?tables-save)/.test(line)) writes.push(line);
         return says("");
     }
   };
@@ -56,12 +58,16 @@ async function fixture(t: { testdir(): string }, settings = "") {
   const retries: (() => void)[] = [];
   const layers: string[] = [];
   const triggers = { count: 0 };
+  const states: ReturnType<Repair["firewall"]>[] = [];
   const repair = new Repair({
     run,
     plan: () => planFirewall(directory, undefined, { proxy: 18_000 }, bridges, run),
     trigger: async () => void triggers.count++,
+    confirmedMs: async () => (host.confirmedMs < 0 ? undefined : host.confirmedMs),
     onSettings: ({ layer2 }) => layers.push(layer2),
     log: { debug() {}, info: record("info"), warn: record("warn"), error: record("error") },
+    onState: () => states.push(repair.firewall()),
+    wallNow: () => clock.now,
     now: () => clock.now,
     sleep: async (ms) => {
       if (ms > 0) slept.push(ms);
@@ -76,7 +82,21 @@ async function fixture(t: { testdir(): string }, settings = "") {
     repair.request();
     await repair.settled();
   };
-  return { repair, host, writes, logged, clock, slept, retries, layers, triggers, check, directory, bridges };
+  return {
+    repair,
+    host,
+    writes,
+    logged,
+    clock,
+    slept,
+    retries,
+    layers,
+    triggers,
+    check,
+    directory,
+    bridges,
+    states,
+  };
 }
 
 t.test("rules that are in place are not touched", async (t) => {
@@ -231,4 +251,66 @@ t.test("after it was closed, nothing is checked", async (t) => {
   repair.request();
   await repair.settled();
   t.same(layers, []);
+});
+
+t.test("the state says that the rules are in force, since when, and is reported once", async (t) => {
+  const { check, repair, states, clock } = await fixture(t);
+  t.match(repair.firewall(), { state: "unknown", since: 0, reason: "not checked yet" });
+  clock.now = 5_000;
+  await check();
+  await check();
+  t.same(states, [{ state: "in-force", since: 5_000, reason: "" }]);
+});
+
+t.test(
+  "rules that nobody has applied are reported as not in force, once the unit had its time",
+  async (t) => {
+    const { check, host, repair, logged, retries, clock } = await fixture(t);
+    host.packets = false;
+    await check();
+    t.match(repair.firewall(), { state: "not-in-force", reason: "there are no rules of ec2metaproxy" });
+    t.ok(clock.now >= 5_000, "the repair unit had time");
+    t.match(repair.state(), /^FIREWALL NOT IN FORCE: there are no rules of ec2metaproxy; left to/);
+    t.match(logged, [/^error: the firewall rules are not in force/]);
+    host.packets = true;
+    retries.pop()?.();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    t.match(repair.firewall(), { state: "in-force", reason: "" }, "it is looked at again without an event");
+    t.match(logged.at(-1), /^info: the firewall rules are in force/);
+  },
+);
+
+t.test("iptables rules that the guard may not read are unknown, which is no alarm", async (t) => {
+  const { check, host, repair, logged } = await fixture(t, "BACKEND=iptables\n");
+  host.unreadable = true;
+  await check();
+  t.match(repair.firewall(), {
+    state: "unknown",
+    reason: /the guard cannot read the rules .*Permission denied/,
+  });
+  t.same(logged, []);
+});
+
+t.test(
+  "iptables rules that the guard may not read are in force if the repair unit has found them so",
+  async (t) => {
+    const { check, host, repair, clock } = await fixture(t, "BACKEND=iptables\n");
+    host.unreadable = true;
+    host.confirmedMs = 149_000;
+    await check();
+    t.match(repair.firewall(), { state: "in-force" });
+    host.confirmedMs = 151_000;
+    await check();
+    t.match(repair.firewall(), { state: "unknown" }, "the unit may just be late");
+    clock.now += 150_000;
+    await check();
+    t.match(repair.firewall(), { state: "check-failed", reason: /ec2metaproxy-firewall.timer active\?$/ });
+  },
+);
+
+t.test("a check that fails is reported with its reason", async (t) => {
+  const { check, directory, repair } = await fixture(t);
+  await writeFile(join(directory, "firewall.conf"), "LAYER2=maybe\n");
+  await check();
+  t.match(repair.firewall(), { state: "check-failed", reason: /LAYER2: expected auto or off/ });
 });

@@ -2,13 +2,17 @@ import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import t from "tap";
+import { ProxyDurations } from "../../../src/commands/proxy-durations.ts";
 import { metricsOf } from "../../../src/commands/serve-metrics.ts";
 import { type StatusFacts, statusOf } from "../../../src/commands/serve-status.ts";
 import { configSchema } from "../../../src/config/schema.ts";
 import { staticContainer } from "../../../src/containers/container.ts";
+import { Directory } from "../../../src/containers/directory.ts";
+import type { HostState } from "../../../src/guard/protocol.ts";
 import { Callers } from "../../../src/imds/callers.ts";
 import { metricsServer } from "../../../src/observability/metrics.ts";
 import { rolePolicy } from "../../../src/roles/grant.ts";
+import { version } from "../../../src/version.ts";
 import { engineContainer } from "../imds/fixture.ts";
 
 const engine = (host: string, connected: boolean) => ({
@@ -20,6 +24,11 @@ const engine = (host: string, connected: boolean) => ({
   engine: undefined,
   containers: 0,
 });
+
+const inForce: HostState = {
+  firewall: { state: "in-force", since: 0, reason: "" },
+  lockTrouble: "",
+};
 
 const status = (facts: Partial<StatusFacts> = {}) =>
   statusOf({
@@ -36,6 +45,7 @@ const status = (facts: Partial<StatusFacts> = {}) =>
         lastError: undefined,
         version: "1.1.0",
         engines: [],
+        host: inForce,
       }),
       locks: {
         protectionOf: (id) => ({ locked: id === "a", reason: id === "a" ? "" : "no port" }),
@@ -45,6 +55,7 @@ const status = (facts: Partial<StatusFacts> = {}) =>
     engines: [engine("unix:///a.sock", true), engine('unix:///"b\n".sock', false)],
     credentials: {
       state: "throttled",
+      failure: undefined,
       callsPerSecond: 5,
       entries: 3,
       warm: 1,
@@ -65,16 +76,27 @@ const status = (facts: Partial<StatusFacts> = {}) =>
     containers: ["a", "b", "c"].map((id) => engineContainer(id, "127.0.0.20", { id })),
     callers: new Callers(rolePolicy(configSchema.parse({})), undefined),
     roles: 1,
+    directory: new Directory(),
+    credentialsOf: () => undefined,
+    metadata: { failure: undefined, quietMs: 0 },
+    needsMetadata: true,
+    hostProblem: undefined,
+    stranger: undefined,
+    now: 0,
     ...facts,
   });
 
+const durations = new ProxyDurations();
+durations.noteRequest(200, 0.2);
+durations.noteCall("ok", 60);
 const metrics = metricsOf(
   () => status(),
   () => new Map([["unknown-caller", 3]]),
+  durations,
 );
 
 t.test("Prometheus reads the same values at each scrape", async (t) => {
-  const server = metricsServer(metrics);
+  const server = metricsServer(metrics, () => status().health);
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   t.teardown(() => server.close());
@@ -94,6 +116,15 @@ t.test("Prometheus reads the same values at each scrape", async (t) => {
       "ec2metaproxy_guard_connected 1",
       "ec2metaproxy_containers_locked 1",
       "ec2metaproxy_containers_unlocked 2",
+      `ec2metaproxy_build_info{version="${version}",node_version="${process.versions.node}"} 1`,
+      "ec2metaproxy_healthy 0",
+      'ec2metaproxy_health{part="configuration"} 0',
+      'ec2metaproxy_health{part="firewall"} 1',
+      'ec2metaproxy_health{part="sts"} 0',
+      "ec2metaproxy_firewall_in_force 1",
+      "ec2metaproxy_containers_not_served 0",
+      'ec2metaproxy_request_duration_seconds_bucket{status="2xx",le="0.00025"} 1',
+      'ec2metaproxy_sts_call_duration_seconds_count{outcome="ok"} 1',
       'ec2metaproxy_engine_connected{host="unix:///a.sock"} 1',
       'ec2metaproxy_engine_connected{host="unix:///\\"b\\\\u{a}\\".sock"} 0',
     ])
@@ -103,14 +134,16 @@ t.test("Prometheus reads the same values at each scrape", async (t) => {
 
 t.test("docs/metrics.md lists every metric with its labels", async (t) => {
   const page = await readFile(new URL("../../../docs/metrics.md", import.meta.url), "utf8");
-  const rows = [...page.matchAll(/^\| `(ec2metaproxy_\w+)(?:\{(\w+)\})?` \| (counter|gauge) \| (.*) \|$/gm)];
+  const rows = [
+    ...page.matchAll(/^\| `(ec2metaproxy_\w+)(?:\{([\w,]+)\})?` \| (counter|gauge|histogram) \| (.*) \|$/gm),
+  ];
   t.strictSame(
     rows.map(([, name, label = "", kind, help]) => ({ name, label, kind, help })),
-    metrics.map(({ name, labels = [], help }) => ({
-      name,
-      label: labels.join(),
-      kind: name.endsWith("_total") ? "counter" : "gauge",
-      help,
+    metrics.map((metric) => ({
+      name: metric.name,
+      label: (metric.labels ?? []).join(),
+      kind: "histograms" in metric ? "histogram" : metric.name.endsWith("_total") ? "counter" : "gauge",
+      help: metric.help,
     })),
   );
 });
@@ -119,9 +152,10 @@ t.test("without a guard there are no metrics of one, so that nobody is alerted t
   const names = metricsOf(
     () => status({ guard: undefined }),
     () => new Map(),
+    undefined,
   ).map(({ name }) => name);
   t.same(
-    names.filter((name) => /guard|locked/.test(name)),
+    names.filter((name) => /guard|locked|firewall/.test(name)),
     [],
   );
   t.ok(names.length > 10);
@@ -166,6 +200,7 @@ for (const { what, facts, isHealthy, summary } of [
           lastError: "it has sent nothing for 15 s",
           version: undefined,
           engines: [],
+          host: inForce,
         }),
         locks: { protectionOf: () => ({ locked: true, reason: "" }), news: async () => "timeout" as const },
       },

@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { chmodSync, existsSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, readFileSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import t, { type Test } from "tap";
 
@@ -24,6 +24,7 @@ function repairOn(t: Test, apply: string) {
   return {
     run: () => execFileSync("sh", [path("repair")], { env: { RUNTIME_DIRECTORY: path("run") } }).toString(),
     set: (state: string) => writeFileSync(path("state"), state),
+    good: path("run/rules-last-found-good"),
     applied: () => (existsSync(path("applied")) ? readFileSync(path("applied"), "utf8").length / 2 : 0),
   };
 }
@@ -63,4 +64,13 @@ t.test("what was applied is reported", async (t) => {
   );
   set("flushed");
   t.match(run(), "applied (docker0)");
+});
+
+t.test("each run that finds the rules right says so by the time of its file", async (t) => {
+  const { run, good, applied } = repairOn(t, inPlace);
+  run();
+  utimesSync(good, 1, 1);
+  run();
+  t.ok(statSync(good).mtimeMs > 1_000);
+  t.equal(applied(), 1);
 });

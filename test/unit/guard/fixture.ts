@@ -4,7 +4,7 @@ import { dirname, join } from "node:path";
 import type { Container } from "../../../src/containers/container.ts";
 import { Directory } from "../../../src/containers/directory.ts";
 import type { Change } from "../../../src/engine/sync.ts";
-import type { FollowedEngine } from "../../../src/guard/protocol.ts";
+import type { FollowedEngine, HostState } from "../../../src/guard/protocol.ts";
 import { type PublishedContainer, Publisher } from "../../../src/guard/publisher.ts";
 import { GuardSubscriber } from "../../../src/guard/subscriber.ts";
 import type { Log } from "../../../src/log.ts";
@@ -37,6 +37,10 @@ export class GivenGuard implements AsyncDisposable {
   readonly path: string;
   readonly published = new Map<string, PublishedContainer>();
   engines: FollowedEngine[] = [{ host: owner, connected: true, since: 1 }];
+  host: HostState = {
+    firewall: { state: "in-force", since: 1, reason: "" },
+    lockTrouble: "",
+  };
   refreshes = 0;
   /** What the publisher has reported about its socket. */
   readonly lost: (string | undefined)[] = [];
@@ -81,6 +85,7 @@ export class GivenGuard implements AsyncDisposable {
     return new Publisher({
       version: "1.1.0",
       engines: () => this.engines,
+      host: () => this.host,
       containers: () => this.published.values(),
       refresh: () => {
         this.refreshes += 1;

@@ -381,3 +381,23 @@ for (const line of ['{"labels": swordfish', '{"type":"container","owner":"swordf
     t.notMatch(message, /swordfish/);
     t.end();
   });
+
+t.test("the proxy knows what the guard says about the host, and forgets it with another guard", async (t) => {
+  await using both = await GuardAndProxy.start();
+  t.same(both.proxy.state().host, both.host);
+  both.host = {
+    firewall: { state: "not-in-force", since: 2, reason: "there are no rules of ec2metaproxy" },
+    lockTrouble: "nft: no memory",
+  };
+  both.guard.host();
+  await until(() => both.proxy.state().host?.lockTrouble !== "");
+  t.same(both.proxy.state().host, both.host);
+  await both.proxy.refresh();
+  t.same(both.proxy.state().host, both.host, "the same guard has it still");
+  await both.guard.close();
+  await until(() => !both.proxy.state().connected);
+  const other = await impostor(both.path, (socket) => void socket.write(hello));
+  await until(() => both.proxy.state().version === "9");
+  t.equal(both.proxy.state().host, undefined);
+  await other[Symbol.asyncDispose]();
+});

@@ -93,6 +93,7 @@ export async function proxyFixture(t: Test, options: FixtureOptions = {}) {
       }),
       clocks: { now: () => Date.now() + skewMs, wallNow: Date.now },
       random: Math.random,
+      stopwatch: () => performance.now(),
       log: {
         ...silent,
         error: ({ err }, message) => {

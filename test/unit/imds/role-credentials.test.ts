@@ -137,6 +137,7 @@ t.test("a cached answer is not sent if the address has moved since the caller wa
     directory,
     callers,
     locks: undefined,
+    now: () => 0,
     credentials: { get: () => refusedAnswer(denied, roleArn("Web"), 0) },
     granted: () => t.fail("nothing is granted"),
   };

@@ -36,6 +36,8 @@ t.test("an unknown address's refusals are one line a minute, with the path if on
   t.equal(lines.length, 3);
   t.equal(audit.counts().refused, 102);
   t.equal(audit.refusals().get("unknown-caller"), 102);
+  pass(5_000);
+  t.same(audit.stranger(), { address: "10.0.0.1", agoMs: 5_000 });
 });
 
 t.test(

@@ -68,6 +68,15 @@ t.test(
   },
 );
 
+t.test(
+  "a reload signals the process before the file is checked, so that the refusal is its own",
+  async (t) => {
+    const [signal, check] = values("ExecReload", "ec2metaproxy.service");
+    t.match(signal, "kill -HUP");
+    t.match(check, "check --config-only");
+  },
+);
+
 const enabled = [
   "ec2metaproxy.service",
   ...values("Also", "ec2metaproxy.service").flatMap((names) => names.split(" ")),
