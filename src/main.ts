@@ -1,4 +1,5 @@
 import { writeSync } from "node:fs";
+import { isSea } from "node:sea";
 import { setTimeout as sleep } from "node:timers/promises";
 import { inspect } from "node:util";
 import { type Command, parse, usage } from "./cli.ts";
@@ -18,6 +19,8 @@ const outputIsJournal =
   (errorsAreJournal && isSocket(process.stdout.fd));
 const output = openOutput(process.stdout, outputIsJournal ? "<4>" : "");
 const errors = openOutput(process.stderr);
+/** How this program is started again, with its file last. */
+const program = isSea() ? [process.execPath] : [process.execPath, process.argv[1] ?? ""];
 /** How long a service that ends waits for the reader of its log. */
 const flushMs = 3_000;
 
@@ -71,7 +74,12 @@ async function run(command: Command): Promise<ExitCode> {
     }
     case "firewall": {
       const { firewallCommand } = await import("./commands/firewall.ts");
-      return firewallCommand(command, print, log);
+      return firewallCommand(command, print, log, program);
+    }
+    case "probe-request": {
+      const { carryOut, parseOrder } = await import("./firewall/probe-client.ts");
+      print(JSON.stringify(await carryOut(parseOrder(command.order))));
+      return exitCodes.ok;
     }
   }
 }

@@ -75,6 +75,50 @@ export const follow: Follow = async (command, args, onLine, signal) => {
   return whyNot(command, { kind: "ran", exitCode, stdout: "", stderr });
 };
 
+/** A process that waits until it is released, and ends by itself when this one is gone. */
+export type Held = {
+  readonly pid: number;
+  /** The first line of its output, which says that it is ready. */
+  readonly line: string;
+  /** Closes its standard input, at which it ends, and waits for that. */
+  release(): Promise<void>;
+};
+
+/** Starts a process that writes one line and then reads its standard input to the end. Never rejects. */
+export type Hold = (
+  command: string,
+  args: readonly string[],
+) => Promise<{ readonly ok: true; readonly held: Held } | { readonly ok: false; readonly why: string }>;
+
+/** How long a held process may take to end. */
+const releaseMs = 5_000;
+
+export const hold: Hold = async (command, args) => {
+  const subprocess = execa(command, args, {
+    // A session of its own: Ctrl-C ends only us, and its cleaning up is not cut short.
+    detached: true,
+    env: { LC_ALL: "C" },
+    reject: false,
+    stdin: "pipe",
+  });
+  const lines = subprocess.iterable({ from: "stdout", preserveNewlines: false })[Symbol.asyncIterator]();
+  const first = await lines.next();
+  const { pid } = subprocess;
+  if (pid === undefined || first.done === true) {
+    const { code, exitCode = 255, stderr = "" } = await subprocess;
+    const outcome: Outcome =
+      code === "ENOENT" ? { kind: "missing" } : { kind: "ran", exitCode, stdout: "", stderr };
+    return { ok: false, why: whyNot(command, outcome) };
+  }
+  const release = async () => {
+    subprocess.stdin.end();
+    const timer = setTimeout(() => subprocess.kill("SIGKILL"), releaseMs);
+    await subprocess;
+    clearTimeout(timer);
+  };
+  return { ok: true, held: { pid, line: first.value, release } };
+};
+
 /**
  * Returns the output of a command that must succeed.
  * @throws OperatorError 69 that says what to install or run
