@@ -44,6 +44,8 @@ const host = {
 async function run(command: Command): Promise<ExitCode> {
   // One-shot commands log to standard error, to keep their result on standard output clean.
   const log = openLog({ level: "info", priorities: errorsAreJournal, write: errors.write });
+  // What these find is their result, and not said a second time beside it.
+  const quiet = openLog({ level: "error", priorities: errorsAreJournal, write: errors.write });
   switch (command.command) {
     case "version":
       print(versionLine(process.version));
@@ -62,7 +64,10 @@ async function run(command: Command): Promise<ExitCode> {
     case "check": {
       const { check } = await import("./commands/check.ts");
       const { hostChecks } = await import("./commands/host-checks.ts");
-      return check(command, print, log, hostChecks(environment, log), environment);
+      const { readServices } = await import("./commands/services.ts");
+      const services = await readServices(environment);
+      const checks = hostChecks(services, quiet, program, process.getuid?.() === 0);
+      return check(command, print, quiet, checks, services.environment);
     }
     case "status": {
       const { status } = await import("./commands/status.ts");
@@ -70,7 +75,7 @@ async function run(command: Command): Promise<ExitCode> {
     }
     case "explain": {
       const { explain } = await import("./commands/explain.ts");
-      return explain(command, environment, print, log);
+      return explain(command, environment, print, quiet);
     }
     case "firewall": {
       const { firewallCommand } = await import("./commands/firewall.ts");

@@ -4,7 +4,8 @@ import { explain } from "../errors.ts";
 import { follow, hold, mustRun, run } from "../firewall/command.ts";
 import { isInterfaceName, matchesInterface } from "../firewall/interface-name.ts";
 import { parseListing } from "../firewall/ip-listing.ts";
-import { type Probed, type ProbeTools, probeBridge, runsProxy } from "../firewall/probe.ts";
+import { runsProxy } from "../firewall/listeners.ts";
+import { type Probed, type ProbeTools, probeBridge } from "../firewall/probe.ts";
 import type { Settings } from "../firewall/settings.ts";
 import { printable } from "../text.ts";
 

@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Command } from "../cli.ts";
+import type { Config } from "../config/schema.ts";
 import { type ExitCode, exitCodes, explain, OperatorError } from "../errors.ts";
 import type { Backend } from "../firewall/backend.ts";
 import { type Run, run as runCommand } from "../firewall/command.ts";
@@ -58,13 +59,23 @@ export async function firewallCommand(
   return firewall(options, ports, print, log);
 }
 
-/** `firewall status` as a value, with this host's settings. */
-export async function hostFirewallStatus(log: Log): Promise<FirewallStatus> {
-  const ports = await configuredPorts(configuration(undefined), log);
+/** `firewall status` as a value, with this host's settings and the ports of a configuration. */
+export async function hostFirewallStatus(config: Config, log: Log): Promise<FirewallStatus> {
+  return firewallStatus(await hostPlan(config, log));
+}
+
+/** The settings of this host, with the ports of a configuration. */
+export async function hostFirewallSettings(config: Config, log: Log): Promise<Settings> {
+  return (await hostPlan(config, log)).settings;
+}
+
+/** @throws OperatorError 78 for bad settings */
+async function hostPlan(config: Config, log: Log): Promise<FirewallPlan> {
   const bridges = await knownEngineBridges(log);
+  const ports = portsOf(config);
   const plan = await planFirewall(defaultSettingsDirectory, undefined, ports, bridges, runCommand);
   if (!plan.ok) throw settingsError(defaultSettingsDirectory, false, plan.problems);
-  return firewallStatus(plan);
+  return plan;
 }
 
 /** Those that the guard has found. A file that cannot be used must not prevent the other rules. */

@@ -33,6 +33,8 @@ export const run: Run = async (command, args, input = "", limitMs = timeoutMs) =
     input,
     reject: false,
     timeout: limitMs,
+    // The folder that we were started in may be unreadable for this user, or gone.
+    cwd: "/",
     env: { LC_ALL: "C" },
     stripFinalNewline: false,
   });
@@ -65,6 +67,8 @@ export const follow: Follow = async (command, args, onLine, signal) => {
     all: true,
     buffer: { stdout: false, stderr: true },
     cancelSignal: signal,
+    // The folder that we were started in may be unreadable for this user, or gone.
+    cwd: "/",
     env: { LC_ALL: "C" },
     reject: false,
     stdin: "ignore",
@@ -97,6 +101,8 @@ export const hold: Hold = async (command, args) => {
   const subprocess = execa(command, args, {
     // A session of its own: Ctrl-C ends only us, and its cleaning up is not cut short.
     detached: true,
+    // The folder that we were started in may be unreadable for this user, or gone.
+    cwd: "/",
     env: { LC_ALL: "C" },
     reject: false,
     stdin: "pipe",
@@ -155,9 +161,11 @@ const packageOf: Readonly<Record<string, string>> = {
   ip: "iproute2 (iproute on RPM hosts)",
 };
 
+const rootHint = "Run it as root: only root can read or change the packet filter.";
+
 function hintFor(command: string, outcome: Outcome): string {
   if (outcome.kind === "missing") return `Install the package ${packageOf[command] ?? "iptables"}.`;
-  if (isPermission(outcome)) return "Run it as root: only root can read or change the packet filter.";
+  if (isPermission(outcome)) return rootHint;
   if (isPassing(outcome))
     return "The host was temporarily out of memory, processes or time. The rules in force were not changed. Run it again; the timer does so too.";
   if (command === "ip")
@@ -188,6 +196,11 @@ const passing = new RegExp(
   ].join("|"),
   "i",
 );
+
+/** Whether a failed command says that only root may do this. That says nothing about the rules in force. */
+export function needsRoot(error: unknown): boolean {
+  return error instanceof OperatorError && error.hint === rootHint;
+}
 
 export function isPermission(outcome: Outcome): boolean {
   return (

@@ -82,7 +82,12 @@ export async function enterBridge(host: ProbeHost, bridge: string): Promise<Ente
     const ipv6 = networks.ipv6 && (await takeIpv6(networks.ipv6));
     const [link] = parseListing(await must(inside, "ip", "-j", "link", "show", "dev", "eth0"));
     const mac = typeof link?.address === "string" ? link.address : "";
-    return { ok: true, namespace: { mac, ipv4, ipv6, inside, tell, close: held.release } };
+    // The kernel takes a namespace apart in its own time, so the port is removed first.
+    const close = async () => {
+      await run("ip", ["link", "delete", "dev", port]);
+      await held.release();
+    };
+    return { ok: true, namespace: { mac, ipv4, ipv6, inside, tell, close } };
   } catch (error) {
     await held.release();
     return { ok: false, why: explain(error) };

@@ -1,6 +1,6 @@
-import { readFile, readlink } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Follow, Run } from "./command.ts";
+import { listenersOf, notTheProxy } from "./listeners.ts";
 import { countedSince, countersOf } from "./probe-counters.ts";
 import { cure } from "./probe-cure.ts";
 import { enterBridge, type ProbeHost, type ProbeNamespace } from "./probe-namespace.ts";
@@ -41,7 +41,7 @@ export async function probeBridge(
   settings: Settings,
   bridge: string,
 ): Promise<readonly Probed[]> {
-  const listeners = await listenersOf(tools.run, settings.proxyPort);
+  const { processes: listeners } = await listenersOf(tools.run, settings.proxyPort);
   const isAsleep = listeners.length > 0 && listeners.every(({ pid }) => pid === 1);
   if (isAsleep)
     return [
@@ -105,7 +105,7 @@ async function probeFamily(
       "Run: ec2metaproxy firewall apply",
     );
   const listeners = await listenersOf(tools.run, landed?.port ?? proxyPort);
-  const others = await notTheProxy(tools, listeners);
+  const others = await notTheProxy(tools.isProxy, listeners.processes);
   const named = others.map(({ name, pid }) => `${name} (pid ${pid})`).join(", ");
   if (answer.kind === "answered") {
     const said = `HTTP ${answer.status}`;
@@ -172,7 +172,7 @@ async function probeFamily(
     const hint = `Run: ${before.program} -I INPUT -i ${bridge} -p tcp --dport ${proxyPort} -j ACCEPT  (and keep it where that rule comes from, so that it survives a restart)`;
     return probed(false, "no answer", `${why}: dropped by ${rules.join(", or ")}`, hint);
   }
-  if (answer.code === "ECONNREFUSED" && listeners.length === 0)
+  if (answer.code === "ECONNREFUSED" && listeners.kind === "nobody")
     return probed(
       false,
       "nobody listens",
@@ -251,38 +251,6 @@ async function socketOf(run: Run, address: string): Promise<Landed | undefined> 
   const [state = "", , , local = ""] = outcome.stdout.split("\n")[0]?.trim().split(/\s+/) ?? [];
   const port = Number(/:(\d+)$/.exec(local)?.[1]);
   return Number.isNaN(port) ? undefined : { port, state };
-}
-
-type Listener = { readonly name: string; readonly pid: number };
-
-/** The processes that have a listening socket on a port. */
-export async function listenersOf(run: Run, port: number): Promise<readonly Listener[]> {
-  const outcome = await run("ss", ["-H", "-t", "-l", "-n", "-p", "sport", "=", `:${port}`]);
-  if (outcome.kind === "missing" || outcome.exitCode !== 0) return [];
-  const found = [...outcome.stdout.matchAll(/\("((?:[^"\\]|\\.)*)",pid=(\d+),/g)];
-  return found.map(([, name = "", pid]) => ({ name, pid: Number(pid) }));
-}
-
-/** Those that are neither the proxy nor systemd, which holds the socket for it. */
-export async function notTheProxy(
-  { isProxy }: Pick<ProbeTools, "isProxy">,
-  listeners: readonly Listener[],
-): Promise<readonly Listener[]> {
-  const found: Listener[] = [];
-  for (const one of listeners) if (one.pid !== 1 && !(await isProxy(one.pid))) found.push(one);
-  return found;
-}
-
-/**
- * Whether a process runs the proxy: the packages' executable, also one that an upgrade has replaced, or the
- * program that runs this.
- * @param program the file that this process was started with
- */
-export async function runsProxy(program: string, pid: number): Promise<boolean> {
-  const executable = await readlink(`/proc/${pid}/exe`).catch(() => "");
-  if (/\/ec2metaproxy(?: \(deleted\))?$/.test(executable)) return true;
-  const line = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
-  return line.split("\0").includes(program);
 }
 
 async function zoneOf(run: Run, bridge: string): Promise<string | undefined> {

@@ -28,3 +28,7 @@ t.test("a process that ends before its line is no held process, and says why", a
   t.same(await hold("sh", ["-c", "echo no >&2; exit 1"]), { ok: false, why: "sh: no" });
   t.same(await hold("no-such-command", []), { ok: false, why: "no-such-command: command not found" });
 });
+
+t.test("commands run in a folder that every user can read", async (t) => {
+  t.match(await runCommand("pwd", []), { stdout: "/\n" });
+});
