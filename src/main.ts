@@ -64,8 +64,8 @@ async function run(command: Command): Promise<ExitCode> {
     case "check": {
       const { check } = await import("./commands/check.ts");
       const { hostChecks } = await import("./commands/host-checks.ts");
-      const { readServices } = await import("./commands/services.ts");
-      const services = await readServices(environment);
+      const { notAsked, readServices } = await import("./commands/services.ts");
+      const services = command.configOnly ? notAsked(environment) : await readServices(environment);
       const checks = hostChecks(services, quiet, program, process.getuid?.() === 0);
       return check(command, print, quiet, checks, services.environment);
     }

@@ -20,6 +20,11 @@ export type Services = {
   readonly unreadable: readonly string[];
 };
 
+/** For a check of the configuration alone. */
+export function notAsked(own: Environment): Services {
+  return { units: [], unknownBecause: undefined, environment: own, unreadable: [] };
+}
+
 /**
  * Asks systemd about the packaged units. Never rejects.
  * @param own the environment of this process
@@ -28,21 +33,10 @@ export async function readServices(own: Environment, run: Run = runCommand): Pro
   const properties = `--property=${unitProperties.join(",")}`;
   const shown = await run("systemctl", ["show", "--no-pager", properties, ...packagedUnits]);
   if (shown.kind === "missing" || shown.exitCode !== 0)
-    return {
-      units: [],
-      unknownBecause: whyNot("systemctl", shown),
-      environment: own,
-      unreadable: [],
-    };
+    return { ...notAsked(own), unknownBecause: whyNot("systemctl", shown) };
   const units = parseUnits(shown.stdout);
   const proxy = units.find(({ name, isLoaded }) => name === "ec2metaproxy.service" && isLoaded);
-  if (proxy === undefined)
-    return {
-      units: units.filter(({ isLoaded }) => isLoaded),
-      unknownBecause: undefined,
-      environment: own,
-      unreadable: [],
-    };
+  if (proxy === undefined) return { ...notAsked(own), units: units.filter(({ isLoaded }) => isLoaded) };
   const unreadable: string[] = [];
   let variables: Variables = parseAssignments(proxy.environment);
   for (const { path, isOptional } of proxy.environmentFiles) {
