@@ -1,5 +1,5 @@
 import { addressesOf, type Container } from "../containers/container.ts";
-import type { Directory } from "../containers/directory.ts";
+import { Directory } from "../containers/directory.ts";
 import type { EngineState } from "../engine/connection.ts";
 import type { Finding } from "./finding.ts";
 import type { GuardView } from "./guard-view.ts";
@@ -28,20 +28,24 @@ export function seenBy(
   };
 }
 
-/** Nobody at an address that two running containers have is served. */
+/**
+ * Nobody at an address that two running containers have is served. The directory judges that, as it does for
+ * the proxy.
+ */
 export function conflictFindings(containers: readonly Container[]): readonly Finding[] {
-  const byAddress = Map.groupBy(
-    containers.flatMap((container) => addressesOf(container).map((address) => ({ address, container }))),
-    ({ address }) => address,
-  );
-  return [...byAddress]
-    .filter(([, claims]) => claims.length > 1)
-    .map(
-      ([address, claims]): Finding => ({
+  const directory = new Directory({ statics: [] });
+  for (const container of containers) directory.upsert("check", container);
+  return [...new Set(containers.flatMap(addressesOf))].flatMap((address): readonly Finding[] => {
+    const lookup = directory.at(address);
+    if (lookup.kind !== "conflict") return [];
+    const names = lookup.containers.map(({ name }) => name).join(" and ");
+    return [
+      {
         subject: "containers",
         ok: false,
-        text: `${claims.map(({ container }) => container.name).join(" and ")} have the same address ${address}, so none of them is served (address-conflict)`,
+        text: `${names} have the same address ${address}, so none of them is served (address-conflict)`,
         hint: "Give their networks different subnets, or stop one of them.",
-      }),
-    );
+      },
+    ];
+  });
 }

@@ -112,7 +112,10 @@ async function hostFindings(
       }),
     ),
     ...guardFindings(config, guardView, containers),
-    ...conflictFindings(containers),
+    // One list, made at one time: two of them could show a container and the one that followed it.
+    ...conflictFindings(
+      guardView.silentBecause === undefined ? guardView.containers : inventory.directory.containers(),
+    ),
     ...denied.map(
       ({ container, decision }): Finding => ({
         subject: "containers",

@@ -40,7 +40,7 @@ export function unitFindings(units: readonly Unit[]): readonly Finding[] {
 }
 
 function judged(name: string, unit: Unit | undefined, units: readonly Unit[]): Judged {
-  const without = withoutUnit[name] ?? { ok: undefined, means: "" };
+  const without = meaningWithout(name, units);
   if (unit === undefined || unit.load === "not-found")
     return {
       ok: without.ok,
@@ -84,6 +84,14 @@ function judged(name: string, unit: Unit | undefined, units: readonly Unit[]): J
       hint: "Run: systemctl enable ec2metaproxy",
     };
   return { ok: isTransient ? undefined : true, text: state, hint: "" };
+}
+
+/** A proxy that an operator's drop-in starts without --guard does not need one. */
+function meaningWithout(name: string, units: readonly Unit[]) {
+  const proxy = units.find((one) => one.name === "ec2metaproxy.service");
+  if (name === "ec2metaproxy-guard.service" && proxy?.isLoaded === true && !proxy.followsGuard)
+    return { ok: undefined, means: "ec2metaproxy.service is started without --guard: no address is locked" };
+  return withoutUnit[name] ?? { ok: undefined, means: "" };
 }
 
 function stopped(

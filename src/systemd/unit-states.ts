@@ -47,6 +47,8 @@ export type Unit = {
   readonly environmentFiles: readonly { readonly path: string; readonly isOptional: boolean }[];
   /** The value of `-c` in ExecStart=. */
   readonly configPath: string | undefined;
+  /** Whether ExecStart= has --guard. */
+  readonly followsGuard: boolean;
   /** The TCP ports of a socket. */
   readonly ports: readonly number[];
 };
@@ -86,6 +88,7 @@ function unitOf(block: string): Unit {
     environment: first("Environment"),
     environmentFiles: files,
     configPath: /argv\[\]=\S+.*? (?:-c|--config)[ =](\S+)/.exec(first("ExecStart"))?.[1],
+    followsGuard: / --guard[ =]/.test(first("ExecStart")),
     ports,
   };
 }

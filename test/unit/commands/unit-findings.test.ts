@@ -16,6 +16,7 @@ const healthy = (name: string): Unit => ({
   environment: "",
   environmentFiles: [],
   configPath: undefined,
+  followsGuard: true,
   ports: [],
 });
 
@@ -74,6 +75,13 @@ const rows: readonly (readonly [
     { "ec2metaproxy-guard.service": off },
     false,
     /containers that start now get 503/,
+    /enable --now/,
+  ],
+  [
+    "the guard is stopped, and the proxy was started without one",
+    { "ec2metaproxy-guard.service": off, "ec2metaproxy.service": { followsGuard: false } },
+    undefined,
+    /started without --guard: no address is locked/,
     /enable --now/,
   ],
   [

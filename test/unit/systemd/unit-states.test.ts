@@ -39,6 +39,7 @@ t.test("units are read as `systemctl show` prints them", (t) => {
         { path: "/etc/more", isOptional: false },
       ],
       configPath: "/etc/ec2metaproxy/config.json",
+      followsGuard: true,
     },
     { name: "ec2metaproxy.socket", ports: [18_000], file: "disabled", configPath: undefined },
   ]);
