@@ -2,7 +2,7 @@ import { statfs } from "node:fs/promises";
 import { isSea } from "node:sea";
 import type { Config } from "../config/schema.ts";
 import { explain, OperatorError } from "../errors.ts";
-import { type Run, whyNot } from "../firewall/command.ts";
+import type { Run } from "../firewall/command.ts";
 import { type Listener, listenersOf, notTheProxy } from "../firewall/listeners.ts";
 import { portsOf } from "../firewall/ports.ts";
 import { notifier } from "../systemd/notify.ts";
@@ -132,7 +132,8 @@ async function readableFinding(
       hint: "",
     });
   const user = proxy.user;
-  const asUser = [`--reuid=${user}`, `--regid=${user}`, "--clear-groups", "--"];
+  const group = proxy.group === "" ? await groupOf(run, user) : proxy.group;
+  const asUser = [`--reuid=${user}`, `--regid=${group}`, "--init-groups", "--"];
   const outcome = await run("setpriv", [...asUser, "test", "-r", proxy.configPath]);
   if (outcome.kind === "missing" || outcome.exitCode === 0) return findings;
   const isUserMissing = /^setpriv: /m.test(outcome.stderr);
@@ -140,13 +141,19 @@ async function readableFinding(
     subject: "configuration",
     ok: false,
     text: isUserMissing
-      ? `the service's user ${user} cannot be used: ${whyNot("setpriv", outcome)}`
+      ? `the service's user ${user} cannot be used: ${outcome.stderr.trim()}`
       : `the service's user ${user} may not read ${proxy.configPath}`,
     hint: isUserMissing
       ? "Run: systemd-sysusers ec2metaproxy.conf"
       : `Run: chown root:${user} ${proxy.configPath} && chmod 0640 ${proxy.configPath}  (and let everybody enter its folder)`,
   });
   return findings;
+}
+
+/** systemd's choice where a unit names no group: the user's own. */
+async function groupOf(run: Run, user: string): Promise<string> {
+  const outcome = await run("id", ["-g", "--", user]);
+  return outcome.kind === "ran" && outcome.exitCode === 0 ? outcome.stdout.trim() : user;
 }
 
 async function spaceFindings({ space = spaceOf }: ServiceChecks): Promise<readonly Finding[]> {

@@ -66,7 +66,7 @@ function judged(name: string, unit: Unit | undefined, units: readonly Unit[]): J
       text: `${state}; ${unit.result}${unit.exitStatus === 0 ? "" : `, exit status ${unit.exitStatus}`}; ${without.means}`,
       hint:
         unit.exitStatus === 78
-          ? `The configuration must be edited: journalctl -u ${name} -n 20 says where. Then: systemctl start ec2metaproxy`
+          ? `The configuration must be edited: journalctl -u ${name} -n 20 says where. Then: systemctl start ${name}`
           : `journalctl -u ${name} -n 20 says why.`,
     };
   if (unit.sub.startsWith("auto-restart"))

@@ -1,4 +1,5 @@
 import { readFile, readlink } from "node:fs/promises";
+import { resolve } from "node:path";
 import type { Run } from "./command.ts";
 
 /** A process that has a listening socket. */
@@ -40,5 +41,6 @@ export async function runsProxy(program: string, pid: number): Promise<boolean> 
   const executable = await readlink(`/proc/${pid}/exe`).catch(() => "");
   if (/\/ec2metaproxy(?: \(deleted\))?$/.test(executable)) return true;
   const line = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
-  return line.split("\0").includes(program);
+  const folder = await readlink(`/proc/${pid}/cwd`).catch(() => "/");
+  return line.split("\0").some((argument) => argument !== "" && resolve(folder, argument) === program);
 }

@@ -19,6 +19,7 @@ export const unitProperties = [
   "NRestarts",
   "ExecMainStatus",
   "User",
+  "Group",
   "Environment",
   "EnvironmentFiles",
   "ExecStart",
@@ -42,6 +43,7 @@ export type Unit = {
   readonly restarts: number;
   readonly exitStatus: number;
   readonly user: string;
+  readonly group: string;
   readonly environment: string;
   /** Paths, and whether a missing file is no error. */
   readonly environmentFiles: readonly { readonly path: string; readonly isOptional: boolean }[];
@@ -85,6 +87,7 @@ function unitOf(block: string): Unit {
     restarts: Number(first("NRestarts")) || 0,
     exitStatus: Number(first("ExecMainStatus")) || 0,
     user: first("User"),
+    group: first("Group"),
     environment: first("Environment"),
     environmentFiles: files,
     configPath: /argv\[\]=\S+.*? (?:-c|--config)[ =](\S+)/.exec(first("ExecStart"))?.[1],

@@ -13,6 +13,7 @@ const healthy = (name: string): Unit => ({
   restarts: 0,
   exitStatus: 0,
   user: "",
+  group: "",
   environment: "",
   environmentFiles: [],
   configPath: undefined,
