@@ -21,6 +21,8 @@ export type Command =
       readonly configOnly: boolean;
       readonly guard?: string;
       readonly json: boolean;
+      /** Also send a request from each bridge. */
+      readonly probe: boolean;
     }
   | {
       readonly command: "status";
@@ -42,7 +44,11 @@ export type Command =
       readonly settingsDirectory: string | undefined;
       readonly backend: "nftables" | "iptables" | undefined;
       readonly json: boolean;
+      /** status: also send a request from each bridge. */
+      readonly probe: boolean;
     }
+  /** Not for people: what a probe runs in its network namespace. `order` is JSON. */
+  | { readonly command: "probe-request"; readonly order: string }
   | { readonly command: "version" }
   | { readonly command: "help" };
 
@@ -63,7 +69,8 @@ Usage:
   ec2metaproxy [serve] [-c FILE] [--guard SOCKET]
                                           run the proxy
   ec2metaproxy guard [-c FILE]            run the guard, which keeps containers apart for the proxy
-  ec2metaproxy check [--config-only]      check the configuration and this host
+  ec2metaproxy check [--config-only | --probe]
+                                          check the configuration and this host
   ec2metaproxy status [--json] [--watch]  show what the running proxy serves, and what is wrong
   ec2metaproxy explain CONTAINER|ADDRESS [--json]
                                           show which role a container gets, and why
@@ -76,6 +83,7 @@ Options:
       --guard SOCKET         serve: learn of the containers from the guard's socket instead of the engines
                              check, explain: that socket, default that of the running proxy or the packages
       --config-only          check: validate the file and do nothing else
+      --probe                check, firewall status: send a request from each bridge, as a container would (root)
       --json                 check, status, explain, firewall: print JSON
       --watch                status: print it again every two seconds, until interrupted
       --settings DIRECTORY   firewall, guard: directory of firewall.conf and firewall.d, default /etc/ec2metaproxy
@@ -98,6 +106,7 @@ const options = {
   config: { type: "string", short: "c" },
   guard: { type: "string" },
   "config-only": { type: "boolean" },
+  probe: { type: "boolean" },
   json: { type: "boolean" },
   watch: { type: "boolean" },
   settings: { type: "string" },
@@ -131,10 +140,11 @@ const legacyFlags = [
 const optionsOf: Readonly<Record<string, readonly OptionName[]>> = {
   serve: ["guard", ...legacyFlags],
   guard: ["settings"],
-  check: ["config-only", "guard", "json"],
+  check: ["config-only", "guard", "json", "probe"],
   status: ["json", "watch"],
   explain: ["guard", "json"],
-  firewall: ["settings", "backend", "json"],
+  firewall: ["settings", "backend", "json", "probe"],
+  "probe-request": [],
 };
 
 /**
@@ -172,11 +182,14 @@ export function parse(argv: readonly string[]): Command {
       return { command, configPath, settingsDirectory: values.settings };
     case "check":
       none(command, operands);
+      if (values["config-only"] && values.probe)
+        throw wrong("--config-only and --probe exclude each other: the probe checks this host");
       return {
         command,
         configPath,
         configOnly: values["config-only"] ?? false,
         json: values.json ?? false,
+        probe: values.probe ?? false,
         ...guard,
       };
     case "status":
@@ -188,6 +201,11 @@ export function parse(argv: readonly string[]): Command {
         throw wrong("explain needs a container's name, id or address");
       none(command, more);
       return { command, configPath, container, json: values.json ?? false, ...guard };
+    }
+    case "probe-request": {
+      const [order = "", ...more] = operands;
+      none(command, more);
+      return { command, order };
     }
     default:
       return firewall(operands, values);
@@ -232,6 +250,7 @@ function firewall(operands: readonly string[], values: Values): Command {
     );
   }
   none(`firewall ${action}`, more);
+  if (values.probe && action !== "status") throw wrong(`firewall ${action} takes no --probe`);
   const backend = values.backend;
   if (backend !== undefined && backend !== "nftables" && backend !== "iptables") {
     throw wrong(`--backend is nftables or iptables, not "${backend}"`);
@@ -243,6 +262,7 @@ function firewall(operands: readonly string[], values: Values): Command {
     settingsDirectory: values.settings,
     backend,
     json: values.json ?? false,
+    probe: values.probe ?? false,
   };
 }
 

@@ -1,4 +1,5 @@
 import { writeSync } from "node:fs";
+import { isSea } from "node:sea";
 import { setTimeout as sleep } from "node:timers/promises";
 import { inspect } from "node:util";
 import { type Command, parse, usage } from "./cli.ts";
@@ -19,6 +20,8 @@ const outputIsJournal =
   (errorsAreJournal && isSocket(process.stdout.fd));
 const output = openOutput(process.stdout, outputIsJournal ? "<4>" : "");
 const errors = openOutput(process.stderr);
+/** How this program is started again, with its file last. */
+const program = isSea() ? [process.execPath] : [process.execPath, process.argv[1] ?? ""];
 /** How long a service that ends waits for the reader of its log. */
 const flushMs = 3_000;
 
@@ -42,6 +45,8 @@ const host = {
 async function run(command: Command): Promise<ExitCode> {
   // One-shot commands log to standard error, to keep their result on standard output clean.
   const log = openLog({ level: "info", priorities: errorsAreJournal, write: errors.write });
+  // What these find is their result, and not said a second time beside it.
+  const quiet = openLog({ level: "error", priorities: errorsAreJournal, write: errors.write });
   switch (command.command) {
     case "version":
       print(versionLine(process.version));
@@ -60,7 +65,10 @@ async function run(command: Command): Promise<ExitCode> {
     case "check": {
       const { check } = await import("./commands/check.ts");
       const { hostChecks } = await import("./commands/host-checks.ts");
-      return check(command, print, log, hostChecks(environment, log), environment);
+      const { notAsked, readServices } = await import("./commands/services.ts");
+      const services = command.configOnly ? notAsked(environment) : await readServices(environment);
+      const checks = hostChecks(services, quiet, program, process.getuid?.() === 0);
+      return check(command, print, quiet, checks, services.environment);
     }
     case "status": {
       const { status } = await import("./commands/status.ts");
@@ -68,11 +76,16 @@ async function run(command: Command): Promise<ExitCode> {
     }
     case "explain": {
       const { explain } = await import("./commands/explain.ts");
-      return explain(command, environment, print, log);
+      return explain(command, environment, print, quiet);
     }
     case "firewall": {
       const { firewallCommand } = await import("./commands/firewall.ts");
-      return firewallCommand(command, print, log);
+      return firewallCommand(command, print, log, program);
+    }
+    case "probe-request": {
+      const { carryOut, parseOrder } = await import("./firewall/probe-client.ts");
+      print(JSON.stringify(await carryOut(parseOrder(command.order))));
+      return exitCodes.ok;
     }
   }
 }

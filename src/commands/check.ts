@@ -4,12 +4,14 @@ import { type ExitCode, exitCodes, explain, OperatorError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { decide, rolePolicy } from "../roles/grant.ts";
 import { jsonText, printable } from "../text.ts";
+import { conflictFindings, seenBy } from "./check-containers.ts";
 import { hostClocks } from "./clocks.ts";
 import { configuration } from "./configuration.ts";
 import type { Finding } from "./finding.ts";
 import { guardFindings } from "./guard-findings.ts";
 import { viewGuard } from "./guard-view.ts";
 import { linkNetworks, takeInventory } from "./inventory.ts";
+import { proxyFindings } from "./proxy-findings.ts";
 
 export type CheckOptions = {
   readonly configPath: string | undefined;
@@ -17,6 +19,8 @@ export type CheckOptions = {
   /** Path of the guard's socket; by default that of the running proxy, or else the packages'. */
   readonly guard?: string;
   readonly json: boolean;
+  /** Also sends a request from each bridge. */
+  readonly probe?: boolean;
 };
 
 /**
@@ -29,10 +33,15 @@ export type HostChecks = {
   sts(config: Config): Promise<string>;
   /** Assumes a role as the proxy would, and discards the session. Rejects where STS or IAM refuses. */
   role(config: Config, alias: string): Promise<string>;
-  firewall(
-    config: Config,
-  ): Promise<{ readonly ok: boolean | undefined; readonly text: string; readonly hint: string }>;
+  /** One for the rules, and one for each thing of the host that keeps containers from the proxy. */
+  firewall(config: Config): Promise<readonly Judged[]>;
+  /** The units, their port and their files. */
+  services(config: Config, configPath: string): Promise<readonly Finding[]>;
+  /** Sends a request from each bridge, as a container would. */
+  probe(config: Config): Promise<readonly Judged[]>;
 };
+
+type Judged = Omit<Finding, "subject">;
 
 /**
  * Prints what is wrong with this host: exit code 1 if anything is.
@@ -49,7 +58,7 @@ export async function check(
   const config = await file.read();
   const findings: Finding[] = [configurationFinding(file.path, config)];
   if (!options.configOnly)
-    findings.push(...(await hostFindings(config, options.guard, environment, log, hostChecks)));
+    findings.push(...(await hostFindings(config, file.path, options, environment, log, hostChecks)));
   print(options.json ? jsonText(findings) : findings.map(line).join("\n"));
   return findings.some(({ ok }) => ok === false) ? exitCodes.failed : exitCodes.ok;
 }
@@ -68,25 +77,30 @@ function configurationFinding(path: string, config: Config): Finding {
 
 async function hostFindings(
   config: Config,
-  guard: string | undefined,
+  configPath: string,
+  { guard, probe = false }: CheckOptions,
   environment: Environment,
   log: Log,
   host: HostChecks,
 ): Promise<Finding[]> {
   // In parallel, so that an engine that hangs delays the operator once, not twice.
-  const [{ directory, engines }, linked, guardView] = await Promise.all([
+  const [inventory, linked, guardView, proxy] = await Promise.all([
     takeInventory(config, environment, log, hostClocks()),
     linkNetworks(config, environment),
     viewGuard(guard, environment),
+    proxyFindings(environment, configPath),
   ]);
-  const containers = directory.containers();
+  const { engines, containers } = seenBy(guardView, inventory);
   const policy = rolePolicy(config);
   const hostNetwork = containers.filter(({ risks }) => risks.includes("host-network"));
   const denied = containers.flatMap((container) => {
     const decision = decide(container, policy, undefined);
     return decision.kind === "denial" ? [{ container, decision }] : [];
   });
+  const services = await host.services(config, configPath);
   return [
+    ...services,
+    ...proxy,
     ...engines.map(
       ({ host: engineHost, connected, engine, lastError, containers: count }): Finding => ({
         subject: "engine",
@@ -98,6 +112,10 @@ async function hostFindings(
       }),
     ),
     ...guardFindings(config, guardView, containers),
+    // One list, made at one time: two of them could show a container and the one that followed it.
+    ...conflictFindings(
+      guardView.silentBecause === undefined ? guardView.containers : inventory.directory.containers(),
+    ),
     ...denied.map(
       ({ container, decision }): Finding => ({
         subject: "containers",
@@ -129,8 +147,17 @@ async function hostFindings(
     ),
     await findingOf("sts", () => host.sts(config), "Does the instance have an instance profile?"),
     ...(await roleFindings(config, host)),
-    { subject: "firewall", ...(await host.firewall(config)) },
+    ...(await host.firewall(config)).map(
+      (judged): Finding => ({ subject: "firewall", ...judged, hint: applicable(judged, services) }),
+    ),
+    ...(probe ? await host.probe(config) : []).map((judged): Finding => ({ subject: "probe", ...judged })),
   ];
+}
+
+/** Rules for a port where nobody is would only make things worse. */
+function applicable({ ok, hint }: Judged, services: readonly Finding[]): string {
+  const isPortWrong = services.some((one) => one.subject === "port" && one.ok === false);
+  return ok === false && isPortWrong ? "First set the port right, as said above." : hint;
 }
 
 /**
@@ -166,6 +193,6 @@ async function findingOf(
 }
 
 function line({ subject, ok, text, hint }: Finding): string {
-  const mark = ok === undefined ? "note" : ok ? "ok  " : "FAIL";
+  const mark = ok === undefined ? "warn" : ok ? "ok  " : "FAIL";
   return printable(`${mark}  ${subject.padEnd(14)} ${text}${hint === "" ? "" : `. ${hint}`}`);
 }

@@ -1,4 +1,5 @@
-/** The result of one check. `ok` is undefined where it could not be checked, or is only worth knowing. */
+/** The result of one check. `ok` is undefined for a warning: nothing fails now, or it could not be
+ * checked. */
 export type Finding = {
   readonly subject:
     | "configuration"
@@ -8,7 +9,18 @@ export type Finding = {
     | "metadata"
     | "sts"
     | "role"
-    | "firewall";
+    | "firewall"
+    /** A unit of systemd, or what one needs. */
+    | "unit"
+    /** The variables of the service. */
+    | "environment"
+    /** Who listens where the rules redirect to. */
+    | "port"
+    | "space"
+    /** What the running proxy says about itself. */
+    | "proxy"
+    /** A request that was sent from a bridge. */
+    | "probe";
   readonly ok: boolean | undefined;
   readonly text: string;
   readonly hint: string;

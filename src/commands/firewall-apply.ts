@@ -1,4 +1,5 @@
 import { type Backend, type Choice, type Comparison, chooseBackend, inPlace } from "../firewall/backend.ts";
+import { needsRoot } from "../firewall/command.ts";
 import { forgetOldConnections } from "../firewall/conntrack.ts";
 import { chooseLayer2, type Layer2, openWithout } from "../firewall/layer2.ts";
 import { applyGuard, type GuardChange, guardPresent } from "../firewall/route-guard.ts";
@@ -123,6 +124,8 @@ export async function closeIfOpen(
       "no firewall rules are in force; containers are kept from the metadata service by routing until that is fixed, or until `ec2metaproxy firewall remove`",
     );
   } catch (error) {
+    // An ordinary user can neither see nor change whether rules are in force.
+    if (needsRoot(error)) return;
     log.error({ err: error }, "NO FIREWALL RULES ARE IN FORCE: containers may reach the instance's own role");
   }
 }

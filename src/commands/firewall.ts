@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Command } from "../cli.ts";
+import type { Config } from "../config/schema.ts";
 import { type ExitCode, exitCodes, explain, OperatorError } from "../errors.ts";
 import type { Backend } from "../firewall/backend.ts";
 import { type Run, run as runCommand } from "../firewall/command.ts";
@@ -9,14 +10,16 @@ import { chooseLayer2 } from "../firewall/layer2.ts";
 import { lockTable } from "../firewall/lock-table.ts";
 import { nftTable } from "../firewall/nft-table.ts";
 import { defaultPorts, portsInText, portsOf } from "../firewall/ports.ts";
+import type { Probed } from "../firewall/probe.ts";
 import { removeGuard } from "../firewall/route-guard.ts";
 import { ruleset } from "../firewall/ruleset.ts";
-import { defaultSettings, type Ports } from "../firewall/settings.ts";
+import { defaultSettings, type Ports, type Settings } from "../firewall/settings.ts";
 import type { Log } from "../log.ts";
 import { type Configuration, configuration } from "./configuration.ts";
 import { applyFirewall, closeIfOpen } from "./firewall-apply.ts";
 import { backendsHere, everyBackend, frameFilters } from "./firewall-filters.ts";
 import { type FirewallPlan, planFirewall, settingsError } from "./firewall-plan.ts";
+import { hostTools, probeBridges, probeLine } from "./firewall-probe.ts";
 import { type FirewallStatus, firewallStatus } from "./firewall-status.ts";
 
 export const defaultSettingsDirectory = "/etc/ec2metaproxy";
@@ -28,9 +31,14 @@ export type FirewallOptions = Pick<Extract<Command, { command: "firewall" }>, "a
   readonly backend?: Backend["name"] | undefined;
   /** Names of bridges that are covered in addition to INTERFACES. */
   readonly engineBridges?: readonly string[];
+  /** status: sends a request from each bridge. */
+  readonly probing?: (settings: Settings) => Promise<readonly Probed[]>;
 };
 
-/** `firewall` with this host's settings, and the ports of its config.json. */
+/**
+ * `firewall` with this host's settings, and the ports of its config.json.
+ * @param program how this program is started again
+ */
 export async function firewallCommand(
   {
     action,
@@ -38,22 +46,36 @@ export async function firewallCommand(
     settingsDirectory = defaultSettingsDirectory,
     backend,
     json,
+    probe,
   }: Extract<Command, { command: "firewall" }>,
   print: (text: string) => void,
   log: Log,
+  program: readonly string[],
 ): Promise<ExitCode> {
   const ports = action === "remove" ? defaultPorts : await configuredPorts(configuration(configPath), log);
   const engineBridges = action === "remove" ? [] : await knownEngineBridges(log);
-  return firewall({ action, settingsDirectory, backend, engineBridges, json }, ports, print, log);
+  const probing = probe ? (settings: Settings) => probeBridges(hostTools(program), settings) : undefined;
+  const options = { action, settingsDirectory, backend, engineBridges, json, ...(probing && { probing }) };
+  return firewall(options, ports, print, log);
 }
 
-/** `firewall status` as a value, with this host's settings. */
-export async function hostFirewallStatus(log: Log): Promise<FirewallStatus> {
-  const ports = await configuredPorts(configuration(undefined), log);
+/** `firewall status` as a value, with this host's settings and the ports of a configuration. */
+export async function hostFirewallStatus(config: Config, log: Log): Promise<FirewallStatus> {
+  return firewallStatus(await hostPlan(config, log));
+}
+
+/** The settings of this host, with the ports of a configuration. */
+export async function hostFirewallSettings(config: Config, log: Log): Promise<Settings> {
+  return (await hostPlan(config, log)).settings;
+}
+
+/** @throws OperatorError 78 for bad settings */
+async function hostPlan(config: Config, log: Log): Promise<FirewallPlan> {
   const bridges = await knownEngineBridges(log);
+  const ports = portsOf(config);
   const plan = await planFirewall(defaultSettingsDirectory, undefined, ports, bridges, runCommand);
   if (!plan.ok) throw settingsError(defaultSettingsDirectory, false, plan.problems);
-  return firewallStatus(plan);
+  return plan;
 }
 
 /** Those that the guard has found. A file that cannot be used must not prevent the other rules. */
@@ -141,8 +163,11 @@ export async function firewall(
     }
     case "status": {
       const status = await firewallStatus(plan);
-      show(status, statusText(status));
-      return status.inPlace ? exitCodes.ok : exitCodes.failed;
+      const probes = await options.probing?.(plan.settings);
+      if (probes === undefined) show(status, statusText(status));
+      else show({ ...status, probes }, [statusText(status), ...probes.map(probeLine)].join("\n"));
+      const isServed = probes?.every(({ ok }) => ok !== false) ?? true;
+      return status.inPlace && isServed ? exitCodes.ok : exitCodes.failed;
     }
   }
 }

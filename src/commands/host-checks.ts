@@ -1,20 +1,30 @@
-import type { Environment } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
 import { type HostSts, openSts } from "../credentials/sts.ts";
-import { explain, OperatorError } from "../errors.ts";
+import { explain, OperatorError, problemLine } from "../errors.ts";
+import { run } from "../firewall/command.ts";
 import { Upstream } from "../imds/upstream.ts";
 import type { Log } from "../log.ts";
 import { MetadataClient } from "../metadata/client.ts";
 import { rolePolicy } from "../roles/grant.ts";
 import type { HostChecks } from "./check.ts";
 import { hostClocks } from "./clocks.ts";
-import { hostFirewallStatus } from "./firewall.ts";
+import { hostFirewallSettings, hostFirewallStatus } from "./firewall.ts";
+import { hostTools, probeBridges } from "./firewall-probe.ts";
+import { serviceFindings } from "./service-findings.ts";
+import type { Services } from "./services.ts";
 import { stsSettings } from "./sts-settings.ts";
 
 const timeoutMs = 5_000;
 
 /** What `check` asks the instance: its metadata service, STS with its own credentials, its firewall. */
-export function hostChecks(environment: Environment, log: Log): HostChecks {
+export function hostChecks(
+  services: Services,
+  log: Log,
+  program: readonly string[],
+  isRoot: boolean,
+): HostChecks {
+  const { environment } = services;
+  const tools = hostTools(program);
   const clocks = hostClocks();
   const withMetadata = async <T>(config: Config, use: (metadata: MetadataClient) => Promise<T>) => {
     const metadata = new MetadataClient({ endpoint: config.metadataEndpoint, now: clocks.now });
@@ -64,7 +74,8 @@ export function hostChecks(environment: Environment, log: Log): HostChecks {
         const request = {
           roleArn,
           sessionName: "ec2metaproxy-check",
-          durationSeconds: 900,
+          // The alias's own: STS refuses more than the role allows, and the shortest where it says none.
+          durationSeconds: settings?.durationSeconds ?? 900,
           ...(settings?.externalId !== undefined && { externalId: settings.externalId }),
         };
         try {
@@ -74,29 +85,46 @@ export function hostChecks(environment: Environment, log: Log): HostChecks {
           throw new Error(`${alias}: assuming ${roleArn}`, { cause });
         }
       }),
-    firewall: async ({ identityProof }) => {
+    services: (config, configPath) =>
+      serviceFindings(services, config, configPath, { run, isRoot, isProxy: tools.isProxy }),
+    probe: async (config) => {
+      const settings = await hostFirewallSettings(config, log);
+      return probeBridges(tools, settings);
+    },
+    firewall: async (config) => {
       try {
-        const { inPlace, summary, layer2 } = await hostFirewallStatus(log);
+        const { inPlace, missing, summary, layer2, notes } = await hostFirewallStatus(config, log);
+        // Somebody else's rules and bridges, which only a probe can judge.
+        const others = notes.map((text) => ({ ok: undefined, text, hint: "" }));
         if (!inPlace) {
+          const lacking = missing.length === 0 ? "" : `; missing: ${missing.slice(0, 3).join("; ")}`;
           const hint =
             "`ec2metaproxy firewall status` lists what is missing, `ec2metaproxy firewall apply` fixes it.";
-          return { ok: false, text: summary, hint };
+          return [{ ok: false, text: `${summary}${lacking}`, hint }, ...others];
         }
-        // A note, not a failure: a host that cannot have these rules would never pass. The port lock needs
+        // A warning, not a failure: a host that cannot have these rules would never pass. The port lock needs
         // what they need.
         return layer2.open === ""
-          ? { ok: true, text: summary, hint: "" }
-          : {
-              ok: identityProof === "address" ? false : undefined,
-              text: summary,
-              hint: "docs/firewall.md lists what a host needs for rules on layer 2.",
-            };
+          ? [{ ok: true, text: summary, hint: "" }, ...others]
+          : [
+              {
+                ok: config.identityProof === "address" ? false : undefined,
+                text: summary,
+                hint: "docs/firewall.md lists what a host needs for rules on layer 2.",
+              },
+              ...others,
+            ];
       } catch (error) {
-        return {
-          ok: undefined,
-          text: explain(error),
-          hint: error instanceof OperatorError ? error.hint : "",
-        };
+        const hint = error instanceof OperatorError ? error.hint : "";
+        const problems = error instanceof OperatorError ? error.problems.map(problemLine) : [];
+        return [
+          {
+            // An ordinary user cannot read the rules, which says nothing about them.
+            ok: isRoot ? false : undefined,
+            text: [explain(error), ...problems].join("; "),
+            hint: isRoot || problems.length > 0 ? hint : "Run it as root.",
+          },
+        ];
       }
     },
   };

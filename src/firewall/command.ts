@@ -33,6 +33,8 @@ export const run: Run = async (command, args, input = "", limitMs = timeoutMs) =
     input,
     reject: false,
     timeout: limitMs,
+    // The folder that we were started in may be unreadable for this user, or gone.
+    cwd: "/",
     env: { LC_ALL: "C" },
     stripFinalNewline: false,
   });
@@ -65,6 +67,8 @@ export const follow: Follow = async (command, args, onLine, signal) => {
     all: true,
     buffer: { stdout: false, stderr: true },
     cancelSignal: signal,
+    // The folder that we were started in may be unreadable for this user, or gone.
+    cwd: "/",
     env: { LC_ALL: "C" },
     reject: false,
     stdin: "ignore",
@@ -73,6 +77,52 @@ export const follow: Follow = async (command, args, onLine, signal) => {
   const { code, exitCode = 255, stderr = "" } = await subprocess;
   if (code === "ENOENT") return whyNot(command, { kind: "missing" });
   return whyNot(command, { kind: "ran", exitCode, stdout: "", stderr });
+};
+
+/** A process that waits until it is released, and ends by itself when this one is gone. */
+export type Held = {
+  readonly pid: number;
+  /** The first line of its output, which says that it is ready. */
+  readonly line: string;
+  /** Closes its standard input, at which it ends, and waits for that. */
+  release(): Promise<void>;
+};
+
+/** Starts a process that writes one line and then reads its standard input to the end. Never rejects. */
+export type Hold = (
+  command: string,
+  args: readonly string[],
+) => Promise<{ readonly ok: true; readonly held: Held } | { readonly ok: false; readonly why: string }>;
+
+/** How long a held process may take to end. */
+const releaseMs = 5_000;
+
+export const hold: Hold = async (command, args) => {
+  const subprocess = execa(command, args, {
+    // A session of its own: Ctrl-C ends only us, and its cleaning up is not cut short.
+    detached: true,
+    // The folder that we were started in may be unreadable for this user, or gone.
+    cwd: "/",
+    env: { LC_ALL: "C" },
+    reject: false,
+    stdin: "pipe",
+  });
+  const lines = subprocess.iterable({ from: "stdout", preserveNewlines: false })[Symbol.asyncIterator]();
+  const first = await lines.next();
+  const { pid } = subprocess;
+  if (pid === undefined || first.done === true) {
+    const { code, exitCode = 255, stderr = "" } = await subprocess;
+    const outcome: Outcome =
+      code === "ENOENT" ? { kind: "missing" } : { kind: "ran", exitCode, stdout: "", stderr };
+    return { ok: false, why: whyNot(command, outcome) };
+  }
+  const release = async () => {
+    subprocess.stdin.end();
+    const timer = setTimeout(() => subprocess.kill("SIGKILL"), releaseMs);
+    await subprocess;
+    clearTimeout(timer);
+  };
+  return { ok: true, held: { pid, line: first.value, release } };
 };
 
 /**
@@ -111,9 +161,11 @@ const packageOf: Readonly<Record<string, string>> = {
   ip: "iproute2 (iproute on RPM hosts)",
 };
 
+const rootHint = "Run it as root: only root can read or change the packet filter.";
+
 function hintFor(command: string, outcome: Outcome): string {
   if (outcome.kind === "missing") return `Install the package ${packageOf[command] ?? "iptables"}.`;
-  if (isPermission(outcome)) return "Run it as root: only root can read or change the packet filter.";
+  if (isPermission(outcome)) return rootHint;
   if (isPassing(outcome))
     return "The host was temporarily out of memory, processes or time. The rules in force were not changed. Run it again; the timer does so too.";
   if (command === "ip")
@@ -144,6 +196,11 @@ const passing = new RegExp(
   ].join("|"),
   "i",
 );
+
+/** Whether a failed command says that only root may do this. That says nothing about the rules in force. */
+export function needsRoot(error: unknown): boolean {
+  return error instanceof OperatorError && error.hint === rootHint;
+}
 
 export function isPermission(outcome: Outcome): boolean {
   return (

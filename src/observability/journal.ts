@@ -6,7 +6,7 @@ import { printable } from "../text.ts";
 
 type LogSettings = {
   /** `debug` shows every request. */
-  readonly level: "debug" | "info";
+  readonly level: "debug" | "info" | "error";
   /**
    * Begin each line with its syslog priority (`<6>`). journald removes it, and `journalctl -p warning` then
    * works.

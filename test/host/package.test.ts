@@ -89,8 +89,25 @@ async function leftNothing(t: Test, host: TestHost, output: string): Promise<voi
   for (const unit of units) t.equal(await property(host, unit, "ActiveState"), "inactive", unit);
   const links = await host.exec("find /etc/systemd/system -name 'ec2metaproxy*'");
   t.equal(links.stdout, "", "no unit is enabled");
-  const processes = await host.exec("pgrep -c -x ec2metaproxy || true");
-  t.equal(processes.stdout.trim(), "0");
+  // By their executable: a process may have any name.
+  const processes = await host.exec("ls -l /proc/[0-9]*/exe 2>/dev/null | grep /usr/bin/ec2metaproxy; true");
+  t.equal(processes.stdout, "", "no process is left");
+  const run = await host.exec("find /run -name '*ec2metaproxy*'");
+  t.equal(run.stdout, "", "nothing is left in /run");
+  const failed = await host.exec("systemctl list-units --all --no-legend 'ec2metaproxy*'");
+  t.equal(failed.stdout, "", "systemd remembers no unit");
+  t.match(output, /kept: .*the user ec2metaproxy/, "it says what it keeps");
+}
+
+/** The user of the service, out of group docker where the operator had put it. */
+async function userIsHarmless(t: Test, host: TestHost): Promise<void> {
+  const { stdout } = await host.exec("id -nG ec2metaproxy");
+  t.notMatch(stdout, /\bdocker\b/, "the user that stays is not in group docker");
+}
+
+/** A file that the service's next start would not accept. */
+async function breakConfig(host: TestHost): Promise<void> {
+  await host.write(configPath, '{ "defaultAlias": "nobody", "listenn": ":18000" }\n');
 }
 
 if (canBoot(t)) {
@@ -180,6 +197,25 @@ if (canBoot(t)) {
         },
       );
 
+      await t.test("an upgrade with a broken config.json leaves the serving process alone", async (t) => {
+        await breakConfig(host);
+        const pids = async () => [
+          await property(host, "ec2metaproxy.service", "MainPID"),
+          await property(host, "ec2metaproxy-guard.service", "MainPID"),
+        ];
+        const before = await pids();
+        await host.copyIn(deb, "/root/ec2metaproxy.deb");
+        const { stdout, stderr } = await host.exec(
+          "apt-get install -y --allow-downgrades --reinstall /root/ec2metaproxy.deb",
+          { env: { DEBIAN_FRONTEND: "noninteractive" }, timeoutMs: 120_000 },
+        );
+        t.match(stdout + stderr, /listenn/, "the problem is shown");
+        t.match(stdout + stderr, /the running services were left alone/);
+        t.same(await pids(), before);
+        t.same(await states(host), allRunning);
+        await writeConfig(host, edited);
+      });
+
       await t.test("an upgrade leaves units off that the operator disabled", async (t) => {
         await host.exec(["systemctl", "disable", "--now", ...units]);
         await host.copyIn(deb, "/root/ec2metaproxy.deb");
@@ -193,9 +229,13 @@ if (canBoot(t)) {
         "removal stops all units, removes the rules with a warning, and keeps the configuration",
         async (t) => {
           await host.exec("systemctl enable --now ec2metaproxy");
+          await host.exec("groupadd --force docker && gpasswd --add ec2metaproxy docker");
+          await host.write("/etc/ec2metaproxy/environment", "AWS_REGION=eu-west-1\n", "0600");
           t.match(await rules(host), /table inet ec2metaproxy/);
           const { stdout, stderr } = await host.exec("apt-get remove -y ec2metaproxy");
           await leftNothing(t, host, stdout + stderr);
+          await userIsHarmless(t, host);
+          t.match(stdout + stderr, /environment may hold keys/);
           t.same(JSON.parse(await host.read(configPath)), edited);
         },
       );
@@ -210,6 +250,7 @@ if (canBoot(t)) {
           t.same(await states(host), allRunning);
           const { stdout, stderr } = await host.exec("apt-get purge -y ec2metaproxy");
           await leftNothing(t, host, stdout + stderr);
+          t.not((await host.exec("id ec2metaproxy", { check: false })).code, 0, "the user is gone");
           const left = await host.exec(
             "find /etc /usr /run /var/lib -name '*ec2metaproxy*' -not -path '/var/lib/dpkg/*'",
           );
@@ -266,6 +307,16 @@ if (canBoot(t)) {
           },
         );
 
+        await t.test("an upgrade with a broken config.json leaves the serving process alone", async (t) => {
+          await breakConfig(host);
+          const before = await property(host, "ec2metaproxy.service", "MainPID");
+          const said = await dnf(host, "reinstall", "ec2metaproxy");
+          t.match(said, /the running services were left alone/);
+          t.equal(await property(host, "ec2metaproxy.service", "MainPID"), before);
+          t.same(await states(host), allRunning);
+          await writeConfig(host, edited);
+        });
+
         await t.test("an upgrade leaves units off that the operator disabled", async (t) => {
           await host.exec(["systemctl", "disable", "--now", ...units]);
           await dnf(host, "reinstall", "ec2metaproxy");
@@ -276,8 +327,12 @@ if (canBoot(t)) {
           "removal stops all units, removes the rules with a warning, and keeps the edited file",
           async (t) => {
             await host.exec("systemctl enable --now ec2metaproxy");
+            await host.exec("groupadd --force docker && gpasswd --add ec2metaproxy docker");
             const said = await dnf(host, "remove", "ec2metaproxy");
             await leftNothing(t, host, said);
+            await userIsHarmless(t, host);
+            const licences = await host.exec("find /usr/share/licenses -name 'ec2metaproxy*'");
+            t.equal(licences.stdout, "", "the folder of the licence is gone");
             t.same(JSON.parse(await host.read(`${configPath}.rpmsave`)), edited);
           },
         );

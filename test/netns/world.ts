@@ -2,7 +2,15 @@ import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
-import { type Outcome, type Run, run } from "../../src/firewall/command.ts";
+import {
+  type Follow,
+  follow,
+  type Hold,
+  hold,
+  type Outcome,
+  type Run,
+  run,
+} from "../../src/firewall/command.ts";
 import type { Answer, Order } from "./agent.ts";
 
 /** A bridge of the host with one container behind it. */
@@ -138,6 +146,11 @@ export class World {
       return outcome;
     };
   }
+
+  /** Holds processes and follows commands like the product does, in the host's namespace. */
+  hostHold: Hold = (command, args) => hold("ip", ["netns", "exec", this.#name("host"), command, ...args]);
+  hostFollow: Follow = (command, args, onLine, signal) =>
+    follow("ip", ["netns", "exec", this.#name("host"), command, ...args], onLine, signal);
 
   /** @param uid the user to run as instead of root */
   tell(where: string, order: Order, uid?: number): Promise<Answer> {

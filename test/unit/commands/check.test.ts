@@ -19,7 +19,9 @@ const healthy: HostChecks = {
   metadata: async () => "http://169.254.169.254 answers; instance i-0abc",
   sts: async () => "region eu-west-1; this host is arn:aws:sts::123456789012:assumed-role/host/i-0abc",
   role: async (_, alias) => `${alias}: this host may assume ${roleArn}`,
-  firewall: async () => ({ ok: true, text: "nftables: table inet ec2metaproxy in place", hint: "" }),
+  firewall: async () => [{ ok: true, text: "nftables: table inet ec2metaproxy in place", hint: "" }],
+  services: async () => [{ subject: "unit", ok: true, text: "ec2metaproxy.service: active", hint: "" }],
+  probe: async () => [{ ok: true, text: "docker0: reached the proxy", hint: "" }],
 };
 
 /** What `check` prints and its exit code, for a configuration with one role. */
@@ -51,6 +53,7 @@ type Checked = {
   guard?: string;
   json?: boolean;
   configOnly?: boolean;
+  probe?: boolean;
 };
 
 t.test("a host without problems passes every check", async (t) => {
@@ -62,8 +65,9 @@ t.test("a host without problems passes every check", async (t) => {
   const lines = printed.split("\n").map((line) => line.slice(0, 20).trim());
   t.same(lines, [
     "ok    configuration",
+    "ok    unit",
     "ok    engine",
-    "note  guard",
+    "warn  guard",
     "ok    metadata",
     "ok    sts",
     "ok    role",
@@ -72,7 +76,7 @@ t.test("a host without problems passes every check", async (t) => {
   t.match(printed, "1 running");
 });
 
-t.test("what is only worth knowing is a note, not a failure", async (t) => {
+t.test("what is only worth knowing is a warning, not a failure", async (t) => {
   await using engine = await EngineStandIn.listen();
   engine.run({
     id: idOf("db"),
@@ -87,7 +91,7 @@ t.test("what is only worth knowing is a note, not a failure", async (t) => {
   ];
   const { code, printed } = await checked(t, engine.socketPath);
   t.equal(code, 0);
-  const notes = printed.split("\n").filter((line) => line.startsWith("note  containers"));
+  const notes = printed.split("\n").filter((line) => line.startsWith("warn  containers"));
   t.equal(notes.length, 3, printed);
   t.match(notes[0], /db gets no role \(unknown-alias\)/);
   t.match(notes[1], /the network lan \(ipvlan\) puts its containers beside this host.*bridge network/);
@@ -103,7 +107,10 @@ t.test("what fails is named with what to do, for programs too, and the exit code
     role: async () => {
       throw new Error("web: assuming the role", { cause: new Error("AccessDenied") });
     },
-    firewall: async () => ({ ok: false, text: "NOT IN PLACE", hint: "Run `ec2metaproxy firewall apply`." }),
+    firewall: async () => [
+      { ok: false, text: "NOT IN PLACE", hint: "Run `ec2metaproxy firewall apply`." },
+      { ok: undefined, text: "ufw drops requests from containers", hint: "" },
+    ],
   };
   const absent = "/nonexistent/docker.sock";
   const { code, printed } = await checked(t, absent, { host, json: true });
@@ -124,7 +131,7 @@ t.test("--config-only checks nothing else", async (t) => {
   const never = () => {
     throw new Error("was asked");
   };
-  const host = { metadata: never, sts: never, role: never, firewall: never };
+  const host = { metadata: never, sts: never, role: never, firewall: never, services: never, probe: never };
   const { code, printed } = await checked(t, "/nonexistent/docker.sock", { host, configOnly: true });
   t.equal(code, 0);
   t.match(printed, /^ok {4}configuration .* is valid: 1 alias, default web$/);
@@ -146,19 +153,21 @@ for (const hostile of hostileTexts) {
       role: async () => {
         throw new OperatorError(hostile, { hint: hostile, exitCode: 69, cause: new Error(hostile) });
       },
-      firewall: async () => ({ ok: false, text: hostile, hint: hostile }),
+      firewall: async () => [{ ok: false, text: hostile, hint: hostile }],
+      services: async () => [{ subject: "port", ok: false, text: hostile, hint: hostile }],
+      probe: async () => [{ ok: false, text: hostile, hint: hostile }],
     };
-    const { printed } = await checked(t, engine.socketPath, { host });
+    const { printed } = await checked(t, engine.socketPath, { host, probe: true });
     t.notMatch(printed, unsafe);
     const marks = printed.split("\n").map((line) => line.slice(0, 6));
     t.same(
-      marks.filter((mark) => !["ok    ", "note  ", "FAIL  "].includes(mark)),
+      marks.filter((mark) => !["ok    ", "warn  ", "FAIL  "].includes(mark)),
       [],
     );
-    t.equal(marks.length, 9);
-    const { printed: json } = await checked(t, engine.socketPath, { host, json: true });
+    t.equal(marks.length, 11);
+    const { printed: json } = await checked(t, engine.socketPath, { host, json: true, probe: true });
     t.notMatch(json, unsafe);
-    t.equal((JSON.parse(json) as readonly Finding[]).length, 9); // printed by check
+    t.equal((JSON.parse(json) as readonly Finding[]).length, 11); // printed by check
   });
 }
 
@@ -171,7 +180,7 @@ t.test("containers that the guard does not lock are named, as the configuration 
   t.match(note.printed, /^ok {4}guard .*0 of 1 containers locked/m);
   t.match(
     note.printed,
-    /^note {2}guard .*not locked: web \(the guard does not know the container\); identified/m,
+    /^warn {2}guard .*not locked: web \(the guard does not know the container\); identified/m,
   );
   const failed = await checked(t, engine.socketPath, {
     guard: guard.path,
@@ -179,4 +188,24 @@ t.test("containers that the guard does not lock are named, as the configuration 
   });
   t.equal(failed.code, 1);
   t.match(failed.printed, /^FAIL {2}guard .*not locked: web .*refused with address-not-locked/m);
+});
+
+t.test("where the port is wrong, applying the rules is not advised", async (t) => {
+  await using engine = await EngineStandIn.listen();
+  const host: HostChecks = {
+    ...healthy,
+    services: async () => [{ subject: "port", ok: false, text: "nobody listens", hint: "Start it." }],
+    firewall: async () => [{ ok: false, text: "NOT IN PLACE", hint: "Run `ec2metaproxy firewall apply`." }],
+  };
+  const { code, printed } = await checked(t, engine.socketPath, { host });
+  t.equal(code, 1);
+  t.match(printed, /NOT IN PLACE\. First set the port right/);
+  t.notMatch(printed, "firewall apply");
+});
+
+t.test("a probe is made only on request", async (t) => {
+  await using engine = await EngineStandIn.listen();
+  t.notMatch((await checked(t, engine.socketPath)).printed, /^\w+ +probe/m);
+  const { printed } = await checked(t, engine.socketPath, { probe: true });
+  t.match(printed, /^ok {4}probe +docker0: reached the proxy$/m);
 });

@@ -43,14 +43,16 @@ async function apply(settingsDirectory: string, ...first: readonly Answer[]) {
     return outcome;
   };
   const printed: string[] = [];
-  const log: Log = { debug() {}, info() {}, warn() {}, error() {} };
+  const logged: string[] = [];
+  const note = (_: unknown, message: string) => void logged.push(message);
+  const log: Log = { debug() {}, info: note, warn: note, error: note };
   const options = { action: "apply", configPath: "", settingsDirectory, json: false } as const;
   try {
     const code = await firewall(options, { proxy: 18_000 }, (text) => printed.push(text), log, run);
-    return { code, text: printed.join("\n"), changes };
+    return { code, text: printed.join("\n"), changes, logged };
   } catch (error) {
     if (!(error instanceof OperatorError)) throw error;
-    return { code: error.exitCode, text: `${error.message}\n${error.hint}`, changes };
+    return { code: error.exitCode, text: `${error.message}\n${error.hint}`, changes, logged };
   }
 }
 
@@ -144,3 +146,16 @@ t.test(
     t.ok(off.changes.includes("nft delete table bridge ec2metaproxy"));
   },
 );
+
+t.test("an ordinary user is told to be root, and nothing about rules that it cannot see", async (t) => {
+  const denied = fails("netlink: Error: cache initialization failed: Operation not permitted");
+  const said = await apply(
+    t.testdir({}),
+    [({ line }) => line.startsWith("nft"), denied],
+    [({ line }) => /^ip -[46] rule add/.test(line), fails("RTNETLINK answers: Operation not permitted", 2)],
+    [({ line }) => /^ip -[46] rule show/.test(line), { kind: "ran", exitCode: 0, stdout: "", stderr: "" }],
+  );
+  t.equal(said.code, 69);
+  t.match(said.text, "Run it as root");
+  t.notMatch(said.logged.join(), "NO FIREWALL RULES");
+});

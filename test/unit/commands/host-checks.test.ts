@@ -21,7 +21,8 @@ t.test("an alias named like a member of every object is checked with its own rol
     AWS_ACCESS_KEY_ID: "AKIAIOSFODNN7EXAMPLE",
     AWS_SECRET_ACCESS_KEY: "x",
   });
-  const { role } = hostChecks(environment, log);
+  const services = { units: [], unknownBecause: undefined, environment, unreadable: [] };
+  const { role } = hostChecks(services, log, [], false);
   for (const [alias, name] of [
     ["constructor", "full"],
     ["toString", "short"],
