@@ -1,5 +1,6 @@
 import { type Environment, readEnvironment } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
+import { assumeRoleErrorIn } from "../credentials/assume-role.ts";
 import { type ExitCode, exitCodes, explain, OperatorError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { decide, rolePolicy } from "../roles/grant.ts";
@@ -27,8 +28,11 @@ export type HostChecks = {
   metadata(config: Config): Promise<string>;
   /** Rejects where the host has no credentials of its own. */
   sts(config: Config): Promise<string>;
-  /** Assumes a role as the proxy would, and discards the session. Rejects where STS or IAM refuses. */
-  role(config: Config, alias: string): Promise<string>;
+  /**
+   * Assumes a role as the proxy would, and discards the session. With a hint where it can be assumed, but not
+   * as configured. Rejects where STS or IAM refuses.
+   */
+  role(config: Config, alias: string): Promise<string | { readonly text: string; readonly hint: string }>;
   firewall(
     config: Config,
   ): Promise<{ readonly ok: boolean | undefined; readonly text: string; readonly hint: string }>;
@@ -154,13 +158,15 @@ async function roleFindings(config: Config, host: HostChecks): Promise<Finding[]
 
 async function findingOf(
   subject: Finding["subject"],
-  ask: () => Promise<string>,
+  ask: () => Promise<string | { readonly text: string; readonly hint: string }>,
   hint: string,
 ): Promise<Finding> {
   try {
-    return { subject, ok: true, text: await ask(), hint: "" };
+    const answer = await ask();
+    if (typeof answer === "string") return { subject, ok: true, text: answer, hint: "" };
+    return { subject, ok: undefined, ...answer };
   } catch (error) {
-    const own = error instanceof OperatorError ? error.hint : "";
+    const own = error instanceof OperatorError ? error.hint : (assumeRoleErrorIn(error)?.advice ?? "");
     return { subject, ok: false, text: explain(error), hint: own === "" ? hint : own };
   }
 }

@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Environment } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
 import { Directory } from "../containers/directory.ts";
+import { assumeRoleErrorIn } from "../credentials/assume-role.ts";
 import { CredentialCache } from "../credentials/cache.ts";
 import type { Clocks } from "../credentials/clock.ts";
 import { openSts } from "../credentials/sts.ts";
@@ -19,6 +20,7 @@ import type { Log } from "../log.ts";
 import { MetadataClient } from "../metadata/client.ts";
 import { rolePolicy } from "../roles/grant.ts";
 import type { Engines } from "./engines.ts";
+import { whyIncomplete } from "./incomplete.ts";
 import { Prefetching } from "./prefetching.ts";
 import type { StatusFacts } from "./serve-status.ts";
 import { staticsOf } from "./statics.ts";
@@ -118,7 +120,7 @@ export function openProxy(
     settings: () => settings,
     directory,
     listed: engines.listed,
-    complete: engines.complete,
+    incomplete: () => whyIncomplete(engines),
     refresh: engines.refresh,
     provenance: surroundings.provenance,
     locks: engines.guard?.locks,
@@ -167,8 +169,8 @@ export function openProxy(
         (arn) => log.info({ arn }, "assuming roles as this host"),
         (error: unknown) =>
           log.warn(
-            { err: error },
-            "STS does not accept this host's credentials yet; roles cannot be assumed",
+            { err: error, ...assumeRoleErrorIn(error)?.diagnosis },
+            "calling STS as this host failed; roles cannot be assumed",
           ),
       );
       try {

@@ -122,6 +122,8 @@ function summary(status: Omit<Status, "version" | "healthy" | "summary">, roles:
   if (credentials.state === "down") parts.push("STS does not answer");
   if (credentials.state === "throttled") parts.push("STS throttles our calls");
   if (credentials.refused > 0) parts.push(`${count(credentials.refused, "role")} refused by IAM`);
+  // What to do about each is in `status`: this is one line.
+  parts.push(...credentials.problems.map(({ cause }) => cause));
   if (configProblem !== undefined)
     parts.push(`reload refused, the previous configuration is in force: ${configProblem}`);
   return parts.join("; ");

@@ -74,6 +74,11 @@ function text(now: Status): string {
         `engine       ${engine.host}: ${engine.connected ? `${engine.engine ?? "connected"}, ${engine.containers} containers` : `not connected: ${engine.lastError ?? "not tried yet"}`}`,
     ),
     `STS          ${now.credentials.state}; ${now.credentials.warm} sets of credentials ready, ${now.credentials.failing} failing, ${now.credentials.refused} refused`,
+    // A proxy of an older version sends none.
+    ...(now.credentials.problems ?? []).map(
+      ({ cause, reason, roleArns, cure }) =>
+        `             ${cause} (${roleArns.slice(0, 3).join(", ")}${roleArns.length > 3 ? " …" : ""}): ${reason}. ${cure}`,
+    ),
     "",
     ...now.containers.map(
       (container) =>

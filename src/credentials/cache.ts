@@ -5,7 +5,7 @@ import { type AssumeRole, AssumeRoleError } from "./assume-role.ts";
 import type { Credentials } from "./document.ts";
 import { CallRate } from "./rate.ts";
 import { type Job, type Schedule, Scheduler, type SchedulerLimits } from "./scheduler.ts";
-import type { CacheStats } from "./stats.ts";
+import type { CacheStats, CredentialProblem } from "./stats.ts";
 import { neededAge, refusalMs, renewalAge, retryMs } from "./timing.ts";
 import { mustBeUsable } from "./usable.ts";
 
@@ -332,7 +332,10 @@ export class CredentialCache {
   #failed(entry: Entry, error: AssumeRoleError, startedAt: number): true {
     entry.failures += 1;
     if (error.kind === "temporary") {
-      this.#rate.failed(entry.key, startedAt, `${error.code}: ${error.message}`);
+      this.#rate.failed(entry.key, startedAt, {
+        reason: `${error.code}: ${error.message}`,
+        ...error.diagnosis,
+      });
       // In an outage, CallRate logs one line for all roles.
       if (this.#rate.state !== "down") this.#logFailure(entry, error);
     }
@@ -427,7 +430,22 @@ export class CredentialCache {
       smallestRemainingMs: Number.isFinite(firstExpiry) ? firstExpiry - now : undefined,
       lastCallMs: this.#lastCallMs,
       spentMs: this.#spentMs,
+      problems: this.#problems(),
     };
+  }
+
+  /** A single failure is normal: it counts once it has left an entry without credentials, or is repeated. */
+  #problems(): readonly CredentialProblem[] {
+    const problems = new Map<string, CredentialProblem>();
+    for (const entry of this.#entries.values()) {
+      const { lastError, request, failures } = entry;
+      if (lastError === undefined) continue;
+      if (lastError.kind !== "refused" && failures < 2 && this.#hasCredentials(entry)) continue;
+      const { failure, diagnosis, message } = lastError;
+      const roleArns = new Set([...(problems.get(failure)?.roleArns ?? []), request.roleArn]);
+      problems.set(failure, { ...diagnosis, reason: message, roleArns: [...roleArns] });
+    }
+    return [...problems.values()];
   }
 
   #logSuccess(entry: Entry, { accessKeyId, lifetimeMs }: Credentials): void {
@@ -483,8 +501,8 @@ function asCallError(error: unknown): AssumeRoleError {
   return new AssumeRoleError("temporary", "InternalError", error instanceof Error ? error.name : "unknown");
 }
 
-function reasonOf({ code, message, httpStatus }: AssumeRoleError): LogFields {
-  return { code, reason: message, ...(httpStatus !== undefined && { httpStatus }) };
+function reasonOf({ code, message, httpStatus, diagnosis }: AssumeRoleError): LogFields {
+  return { code, reason: message, ...(httpStatus !== undefined && { httpStatus }), ...diagnosis };
 }
 
 function fieldsOf({ request }: Entry): LogFields {

@@ -1,5 +1,16 @@
 import type { FailureKind } from "./assume-role.ts";
+import type { FailureName } from "./failures.ts";
 import type { RateState } from "./rate.ts";
+
+/** Why roles cannot be assumed at the moment, once for each cause. */
+export type CredentialProblem = {
+  readonly failure: FailureName;
+  readonly cause: string;
+  readonly cure: string;
+  /** What was said last, by STS or by the network. */
+  readonly reason: string;
+  readonly roleArns: readonly string[];
+};
 
 /** The state of the cache, for `status` and the metrics. */
 export type CacheStats = {
@@ -24,6 +35,7 @@ export type CacheStats = {
   /** Remaining life of the credentials that expire first; undefined without any. */
   readonly smallestRemainingMs: number | undefined;
   readonly lastCallMs: number | undefined;
+  readonly problems: readonly CredentialProblem[];
   /** Duration of all calls since the start, added up. */
   readonly spentMs: number;
 };

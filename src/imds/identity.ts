@@ -39,10 +39,10 @@ export type IdentityDependencies = {
    */
   readonly listed: Promise<void>;
   /**
-   * Whether every engine is being followed. While one is not, an unknown address may belong to one of its
-   * containers.
+   * Why the directory may lack containers: an engine or the guard cannot be read. An unknown address may
+   * belong to one of those. Undefined if it has all of them.
    */
-  readonly complete: () => boolean;
+  readonly incomplete: () => string | undefined;
   /** Lists each engine's running containers once; concurrent calls share one list. */
   readonly refresh: () => Promise<void>;
   readonly provenance: Pick<Provenance, "check">;
@@ -229,6 +229,7 @@ export function lostProof(
 }
 
 function identityOf(deps: IdentityDependencies, lookup: Lookup, needed: ProofKind): Identity {
+  const incomplete = lookup.kind === "container" ? undefined : deps.incomplete();
   switch (lookup.kind) {
     case "container": {
       // There is no proof for a static container, whatever is configured.
@@ -239,24 +240,18 @@ function identityOf(deps: IdentityDependencies, lookup: Lookup, needed: ProofKin
       const names = lookup.containers.map(({ name }) => name).join(", ");
       const reason = `several running containers have this address: ${names}`;
       // One of them may have stopped, if its engine cannot be reached.
-      return deps.complete()
+      return incomplete === undefined
         ? unidentified("address-conflict", reason)
-        : unidentified("engine-unavailable", `${reason}; ${unreachable(deps)}`);
+        : unidentified("engine-unavailable", `${reason}; one of them may have stopped: ${incomplete}`);
     }
     case "unknown":
-      return deps.complete()
+      return incomplete === undefined
         ? unidentified("unknown-caller", "no running container has this address")
         : unidentified(
             "engine-unavailable",
-            `no container is known to have this address, and ${unreachable(deps)}`,
+            `no container is known to have this address, because not all are known: ${incomplete}`,
           );
   }
-}
-
-function unreachable({ locks }: IdentityDependencies): string {
-  return locks === undefined
-    ? "an engine cannot be reached"
-    : "the guard, or an engine that it follows, cannot be reached";
 }
 
 function unidentified(code: IdentityCode, reason: string, caller?: Caller): Unidentified {

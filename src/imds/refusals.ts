@@ -95,7 +95,7 @@ export const callerRefusals = {
   "unknown-caller": { status: 403, why: "no running container has the address" },
   "engine-unavailable": {
     status: 503,
-    why: "no container, or more than one, is known to have the address, and the guard or an engine cannot be reached at the moment",
+    why: "no container, or more than one, is known to have the address, and the guard or an engine cannot be read at the moment; the reason says which and why",
   },
   "address-conflict": { status: 403, why: "several running containers have the address" },
   ...proofRefusals,

@@ -156,6 +156,7 @@ export class MetadataClient {
     throw new MetadataError(
       "no-answer",
       `the metadata service at ${this.#host} issues no session tokens, and without one (IMDSv1) the host's own credentials are not read`,
+      { status: 404 },
     );
   }
 
@@ -164,7 +165,7 @@ export class MetadataClient {
     const late = Promise.withResolvers<never>();
     const timer = setTimeout(() => {
       meter.throttled();
-      late.reject(this.#error(tokenPath, `: no whole answer in ${timeoutMs} ms`));
+      late.reject(this.#late(tokenPath, timeoutMs));
     }, timeoutMs);
     try {
       return await Promise.race([renewal, late.promise]);
@@ -216,7 +217,7 @@ export class MetadataClient {
     } catch (error) {
       if (!late.aborted) throw error;
       meter.throttled();
-      throw this.#error(path, `: no whole answer in ${timeoutMs} ms`);
+      throw this.#late(path, timeoutMs);
     }
   }
 
@@ -243,7 +244,7 @@ export class MetadataClient {
     const { meter, timeoutMs } = route;
     return new Promise((resolve, reject) => {
       if (signal?.aborted) {
-        reject(this.#error(path, "", signal.reason));
+        reject(this.#error(path, signal.reason));
         return;
       }
       // The retry has a connection of its own: the others in the pool may be closed too.
@@ -252,8 +253,10 @@ export class MetadataClient {
       const request = this.#request({ ...this.#origin, agent, method, path, headers: all });
       let answered = false;
       const abandon = () => request.destroy(signal?.reason);
+      let isLate = false;
       const deadline = setTimeout(() => {
         meter.throttled();
+        isLate = true;
         request.destroy(new Error(`no answer after ${timeoutMs} ms`));
       }, timeoutMs);
       signal?.addEventListener("abort", abandon, { once: true });
@@ -273,18 +276,22 @@ export class MetadataClient {
         if (stale && !isRetry && !signal?.aborted) {
           meter.charge();
           resolve(this.#send(route, method, path, headers, signal, true));
-        } else reject(this.#error(path, "", error));
+        } else reject(this.#error(path, error, isLate));
       });
       request.end();
     });
   }
 
-  #error(path: string, why: string, cause?: unknown): MetadataError {
-    return new MetadataError(
-      "no-answer",
-      `asking the metadata service at ${this.#host} for ${path}${why}`,
+  #error(path: string, cause: unknown, isLate = false): MetadataError {
+    return new MetadataError("no-answer", `asking the metadata service at ${this.#host} for ${path}`, {
       cause,
-    );
+      isLate,
+    });
+  }
+
+  #late(path: string, timeoutMs: number): MetadataError {
+    const message = `asking the metadata service at ${this.#host} for ${path}: no whole answer in ${timeoutMs} ms`;
+    return new MetadataError("no-answer", message, { isLate: true });
   }
 }
 

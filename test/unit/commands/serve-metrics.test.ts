@@ -60,6 +60,7 @@ const status = (facts: Partial<StatusFacts> = {}) =>
       smallestRemainingMs: 90_500,
       lastCallMs: 50,
       spentMs: 1_500,
+      problems: [],
     },
     requests: { granted: 9, refused: 3 },
     containers: ["a", "b", "c"].map((id) => engineContainer(id, "127.0.0.20", { id })),

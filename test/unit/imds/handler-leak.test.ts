@@ -61,7 +61,7 @@ async function proxyFixture(t: Test, passthrough: object) {
     settings: () => settings,
     directory: new Directory({ statics: [container] }),
     listed: Promise.resolve(),
-    complete: () => true,
+    incomplete: () => undefined,
     refresh: async () => undefined,
     provenance: { check: async () => ({ proven: true }) },
     callers: new Callers(rolePolicy(config), undefined),
