@@ -2,7 +2,8 @@ import { writeSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { inspect } from "node:util";
 import { type Command, parse, usage } from "./cli.ts";
-import { readEnvironment } from "./config/load.ts";
+import type { EnvironmentUse } from "./commands/environment.ts";
+import { type Environment, readEnvironment } from "./config/load.ts";
 import { type ExitCode, exitCodes, OperatorError, report } from "./errors.ts";
 import { isJournal, isSocket, openLog, withErrorPriority } from "./observability/journal.ts";
 import { openOutput } from "./output.ts";
@@ -50,16 +51,18 @@ async function run(command: Command): Promise<ExitCode> {
       return exitCodes.ok;
     case "serve": {
       const { serve } = await import("./commands/serve.ts");
-      return serve(command, environment, host);
+      const use = { aws: true, engine: command.guard === undefined };
+      return serve(command, await usable(use), host);
     }
     case "guard": {
       const { guard } = await import("./commands/guard.ts");
-      return guard(command, environment, host);
+      return guard(command, await usable({ aws: false, engine: true }), host);
     }
     case "check": {
       const { check } = await import("./commands/check.ts");
       const { hostChecks } = await import("./commands/host-checks.ts");
-      return check(command, print, log, hostChecks(environment, log), environment);
+      const checked = await usable({ aws: !command.configOnly, engine: !command.configOnly });
+      return check(command, print, log, hostChecks(checked, log), checked);
     }
     case "status": {
       const { status } = await import("./commands/status.ts");
@@ -67,13 +70,18 @@ async function run(command: Command): Promise<ExitCode> {
     }
     case "explain": {
       const { explain } = await import("./commands/explain.ts");
-      return explain(command, environment, print, log);
+      return explain(command, await usable({ aws: false, engine: true }), print, log);
     }
     case "firewall": {
       const { firewallCommand } = await import("./commands/firewall.ts");
       return firewallCommand(command, print, log);
     }
   }
+}
+
+async function usable(use: EnvironmentUse): Promise<Environment> {
+  const { usableEnvironment } = await import("./commands/environment.ts");
+  return usableEnvironment(environment, use);
 }
 
 async function main(): Promise<ExitCode> {

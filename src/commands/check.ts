@@ -52,6 +52,8 @@ export async function check(
   const file = configuration(options.configPath);
   const config = await file.read();
   const findings: Finding[] = [configurationFinding(file.path, config)];
+  for (const { where, message, hint } of environment.ignored)
+    findings.push({ subject: "environment", ok: undefined, text: `${where} ${message}`, hint });
   if (!options.configOnly)
     findings.push(...(await hostFindings(config, options.guard, environment, log, hostChecks)));
   print(options.json ? jsonText(findings) : findings.map(line).join("\n"));

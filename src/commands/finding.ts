@@ -2,6 +2,7 @@
 export type Finding = {
   readonly subject:
     | "configuration"
+    | "environment"
     | "engine"
     | "guard"
     | "containers"

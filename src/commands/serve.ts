@@ -93,6 +93,8 @@ export async function serve(options: ServeOptions, environment: Environment, hos
     priorities: host.priorities,
     write: host.write,
   });
+  for (const { where, message, hint } of environment.ignored)
+    log.warn({ variable: where, cure: hint }, `the variable ${message}`);
   // From here on, so that a signal during the start neither kills the process half-way nor gets lost.
   const signals = listenForSignals(host);
   // Closed at the end, last first, also when the start fails: otherwise open handles would keep the process

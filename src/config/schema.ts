@@ -8,6 +8,7 @@ import {
   metadataCategory,
   name,
   orEmpty,
+  regionPattern,
   roleArn,
   sessionPolicy,
   url,
@@ -230,7 +231,7 @@ export const configSchema = z
       .strictObject({
         region: z
           .string()
-          .regex(/^[a-z]{2,}(-[a-z]+)+-\d+$/, "expected a region such as eu-west-1")
+          .regex(regionPattern, "expected a region such as eu-west-1")
           .optional()
           .describe("Region of the STS endpoint. Default: AWS_REGION, else the instance's region."),
         endpoint: url

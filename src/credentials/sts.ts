@@ -31,9 +31,9 @@ const skewMs = 240_000;
 /** STS with this host's credentials. Call `close` at the end: connections are kept open. */
 export function openSts(settings: StsSettings): HostSts {
   if (settings.endpoint !== undefined && (settings.useFips || settings.useDualstack)) {
-    const hint = "Set sts.endpoint to the FIPS or dual-stack address itself, or leave sts.endpoint out.";
+    const hint = "Name the FIPS or dual-stack endpoint itself there, or leave it out.";
     const message =
-      "sts.useFips and sts.useDualstack choose an AWS endpoint, but sts.endpoint already names one";
+      "sts.useFips and sts.useDualstack choose an AWS endpoint, but sts.endpoint, AWS_ENDPOINT_URL_STS or AWS_ENDPOINT_URL already names one";
     throw new OperatorError(message, { hint, exitCode: exitCodes.configuration });
   }
   return new HostSts(settings);
