@@ -28,7 +28,7 @@ const format: CredentialFormat = {
  * service. This protocol has no session token, so the proof is always required.
  */
 export function containerCredentialsHandler(deps: Omit<ImdsDependencies, "tokens" | "upstream">): Handler {
-  const connections = new Connections();
+  const connections = new Connections(deps.now);
   return async function handle(request, response) {
     const { method, headers } = request;
     const settings = deps.settings();

@@ -50,7 +50,7 @@ const maxRememberedPath = 256;
 
 /** Answers IMDS requests. `handle` shows the whole request, from the caller's address to the last byte. */
 export function imdsHandler(deps: ImdsDependencies): Handler {
-  const connections = new Connections();
+  const connections = new Connections(deps.now);
   const classified = new LRUCache<string, Classified>({ max: maxClassified });
   const formats = credentialFormats();
 

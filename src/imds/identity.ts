@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { type Container, isStarting } from "../containers/container.ts";
 import type { Directory, Lookup } from "../containers/directory.ts";
 import type { Locks } from "../containers/protection.ts";
@@ -12,6 +13,10 @@ import type { IdentityCode } from "./refusals.ts";
  */
 const newsWaitMs = 2_000;
 
+/** How long to wait for the end of a connection that the client's kernel has announced already. */
+const endedWithinMs = 50;
+
+type Unproven = Extract<Proof, { proven: false }>;
 type ContainerLookup = Extract<Lookup, { kind: "container" }>;
 
 export type Identified = {
@@ -152,14 +157,36 @@ async function proveBySocket(
 ): Promise<Identity> {
   const first = await deps.provenance.check(lookup.container, connection, via);
   if (first.proven) return proven(deps, connection, lookup);
-  if (first.code !== "container-gone" && first.code !== "no-pid") return unproven(deps, lookup, first);
+  if (first.code !== "container-gone" && first.code !== "no-pid")
+    return unproven(deps, lookup, await withEnd(first, connection));
   // The container is gone, but its engine has not reported it; the event stream may be down. List once, then
   // try the address's new owner.
   await deps.refresh();
   const next = deps.directory.at(connection.address ?? "");
   if (next === lookup || next.kind !== "container") return unproven(deps, lookup, first);
   const second = await deps.provenance.check(next.container, connection, via);
-  return second.proven ? proven(deps, connection, next) : unproven(deps, next, second);
+  return second.proven
+    ? proven(deps, connection, next)
+    : unproven(deps, next, await withEnd(second, connection));
+}
+
+/**
+ * `no-such-socket` is the alert for spoofing, and a client that has given up must not raise it. Its socket is
+ * then closed, or gone: the kernel forgets it after a minute, and a connection may have waited longer than
+ * that for the service to start. On the other hand, a closed socket in the container's table is no excuse for
+ * somebody who is still there.
+ */
+async function withEnd(refused: Unproven, connection: Connection): Promise<Unproven> {
+  if (refused.code !== "no-such-socket" && refused.code !== "client-closed") return refused;
+  // The table may show the end before our own socket has reported it.
+  if (connection.end() === "open") await sleep(endedWithinMs);
+  const end = connection.end();
+  const hasGivenUp =
+    end === "reset" || (end === "closed" && (refused.code === "client-closed" || connection.isEarly));
+  if (!hasGivenUp) return { ...refused, code: "no-such-socket" };
+  return refused.code === "client-closed"
+    ? refused
+    : { ...refused, code: "client-closed", reason: "the client has given up, and its socket is gone" };
 }
 
 /**
@@ -296,7 +323,7 @@ function proven(deps: IdentityDependencies, connection: Connection, lookup: Cont
 function unproven(
   deps: IdentityDependencies,
   lookup: ContainerLookup,
-  { code, reason }: Extract<Proof, { proven: false }>,
+  { code, reason }: Unproven,
 ): Unidentified {
   return unidentified(code, reason, deps.callers.of(lookup.container));
 }

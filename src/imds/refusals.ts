@@ -72,6 +72,10 @@ const proofRefusals = {
     status: 403,
     why: "the container with this address has no such connection: something else uses its address, or the client is behind it (Docker in Docker, a VPN), as with a hop limit of 1",
   },
+  "client-closed": {
+    status: 403,
+    why: "the client has closed its side of the connection: it gave up, for example while it waited for the service to start, or it half-closes before it reads (`nc -N`). No sign of an attack",
+  },
   "port-listening": {
     status: 403,
     why: "the container listens on the client's port: the connection was opened *to* it from a forged address",
