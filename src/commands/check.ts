@@ -4,6 +4,7 @@ import { assumeRoleErrorIn } from "../credentials/assume-role.ts";
 import { type ExitCode, exitCodes, explain, OperatorError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { decide, rolePolicy } from "../roles/grant.ts";
+import { likelyMistakes } from "../roles/mistakes.ts";
 import { jsonText, printable } from "../text.ts";
 import { hostClocks } from "./clocks.ts";
 import { configuration } from "./configuration.ts";
@@ -92,6 +93,10 @@ async function hostFindings(
     const decision = decide(container, policy, undefined);
     return decision.kind === "denial" ? [{ container, decision }] : [];
   });
+  // A refusal has them in its reason.
+  const mistaken = containers
+    .filter((container) => !denied.some((each) => each.container === container))
+    .flatMap((container) => likelyMistakes(container, policy).map((mistake) => ({ container, mistake })));
   return [
     ...engines.map(
       ({ host: engineHost, connected, engine, lastError, containers: count }): Finding => ({
@@ -110,6 +115,14 @@ async function hostFindings(
         ok: undefined,
         text: `${container.name} gets no role (${decision.code}): ${decision.reason}`,
         hint: decision.hint,
+      }),
+    ),
+    ...mistaken.map(
+      ({ container, mistake }): Finding => ({
+        subject: "containers",
+        ok: undefined,
+        text: `${container.name}: ${mistake}`,
+        hint: `\`ec2metaproxy explain ${container.name}\` shows which role it gets instead.`,
       }),
     ),
     ...hostNetwork.map(

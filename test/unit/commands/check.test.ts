@@ -26,7 +26,13 @@ const healthy: HostChecks = {
 async function checked(
   t: Test,
   dockerHost: string,
-  { host = healthy, config: more = {}, runtimeDirectory = "/nonexistent", ...options }: Checked = {},
+  {
+    host = healthy,
+    config: more = {},
+    runtimeDirectory = "/nonexistent",
+    variables = {},
+    ...options
+  }: Checked = {},
 ) {
   const config = { dockerHost, aliasToARN: { web: roleArn }, defaultAlias: "web", ...more };
   const configPath = join(t.testdir({ "config.json": JSON.stringify(config) }), "config.json");
@@ -38,7 +44,7 @@ async function checked(
     },
     silent,
     host,
-    readEnvironment({ RUNTIME_DIRECTORY: runtimeDirectory }),
+    readEnvironment({ RUNTIME_DIRECTORY: runtimeDirectory, ...variables }),
   );
   return { code, printed };
 }
@@ -48,6 +54,7 @@ type Checked = {
   config?: Readonly<Record<string, unknown>>;
   /** Of the running proxy; default: none runs. */
   runtimeDirectory?: string;
+  variables?: Readonly<Record<string, string>>;
   guard?: string;
   json?: boolean;
   configOnly?: boolean;
@@ -179,4 +186,22 @@ t.test("containers that the guard does not lock are named, as the configuration 
   });
   t.equal(failed.code, 1);
   t.match(failed.printed, /^FAIL {2}guard .*not locked: web .*refused with address-not-locked/m);
+});
+
+t.test("a misspelt label is a note with the container's name, whatever role it gets instead", async (t) => {
+  await using engine = await EngineStandIn.listen();
+  const networks = { bridge: { ipv4: "172.17.0.3" } };
+  engine.run({ id: idOf("db"), name: "db", networks, labels: { "ec2metaproxy.rolealias": "db" } });
+  const { code, printed } = await checked(t, engine.socketPath);
+  t.equal(code, 0);
+  t.match(
+    printed,
+    /^note {2}containers +db: the label "ec2metaproxy\.rolealias" is not read: it looks like ec2metaproxy\.RoleAlias/m,
+  );
+});
+
+t.test("a variable that is not read is a note", async (t) => {
+  await using engine = await EngineStandIn.listen();
+  const { printed } = await checked(t, engine.socketPath, { variables: { AWS_PROFILE: "x" } });
+  t.match(printed, /^note {2}environment +AWS_PROFILE is set, but ec2metaproxy does not read it\. Profiles/m);
 });
