@@ -39,6 +39,8 @@ export type ProxySurroundings = {
   readonly tokenKey: Buffer;
   readonly admissionLimits: AdmissionLimits;
   readonly audit: Pick<ImdsDependencies, "granted" | "refused">;
+  /** Undefined unless the configuration is `verbose`. */
+  readonly access?: ImdsDependencies["access"] | undefined;
   /** How long requests in progress may take when the proxy is closed. */
   readonly drainMs: number;
 };
@@ -129,6 +131,7 @@ export function openProxy(
     tokens: sessionTokens({ key: surroundings.tokenKey, now }),
     upstream,
     ...surroundings.audit,
+    access: surroundings.access,
     now,
   };
   const admission = openAdmission(dependencies, surroundings.admissionLimits);

@@ -9,6 +9,7 @@ import type { Clocks } from "../credentials/clock.ts";
 import { type ExitCode, exitCodes, explain, OperatorError, problemLine } from "../errors.ts";
 import { readOrCreateKey } from "../imds/session-token.ts";
 import type { Log } from "../log.ts";
+import { openAccessLog } from "../observability/access.ts";
 import { adminSocketName, openAdmin } from "../observability/admin.ts";
 import { openAudit } from "../observability/audit.ts";
 import { openLog } from "../observability/journal.ts";
@@ -118,6 +119,7 @@ export async function serve(options: ServeOptions, environment: Environment, hos
           : await readOrCreateKey(join(runtimeDirectory, tokenKeyName)),
       admissionLimits: connectionLimits(config.limits.connections, await openFilesLimit()),
       audit: { granted: audit.granted, refused: audit.refused },
+      ...(config.verbose && { access: openAccessLog(log, startedAt.toString(36)) }),
       drainMs,
     },
     open,

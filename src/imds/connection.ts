@@ -14,6 +14,8 @@ export type Connection = {
   readonly isEarly: boolean;
   /** Whether the client has closed its side, or reset the connection. */
   readonly end: () => "open" | "closed" | "reset";
+  /** Bytes of the answers that the access log has reported so far. */
+  bytesReported: number;
   /**
    * The directory entry that the connection was proven to come from, by its socket. Compared by identity, so
    * a change voids the proof.
@@ -53,6 +55,7 @@ export class Connections {
       localPort,
       isEarly: this.#now() - this.#startedAt < earlyMs,
       end: () => (socket.readableEnded ? "closed" : socket.destroyed ? "reset" : "open"),
+      bytesReported: 0,
       proven: undefined,
       token: undefined,
     };

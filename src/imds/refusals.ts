@@ -214,6 +214,8 @@ export type RefusedRequest = {
   readonly caller: Caller | undefined;
   /** The request target as received; empty if no request was read. */
   readonly path: string;
+  /** Of the access log, if there is one. */
+  readonly requestId?: string;
 };
 
 /** The metadata service's answer to a refused request. */

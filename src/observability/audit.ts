@@ -75,12 +75,13 @@ export function openAudit(log: Log, now: () => number): Audit {
         "credentials granted",
       );
     },
-    refused: ({ status, code, reason, address, caller, path }) => {
+    refused: ({ status, code, reason, address, caller, path, requestId }) => {
       refused += 1;
       byCode.set(code, (byCode.get(code) ?? 0) + 1);
       logSuppressed();
       const seen = caller?.refusalsLogged ?? unknownLogged;
       const fields = {
+        ...(requestId !== undefined && { request: requestId }),
         code,
         status,
         address,

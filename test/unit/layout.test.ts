@@ -60,6 +60,7 @@ const testedElsewhere: Readonly<Record<string, string>> = {
   "firewall/notes.ts": "unit/commands/firewall.test.ts",
   "firewall/route-guard.ts": "unit/commands/firewall-apply.test.ts",
   "guard/protocol.ts": "unit/guard/subscriber.test.ts",
+  "imds/access.ts": "unit/observability/access.test.ts",
   "imds/admission.ts": "unit/imds/server.test.ts",
   "imds/connection.ts": "unit/imds/identity.test.ts",
   "imds/exchange.ts": "unit/imds/handler.test.ts",

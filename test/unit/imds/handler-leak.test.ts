@@ -62,6 +62,7 @@ async function proxyFixture(t: Test, passthrough: object) {
     directory: new Directory({ statics: [container] }),
     listed: Promise.resolve(),
     incomplete: () => undefined,
+    access: undefined,
     refresh: async () => undefined,
     provenance: { check: async () => ({ proven: true }) },
     callers: new Callers(rolePolicy(config), undefined),
