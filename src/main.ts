@@ -7,9 +7,11 @@ import { type Environment, readEnvironment } from "./config/load.ts";
 import { type ExitCode, exitCodes, OperatorError, report } from "./errors.ts";
 import { isJournal, isSocket, openLog, withErrorPriority } from "./observability/journal.ts";
 import { openOutput } from "./output.ts";
+import { nameProcess } from "./systemd/process-name.ts";
 import { printableLines, shown } from "./text.ts";
 import { versionLine } from "./version.ts";
 
+nameProcess();
 const environment = readEnvironment();
 const errorsAreJournal = isJournal(process.stderr.fd, environment.journalStream);
 const outputIsJournal =
