@@ -1,7 +1,7 @@
 import { writeSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { inspect } from "node:util";
-import { type Command, parse, usage } from "./cli.ts";
+import { type Command, parse } from "./cli.ts";
 import type { EnvironmentUse } from "./commands/environment.ts";
 import { type Environment, readEnvironment } from "./config/load.ts";
 import { type ExitCode, exitCodes, OperatorError, report } from "./errors.ts";
@@ -9,6 +9,7 @@ import { isJournal, isSocket, openLog, withErrorPriority } from "./observability
 import { openOutput } from "./output.ts";
 import { nameProcess } from "./systemd/process-name.ts";
 import { printableLines, shown } from "./text.ts";
+import { usage, usageOf } from "./usage.ts";
 import { versionLine } from "./version.ts";
 
 nameProcess();
@@ -49,7 +50,7 @@ async function run(command: Command): Promise<ExitCode> {
       print(versionLine(process.version));
       return exitCodes.ok;
     case "help":
-      print(usage);
+      print(command.of === undefined ? usage : usageOf(command.of));
       return exitCodes.ok;
     case "serve": {
       const { serve } = await import("./commands/serve.ts");

@@ -88,7 +88,7 @@ const commands: readonly [
   ["check of a bad file", "stderr", ["check", "-c", bad], 78, 8_000],
   ["explain", "stdout", ["explain", "c7", "--json", "-c", configPath], 1, 500],
   ["firewall render", "stdout", ["firewall", "render", "--backend", "nftables", "-c", configPath], 0, 1_000],
-  ["--help", "stdout", ["--help"], 0, 1_500],
+  ["--help", "stdout", ["--help"], 0, 1_000],
   ["--version", "stdout", ["--version"], 0, 10],
   ["wrong usage", "stderr", ["nothing"], 64, 50],
 ];
