@@ -131,7 +131,7 @@ export class Repair {
       ]);
       if (restored.some((one) => one.status === "fulfilled" && one.value !== false))
         log.warn(
-          { gone, ms: Math.round(now() - startedAt) },
+          { code: "rules-restored", gone, ms: Math.round(now() - startedAt) },
           "firewall rules were removed, and were restored",
         );
     }
@@ -181,7 +181,7 @@ export class Repair {
     this.#succeeded("firewall in place");
     if (applied.changed)
       log.warn(
-        { summary: applied.summary, ms: Math.round(now() - startedAt) },
+        { code: "rules-restored", summary: applied.summary, ms: Math.round(now() - startedAt) },
         "the firewall rules were not as they should be, and were restored",
       );
   }
@@ -199,7 +199,10 @@ export class Repair {
     this.#checked.resolve();
     // Once for each reason, not for each attempt.
     if (reason !== this.#logged)
-      this.#options.log.error({ error: reason }, "checking the firewall rules failed");
+      this.#options.log.error(
+        { code: "rules-unchecked", error: reason },
+        "checking the firewall rules failed",
+      );
     this.#logged = reason;
     if (!this.#isClosed) this.#cancelRetry = this.#options.schedule(retryMs, () => this.request());
   }

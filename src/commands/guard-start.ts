@@ -28,7 +28,7 @@ export async function startLock({ lock, complete, run, log, sleep, now, signal }
   const until = now() + aliveSeconds * 1_000;
   if (!complete() && (await isLeft(run))) {
     log.warn(
-      {},
+      { code: "engine-late" },
       "an engine does not answer; the port lock of the previous guard stays in force until it does, or lapses",
     );
     while (!complete() && now() < until && !signal.aborted) await sleep(lookAgainMs, signal);

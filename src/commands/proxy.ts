@@ -172,7 +172,7 @@ export function openProxy(
         (arn) => log.info({ arn }, "assuming roles as this host"),
         (error: unknown) =>
           log.warn(
-            { err: error, ...assumeRoleErrorIn(error)?.diagnosis },
+            { code: "sts-unusable", err: error, ...assumeRoleErrorIn(error)?.diagnosis },
             "calling STS as this host failed; roles cannot be assumed",
           ),
       );
@@ -183,7 +183,7 @@ export function openProxy(
         callers.replace(rolePolicy(config), instanceId);
       } catch (error) {
         log.warn(
-          { err: error },
+          { code: "metadata-unusable", err: error },
           "the instance metadata service does not answer; {instanceId} in templates stays empty",
         );
       }
@@ -208,7 +208,7 @@ function guarded(
 ): (request: IncomingMessage, response: ServerResponse) => void {
   return (request, response) => {
     handle(request, response).catch((error: unknown) => {
-      log.error({ err: error, path: request.url }, "answering a request failed; this is a bug");
+      log.error({ code: "bug", err: error, path: request.url }, "answering a request failed; this is a bug");
       if (response.headersSent) response.destroy();
       else response.writeHead(500, { "Content-Length": 0, Server: "EC2ws" }).end();
     });

@@ -95,7 +95,7 @@ export async function serve(options: ServeOptions, environment: Environment, hos
     write: host.write,
   });
   for (const { where, message, hint } of environment.ignored)
-    log.warn({ variable: where, cure: hint }, `the variable ${message}`);
+    log.warn({ code: "variable-ignored", variable: where, cure: hint }, `the variable ${message}`);
   // From here on, so that a signal during the start neither kills the process half-way nor gets lost.
   const signals = listenForSignals(host);
   // Closed at the end, last first, also when the start fails: otherwise open handles would keep the process
@@ -170,7 +170,7 @@ export async function serve(options: ServeOptions, environment: Environment, hos
       const next = await file.read();
       for (const key of needsRestart(config, next))
         log.warn(
-          { key },
+          { code: "restart-needed", key },
           guard !== undefined && engineKeys.includes(key)
             ? "this key has changed since the start; it takes effect when ec2metaproxy-guard is restarted"
             : "this key has changed since the start; it takes effect at the next restart",
@@ -181,11 +181,11 @@ export async function serve(options: ServeOptions, environment: Environment, hos
     } catch (error) {
       configProblem = explain(error);
       log.error(
-        { config: file.path },
+        { code: "reload-refused", config: file.path },
         `reload refused, the previous configuration stays in force: ${configProblem}`,
       );
       const problems = error instanceof OperatorError ? error.problems : [];
-      for (const problem of problems) log.error({}, problemLine(problem));
+      for (const problem of problems) log.error({ code: "configuration-problem" }, problemLine(problem));
     }
     unit.ready();
     unit.status(status().summary);

@@ -461,7 +461,7 @@ export class CredentialCache {
     if (entry.logged === state) return;
     entry.logged = state;
     this.#options.log.warn(
-      { ...fieldsOf(entry), ...reasonOf(error), stillValid },
+      { code: "role-refused", ...fieldsOf(entry), ...reasonOf(error), stillValid },
       "assuming the role: refused",
     );
   }
@@ -471,7 +471,12 @@ export class CredentialCache {
     if (entry.failures < 2 || entry.logged === "failing") return;
     entry.logged = "failing";
     this.#options.log.warn(
-      { ...fieldsOf(entry), ...reasonOf(error), stillValid: this.#hasCredentials(entry) },
+      {
+        code: "role-failing",
+        ...fieldsOf(entry),
+        ...reasonOf(error),
+        stillValid: this.#hasCredentials(entry),
+      },
       "assuming the role: no answer; retrying",
     );
   }
@@ -479,7 +484,7 @@ export class CredentialCache {
   #logExpired(entry: Entry): void {
     entry.logged = "failing";
     this.#options.log.error(
-      { ...fieldsOf(entry), ...(entry.lastError && reasonOf(entry.lastError)) },
+      { code: "credentials-expired", ...fieldsOf(entry), ...(entry.lastError && reasonOf(entry.lastError)) },
       "credentials have expired and could not be renewed: containers get 503",
     );
   }
@@ -502,7 +507,7 @@ function asCallError(error: unknown): AssumeRoleError {
 }
 
 function reasonOf({ code, message, httpStatus, diagnosis }: AssumeRoleError): LogFields {
-  return { code, reason: message, ...(httpStatus !== undefined && { httpStatus }), ...diagnosis };
+  return { stsCode: code, reason: message, ...(httpStatus !== undefined && { httpStatus }), ...diagnosis };
 }
 
 function fieldsOf({ request }: Entry): LogFields {

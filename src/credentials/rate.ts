@@ -111,7 +111,7 @@ export class CallRate {
     if (this.#throttled) return;
     this.#throttled = true;
     this.#log.warn(
-      { callsPerSecond: this.#rate },
+      { code: "sts-throttled", callsPerSecond: this.#rate },
       "STS throttles this account: all calls slow down until it stops",
     );
   }
@@ -128,7 +128,7 @@ export class CallRate {
     this.#probedAt = now;
     this.#probes = 0;
     this.#log.warn(
-      reason,
+      { code: "sts-outage", ...reason },
       "STS does not answer: cached credentials are served until they expire, and STS is probed",
     );
   }

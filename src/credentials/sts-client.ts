@@ -219,7 +219,7 @@ export class StsClient implements StsConnection {
     if (wrong) {
       const message =
         "this host's clock is wrong by more than five minutes: calls to STS are corrected, containers' calls to AWS may fail";
-      log.warn({ stsAheadSeconds: seconds }, message);
+      log.warn({ code: "clock-off", stsAheadSeconds: seconds }, message);
     } else log.info({ stsAheadSeconds: seconds }, "this host's clock agrees with STS again");
   }
 }

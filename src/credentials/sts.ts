@@ -197,7 +197,7 @@ export class HostSts {
     this.#limited.set(roleArn, limit);
     const { cause, cure } = failures[limit];
     this.#settings.log.warn(
-      { failure: limit, roleArn, durationSeconds, cause, cure },
+      { code: "role-duration", failure: limit, roleArn, durationSeconds, cause, cure },
       "assuming the role: STS does not allow its durationSeconds; requesting one hour from now on",
     );
   }

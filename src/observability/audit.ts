@@ -51,7 +51,10 @@ export function openAudit(log: Log, now: () => number): Audit {
 
   const logSuppressed = () => {
     if (suppressed === 0 || now() - suppressedSince < repeatMs) return;
-    log.warn({ refusals: suppressed }, "refused: more unknown addresses than are logged one by one");
+    log.warn(
+      { code: "strangers-suppressed", refusals: suppressed },
+      "refused: more unknown addresses than are logged one by one",
+    );
     suppressed = 0;
   };
 

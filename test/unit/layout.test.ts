@@ -11,7 +11,7 @@ const tests = join(import.meta.dirname, "..");
 
 /** From the bottom up: a folder may import itself and the layers before it. */
 const floors = [
-  ["text.ts"],
+  ["log-codes.ts", "text.ts"],
   ["errors.ts", "log.ts", "output.ts", "single-flight.ts", "token-bucket.ts", "usage.ts", "version.ts"],
   ["config"],
   ["metadata"],

@@ -231,7 +231,10 @@ t.test(
     t.ok((pauses[0] ?? 0) <= 8 && (pauses[1] ?? 0) > (pauses[0] ?? 0), `pauses grow: ${pauses.join(", ")}`);
     t.ok(Math.max(...pauses) <= 370);
     t.equal(lines.length, 1, "one line in half an hour of requests");
-    t.match(lines[0], { level: "warn", fields: { code: "AccessDenied", stillValid: false } });
+    t.match(lines[0], {
+      level: "warn",
+      fields: { code: "role-refused", stsCode: "AccessDenied", stillValid: false },
+    });
 
     denied = false;
     await time.runFor(6 * minute);
