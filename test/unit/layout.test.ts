@@ -33,7 +33,6 @@ const floors = [
  */
 const testedElsewhere: Readonly<Record<string, string>> = {
   "commands/clocks.ts": "unit/credentials/clock.test.ts",
-  "commands/configuration.ts": "unit/config/relations.test.ts",
   "commands/engines.ts": "unit/commands/explain.test.ts",
   "commands/explanation.ts": "unit/commands/explain.test.ts",
   "commands/finding.ts": "types only",
