@@ -61,3 +61,23 @@ for (const hostile of hostileTexts) {
     t.same(JSON.parse(json), JSON.parse(JSON.stringify(now)), "programs read the original");
   });
 }
+
+t.test("each cause that keeps roles from being assumed is a line, with its roles and the cure", async (t) => {
+  const problem = {
+    ...{
+      failure: "trust-or-permission",
+      cause: "IAM does not",
+      cure: "Change it.",
+      reason: "not authorized",
+    },
+    roleArns: ["arn:a", "arn:b", "arn:c", "arn:d"],
+  };
+  const credentials = { state: "normal", warm: 1, failing: 0, refused: 4, problems: [problem] };
+  const now = { healthy: true, summary: "Serving", engines: [], containers: [], credentials };
+  const runtimeDirectory = await runtimeDirectoryOf(t, now);
+  let printed = "";
+  await status({ json: false }, { runtimeDirectory }, (text) => {
+    printed = text;
+  });
+  t.match(printed, "IAM does not (arn:a, arn:b, arn:c …): not authorized. Change it.");
+});

@@ -1,6 +1,7 @@
 import t from "tap";
 import { keyOf } from "../../../src/credentials/assume-role.ts";
 import { CredentialCache } from "../../../src/credentials/cache.ts";
+import { failures } from "../../../src/credentials/failures.ts";
 import { SimulatedSts } from "../../simulation/simulated-sts.ts";
 import { SimulatedTime, seededRandom } from "../../simulation/simulated-time.ts";
 import { accessDenied, recordingLog, roleRequest, simulatedCache, watch } from "./fixture.ts";
@@ -233,7 +234,13 @@ t.test(
     t.equal(lines.length, 1, "one line in half an hour of requests");
     t.match(lines[0], {
       level: "warn",
-      fields: { code: "role-refused", stsCode: "AccessDenied", stillValid: false },
+      fields: {
+        code: "role-refused",
+        stsCode: "AccessDenied",
+        stillValid: false,
+        failure: "trust-or-permission",
+        ...failures["trust-or-permission"],
+      },
     });
 
     denied = false;
@@ -387,3 +394,30 @@ for (const latencyMs of [10, 1_000, 4_000]) {
     cache.close();
   });
 }
+
+t.test(
+  "the statistics name each cause once, with its cure and its roles, until a call succeeds",
+  async (t) => {
+    let denied = true;
+    const { time, cache, prefetch } = simulatedCache({
+      sts: { fault: (arn) => (denied && /denied/.test(arn) ? accessDenied : undefined) },
+    });
+    for (const role of ["denied-1", "denied-2", "db"]) prefetch(role, roleRequest(role));
+    await time.runFor(100);
+    t.match(cache.stats().problems, [
+      {
+        failure: "trust-or-permission",
+        ...failures["trust-or-permission"],
+        reason: /not authorized/,
+        roleArns: [roleRequest("denied-1").roleArn, roleRequest("denied-2").roleArn],
+      },
+    ]);
+    denied = false;
+    await time.runFor(10_000);
+    prefetch("denied-1", roleRequest("denied-1"));
+    prefetch("denied-2", roleRequest("denied-2"));
+    await time.runFor(1_000);
+    t.same(cache.stats().problems, []);
+    cache.close();
+  },
+);
