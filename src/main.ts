@@ -64,7 +64,8 @@ async function run(command: Command): Promise<ExitCode> {
     case "check": {
       const { check } = await import("./commands/check.ts");
       const { hostChecks } = await import("./commands/host-checks.ts");
-      const checked = await usable({ aws: !command.configOnly, engine: !command.configOnly });
+      // An operator's shell may have a DOCKER_HOST for other programs, which the configuration overrides.
+      const checked = await usable({ aws: !command.configOnly, engine: false });
       return check(command, print, log, hostChecks(checked, log), checked);
     }
     case "status": {
@@ -73,7 +74,7 @@ async function run(command: Command): Promise<ExitCode> {
     }
     case "explain": {
       const { explain } = await import("./commands/explain.ts");
-      return explain(command, await usable({ aws: false, engine: true }), print, log);
+      return explain(command, environment, print, log);
     }
     case "firewall": {
       const { firewallCommand } = await import("./commands/firewall.ts");

@@ -7,7 +7,7 @@ import { exitCodes, explain, OperatorError, type Problem } from "../errors.ts";
 /** Where the units read variables from. */
 const environmentFile = "/etc/ec2metaproxy/environment";
 
-/** What a command uses: `aws` all but DOCKER_HOST, `engine` only that. */
+/** What a command must have right: `aws` all but DOCKER_HOST, `engine` only that. */
 export type EnvironmentUse = { readonly aws: boolean; readonly engine: boolean };
 
 /**
