@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { configJsonSchema } from "../src/config/schema.ts";
+import { prose, roff } from "./roff.ts";
 
 // Writes the manual page of config.json to the path in its argument: docs/man/ec2metaproxy.json.5.in with
 // every key of the schema.
@@ -14,19 +15,6 @@ type Schema = {
   readonly properties?: Readonly<Record<string, Schema>>;
   readonly additionalProperties?: Schema | boolean;
 };
-
-/** Escapes for roff: a backslash, and a dot or a quote at the beginning of a line, are control characters. */
-function roff(text: string): string {
-  return text
-    .replaceAll("\\", "\\e")
-    .replace(/^(?=[.'])/gm, "\\&")
-    .replaceAll("-", "\\-");
-}
-
-/** Removes the backquotes, which are for editors. Puts each sentence on its own line, as mdoc(7) requires. */
-function prose(text: string): string {
-  return roff(text.replaceAll("`", "").replace(/([.:;]) (?=[A-Z])/g, "$1\n"));
-}
 
 function entries(properties: Readonly<Record<string, Schema>>, prefix: string): readonly string[] {
   return Object.entries(properties).flatMap(([key, schema]) => {

@@ -1,5 +1,7 @@
 import { parseArgs } from "node:util";
+import { didYouMean } from "./config/suggest.ts";
 import { exitCodes, OperatorError } from "./errors.ts";
+import { type CommandName, commandNames } from "./usage.ts";
 
 /** A parsed command line. */
 export type Command =
@@ -50,7 +52,8 @@ export type Command =
   /** Not for people: what a probe runs in its network namespace. `order` is JSON. */
   | { readonly command: "probe-request"; readonly order: string }
   | { readonly command: "version" }
-  | { readonly command: "help" };
+  /** Of the program, or of one command. */
+  | { readonly command: "help"; readonly of: CommandName | undefined };
 
 /** Values of the predecessors' flags, which override config.json, under the configuration's names. */
 export type Overrides = {
@@ -62,45 +65,6 @@ export type Overrides = {
   readonly verbose?: boolean;
   readonly passthrough?: false;
 };
-
-export const usage = `Gives every Docker container on an EC2 host its own IAM role.
-
-Usage:
-  ec2metaproxy [serve] [-c FILE] [--guard SOCKET]
-                                          run the proxy
-  ec2metaproxy guard [-c FILE]            run the guard, which keeps containers apart for the proxy
-  ec2metaproxy check [--config-only | --probe]
-                                          check the configuration and this host
-  ec2metaproxy status [--json] [--watch]  show what the running proxy serves, and what is wrong
-  ec2metaproxy explain CONTAINER|ADDRESS [--json]
-                                          show which role a container gets, and why
-  ec2metaproxy firewall apply|remove|status|render
-                                          manage the rules that redirect containers' requests to the proxy
-  ec2metaproxy --version | --help
-
-Options:
-  -c, --config FILE          default /etc/ec2metaproxy/config.json
-      --guard SOCKET         serve: learn of the containers from the guard's socket instead of the engines
-                             check, explain: that socket, default that of the running proxy or the packages
-      --config-only          check: validate the file and do nothing else
-      --probe                check, firewall status: send a request from each bridge, as a container would (root)
-      --json                 check, status, explain, firewall: print JSON
-      --watch                status: print it again every two seconds, until interrupted
-      --settings DIRECTORY   firewall, guard: directory of firewall.conf and firewall.d, default /etc/ec2metaproxy
-      --backend NAME         firewall: nftables or iptables; overrides the settings' BACKEND
-
-serve also takes the flags of earlier programs of this kind; they override the file:
-  -s, --server ADDRESS         listen
-  -r, --default-iam-role ARN   the role of containers that request none
-      --default-iam-policy JSON  defaultPolicy
-      --metadata-url URL       metadataEndpoint (also -meta-data-api)
-      --docker-endpoint HOST   dockerHost
-      --disable-upstream       passthrough.enabled = false
-      --verbose                verbose
-
-Exit codes: 0 success, 1 a problem was found, 64 wrong usage, 69 something outside is missing or does not answer,
-70 a bug, 78 the configuration must be edited.
-See ec2metaproxy(8), ec2metaproxy.json(5) and ec2metaproxy-firewall.conf(5).`;
 
 const options = {
   config: { type: "string", short: "c" },
@@ -145,6 +109,7 @@ const optionsOf: Readonly<Record<string, readonly OptionName[]>> = {
   explain: ["guard", "json"],
   firewall: ["settings", "backend", "json", "probe"],
   "probe-request": [],
+  version: [],
 };
 
 /**
@@ -154,15 +119,16 @@ const optionsOf: Readonly<Record<string, readonly OptionName[]>> = {
 export function parse(argv: readonly string[]): Command {
   const { values, positionals } = read(argv);
   if (values.version) return { command: "version" };
-  if (values.help || positionals[0] === "help") return { command: "help" };
+  if (values.help || positionals[0] === "help") return help(positionals);
   const [command = "serve", ...operands] = positionals;
   // Every object has a member `constructor`, which is no command.
-  const allowed = Object.hasOwn(optionsOf, command) ? optionsOf[command] : undefined;
-  if (allowed === undefined) throw wrong(`there is no command "${command}"`);
+  const allowed: readonly string[] | undefined = Object.hasOwn(optionsOf, command)
+    ? optionsOf[command]
+    : undefined;
+  if (allowed === undefined) throw noCommand(command);
   for (const option of Object.keys(values)) {
-    if (option !== "config" && !(allowed as readonly string[]).includes(option)) {
-      throw wrong(`${command} takes no --${option}`);
-    }
+    if (option !== "config" && !allowed.includes(option))
+      throw wrong(`${command} takes no --${option}`, didYouMean(option, allowed), command);
   }
   const configPath = values.config;
   if (configPath === "") throw wrong("--config needs a file's path, and got an empty string");
@@ -207,6 +173,9 @@ export function parse(argv: readonly string[]): Command {
       none(command, more);
       return { command, order };
     }
+    case "version":
+      none(command, operands);
+      return { command };
     default:
       return firewall(operands, values);
   }
@@ -223,9 +192,11 @@ function read(argv: readonly string[]) {
     );
     return parseArgs({ args, options, allowPositionals: true, strict: true });
   } catch (error) {
-    throw wrong(
-      error instanceof Error ? error.message.replace(/\. To specify a positional.*$/s, "") : String(error),
-    );
+    const message =
+      error instanceof Error ? error.message.replace(/\. To specify a positional.*$/s, "") : String(error);
+    const unknown = /^Unknown option '--?([^']+)'/.exec(message)?.[1];
+    const suggested = unknown === undefined ? "" : didYouMean(unknown, Object.keys(options));
+    throw wrong(message, suggested.replace(/"(.+)"/, '"--$1"'));
   }
 }
 
@@ -247,6 +218,8 @@ function firewall(operands: readonly string[], values: Values): Command {
   if (action !== "apply" && action !== "remove" && action !== "status" && action !== "render") {
     throw wrong(
       `firewall needs one of apply, remove, status, render${action === undefined ? "" : `, not "${action}"`}`,
+      didYouMean(action ?? "", ["apply", "remove", "status", "render"]),
+      "firewall",
     );
   }
   none(`firewall ${action}`, more);
@@ -270,9 +243,24 @@ function none(command: string, operands: readonly string[]): void {
   if (operands.length > 0) throw wrong(`${command} takes no operand "${operands.join(" ")}"`);
 }
 
-function wrong(message: string): OperatorError {
+/** `help check`, `check --help`, or only one of them. */
+function help(positionals: readonly string[]): Command {
+  const [first, second] = positionals;
+  const topic = first === "help" ? second : first;
+  const of = commandNames.find((name) => name === topic);
+  if (topic !== undefined && of === undefined) throw noCommand(topic);
+  return { command: "help", of };
+}
+
+function noCommand(command: string): OperatorError {
+  return wrong(`there is no command "${command}"`, didYouMean(command, commandNames));
+}
+
+/** @param command whose help has the answer; by default the program's */
+function wrong(message: string, suggestion = "", command = ""): OperatorError {
+  const usage = `ec2metaproxy ${command === "" ? "" : `${command} `}--help shows the usage.`;
   return new OperatorError(message, {
-    hint: "ec2metaproxy --help shows the usage.",
+    hint: suggestion === "" ? usage : `${suggestion} ${usage}`,
     exitCode: exitCodes.usage,
   });
 }

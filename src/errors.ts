@@ -58,12 +58,17 @@ export function explain(error: unknown): string {
   // A chain of causes may be a circle.
   while (at !== undefined && at !== null && !seen.has(at)) {
     seen.add(at);
-    const message = at instanceof Error ? at.message || at.name : textOf(at);
+    const message = withoutNodeAdvice(at instanceof Error ? at.message || at.name : textOf(at));
     // Libraries often repeat the cause's message in their own; print it once.
     if (!messages.at(-1)?.includes(message)) messages.push(message);
     at = at instanceof Error ? at.cause : undefined;
   }
   return messages.join(": ");
+}
+
+/** Node appends advice about its own flags to some messages, which nobody can give to this executable. */
+export function withoutNodeAdvice(message: string): string {
+  return message.replace(/;[^;]*\btry running Node\.js with [^;]*/g, "");
 }
 
 /** String() throws for an object without a prototype. */

@@ -2,15 +2,19 @@ import { writeSync } from "node:fs";
 import { isSea } from "node:sea";
 import { setTimeout as sleep } from "node:timers/promises";
 import { inspect } from "node:util";
-import { type Command, parse, usage } from "./cli.ts";
+import { type Command, parse } from "./cli.ts";
+import type { EnvironmentUse } from "./commands/environment.ts";
 import type { Watching } from "./commands/status.ts";
-import { readEnvironment } from "./config/load.ts";
+import { type Environment, readEnvironment } from "./config/load.ts";
 import { type ExitCode, exitCodes, OperatorError, report } from "./errors.ts";
 import { isJournal, isSocket, openLog, withErrorPriority } from "./observability/journal.ts";
 import { openOutput } from "./output.ts";
+import { nameProcess } from "./systemd/process-name.ts";
 import { printableLines, shown } from "./text.ts";
+import { usage, usageOf } from "./usage.ts";
 import { versionLine } from "./version.ts";
 
+nameProcess();
 const environment = readEnvironment();
 const errorsAreJournal = isJournal(process.stderr.fd, environment.journalStream);
 const outputIsJournal =
@@ -52,23 +56,31 @@ async function run(command: Command): Promise<ExitCode> {
       print(versionLine(process.version));
       return exitCodes.ok;
     case "help":
-      print(usage);
+      print(command.of === undefined ? usage : usageOf(command.of));
       return exitCodes.ok;
     case "serve": {
       const { serve } = await import("./commands/serve.ts");
-      return serve(command, environment, host);
+      const use = { aws: true, engine: command.guard === undefined };
+      return serve(command, await usable(use), host);
     }
     case "guard": {
       const { guard } = await import("./commands/guard.ts");
-      return guard(command, environment, host);
+      return guard(command, await usable({ aws: false, engine: true }), host);
     }
     case "check": {
       const { check } = await import("./commands/check.ts");
       const { hostChecks } = await import("./commands/host-checks.ts");
-      const { notAsked, readServices } = await import("./commands/services.ts");
-      const services = command.configOnly ? notAsked(environment) : await readServices(environment);
-      const checks = hostChecks(services, quiet, program, process.getuid?.() === 0);
-      return check(command, print, quiet, checks, services.environment);
+      const { checkedEnvironment } = await import("./commands/environment.ts");
+      const { readServices } = await import("./commands/services.ts");
+      const services = await readServices(environment);
+      const isRoot = process.getuid?.() === 0;
+      return check(
+        command,
+        print,
+        quiet,
+        (checked) => hostChecks({ ...services, environment: checked }, quiet, program, isRoot),
+        checkedEnvironment(services, command.configOnly),
+      );
     }
     case "status": {
       const { status } = await import("./commands/status.ts");
@@ -101,6 +113,11 @@ function watching(): Watching {
     // Moves to the top left and clears from there, so that what stays the same does not flicker.
     clear: process.stdout.isTTY ? () => output.write("\u001b[H\u001b[J") : undefined,
   };
+}
+
+async function usable(use: EnvironmentUse): Promise<Environment> {
+  const { usableEnvironment } = await import("./commands/environment.ts");
+  return usableEnvironment(environment, use);
 }
 
 async function main(): Promise<ExitCode> {

@@ -1,8 +1,10 @@
-import { type Environment, readEnvironment } from "../config/load.ts";
+import type { Environment } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
+import { assumeRoleErrorIn } from "../credentials/assume-role.ts";
 import { type ExitCode, exitCodes, explain, OperatorError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { decide, rolePolicy } from "../roles/grant.ts";
+import { likelyMistakes } from "../roles/mistakes.ts";
 import { jsonText, printable } from "../text.ts";
 import { conflictFindings, seenBy } from "./check-containers.ts";
 import { hostClocks } from "./clocks.ts";
@@ -31,8 +33,11 @@ export type HostChecks = {
   metadata(config: Config): Promise<string>;
   /** Rejects where the host has no credentials of its own. */
   sts(config: Config): Promise<string>;
-  /** Assumes a role as the proxy would, and discards the session. Rejects where STS or IAM refuses. */
-  role(config: Config, alias: string): Promise<string>;
+  /**
+   * Assumes a role as the proxy would, and discards the session. With a hint where it can be assumed, but not
+   * as configured. Rejects where STS or IAM refuses.
+   */
+  role(config: Config, alias: string): Promise<string | { readonly text: string; readonly hint: string }>;
   /** One for the rules, and one for each thing of the host that keeps containers from the proxy. */
   firewall(config: Config): Promise<readonly Judged[]>;
   /** The units, their port and their files. */
@@ -45,22 +50,41 @@ type Judged = Omit<Finding, "subject">;
 
 /**
  * Prints what is wrong with this host: exit code 1 if anything is.
- * @throws OperatorError 78 with every problem of the configuration
+ * @param usableEnvironment rejects with an OperatorError if it is not
+ * @throws OperatorError 78 with every problem of the configuration and the environment
  */
 export async function check(
   options: CheckOptions,
   print: (text: string) => void,
   log: Log,
-  hostChecks: HostChecks,
-  environment: Environment = readEnvironment(),
+  hostChecks: (environment: Environment) => HostChecks,
+  usableEnvironment: Promise<Environment>,
 ): Promise<ExitCode> {
   const file = configuration(options.configPath);
-  const config = await file.read();
+  const [config, environment] = await bothOf(file.read(), usableEnvironment);
   const findings: Finding[] = [configurationFinding(file.path, config)];
+  for (const { where, message, hint } of environment.ignored)
+    findings.push({ subject: "environment", ok: undefined, text: `${where} ${message}`, hint });
   if (!options.configOnly)
-    findings.push(...(await hostFindings(config, file.path, options, environment, log, hostChecks)));
+    findings.push(
+      ...(await hostFindings(config, file.path, options, environment, log, hostChecks(environment))),
+    );
   print(options.json ? jsonText(findings) : findings.map(line).join("\n"));
   return findings.some(({ ok }) => ok === false) ? exitCodes.failed : exitCodes.ok;
+}
+
+/** Rejects with the problems of both, so that an operator sees all of them at once. */
+async function bothOf<A, B>(first: Promise<A>, second: Promise<B>): Promise<[A, B]> {
+  const [a, b] = await Promise.allSettled([first, second]);
+  if (a.status === "fulfilled" && b.status === "fulfilled") return [a.value, b.value];
+  const errors: readonly unknown[] = [a, b].flatMap((one) => (one.status === "rejected" ? one.reason : []));
+  const [one, other] = errors;
+  if (!(one instanceof OperatorError && other instanceof OperatorError)) throw one;
+  throw new OperatorError(`${explain(one)}, and ${explain(other)}`, {
+    problems: [...one.problems, ...other.problems],
+    exitCode: one.exitCode,
+    hint: `${one.hint} ${other.hint}`,
+  });
 }
 
 function configurationFinding(path: string, config: Config): Finding {
@@ -98,6 +122,10 @@ async function hostFindings(
     return decision.kind === "denial" ? [{ container, decision }] : [];
   });
   const services = await host.services(config, configPath);
+  // A refusal has them in its reason.
+  const mistaken = containers
+    .filter((container) => !denied.some((each) => each.container === container))
+    .flatMap((container) => likelyMistakes(container, policy).map((mistake) => ({ container, mistake })));
   return [
     ...services,
     ...proxy,
@@ -122,6 +150,14 @@ async function hostFindings(
         ok: undefined,
         text: `${container.name} gets no role (${decision.code}): ${decision.reason}`,
         hint: decision.hint,
+      }),
+    ),
+    ...mistaken.map(
+      ({ container, mistake }): Finding => ({
+        subject: "containers",
+        ok: undefined,
+        text: `${container.name}: ${mistake}`,
+        hint: `\`ec2metaproxy explain ${container.name}\` shows which role it gets instead.`,
       }),
     ),
     ...hostNetwork.map(
@@ -181,13 +217,15 @@ async function roleFindings(config: Config, host: HostChecks): Promise<Finding[]
 
 async function findingOf(
   subject: Finding["subject"],
-  ask: () => Promise<string>,
+  ask: () => Promise<string | { readonly text: string; readonly hint: string }>,
   hint: string,
 ): Promise<Finding> {
   try {
-    return { subject, ok: true, text: await ask(), hint: "" };
+    const answer = await ask();
+    if (typeof answer === "string") return { subject, ok: true, text: answer, hint: "" };
+    return { subject, ok: undefined, ...answer };
   } catch (error) {
-    const own = error instanceof OperatorError ? error.hint : "";
+    const own = error instanceof OperatorError ? error.hint : (assumeRoleErrorIn(error)?.advice ?? "");
     return { subject, ok: false, text: explain(error), hint: own === "" ? hint : own };
   }
 }

@@ -33,13 +33,7 @@ export type ContainerStatus = {
         readonly expiresInSeconds: number | undefined;
         readonly refreshedSecondsAgo: number | undefined;
         readonly lastError:
-          | {
-              readonly kind: string;
-              readonly code: string;
-              readonly message: string;
-              readonly cure: string;
-              readonly secondsAgo: number;
-            }
+          | (Omit<NonNullable<HeldCredentials["lastError"]>, "agoMs"> & { readonly secondsAgo: number })
           | undefined;
       }
     | undefined;
@@ -137,14 +131,12 @@ function credentialsStatus(held: HeldCredentials): NonNullable<ContainerStatus["
     expires: expiresAt === undefined ? undefined : new Date(expiresAt).toISOString(),
     expiresInSeconds: remainingMs === undefined ? undefined : seconds(remainingMs),
     refreshedSecondsAgo: ageMs === undefined ? undefined : seconds(ageMs),
-    lastError: lastError && {
-      kind: lastError.kind,
-      code: lastError.code,
-      message: lastError.message,
-      cure: lastError.cure,
-      secondsAgo: seconds(lastError.agoMs),
-    },
+    lastError: lastError && errorStatus(lastError),
   };
+}
+
+function errorStatus({ agoMs, ...error }: NonNullable<HeldCredentials["lastError"]>) {
+  return { ...error, secondsAgo: seconds(agoMs) };
 }
 
 function seconds(ms: number): number {

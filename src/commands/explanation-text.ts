@@ -1,3 +1,4 @@
+import { causeText } from "../credentials/diagnosis.ts";
 import { shortId } from "../roles/template.ts";
 import { printable, quote } from "../text.ts";
 import type { Explanation, Live } from "./explanation.ts";
@@ -73,10 +74,7 @@ function liveRows({ credentials, hint, requests, refusals, lastRefusal }: Live):
         : null,
     ],
     ["refreshed", typeof refreshedSecondsAgo === "number" ? ago(refreshedSecondsAgo) : null],
-    [
-      "last AssumeRole",
-      lastError ? `failed ${ago(lastError.secondsAgo)}: ${lastError.code}: ${lastError.message}` : null,
-    ],
+    ["last AssumeRole", lastError ? `failed ${ago(lastError.secondsAgo)}: ${causeText(lastError)}` : null],
     ["requests", `${requests}, ${refusals} of them refused`],
     [
       "last refusal",

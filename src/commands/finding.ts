@@ -3,6 +3,8 @@
 export type Finding = {
   readonly subject:
     | "configuration"
+    /** The variables of the service. */
+    | "environment"
     | "engine"
     | "guard"
     | "containers"
@@ -12,8 +14,6 @@ export type Finding = {
     | "firewall"
     /** A unit of systemd, or what one needs. */
     | "unit"
-    /** The variables of the service. */
-    | "environment"
     /** Who listens where the rules redirect to. */
     | "port"
     | "space"

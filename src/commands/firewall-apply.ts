@@ -61,7 +61,9 @@ export async function applyFirewall(
     if (rules.guarded === undefined) guard = await applyGuard(run, undefined);
   } catch (error) {
     for (const undo of undos)
-      await undo().catch((err: unknown) => log.error({ err }, "restoring the previous rules failed"));
+      await undo().catch((err: unknown) =>
+        log.error({ code: "rules-not-undone", err }, "restoring the previous rules failed"),
+      );
     await closeIfOpen(plan, log);
     throw error;
   }
@@ -76,7 +78,10 @@ export async function applyFirewall(
     }
     log.debug({}, await forgetOldConnections(run, [settings.metadataIpv4, settings.metadataIpv6]));
     if (layer2.kind === "open")
-      log.warn({ reason: layer2.why }, `no rules for layer 2 on this host: ${openWithout}`);
+      log.warn(
+        { code: "layer2-missing", reason: layer2.why },
+        `no rules for layer 2 on this host: ${openWithout}`,
+      );
   }
   const done = changed
     ? "applied"
@@ -120,12 +125,15 @@ export async function closeIfOpen(
   try {
     await applyGuard(run, rules.guarded);
     log.warn(
-      { addresses: rules.guarded.addresses },
+      { code: "rules-missing-closed", addresses: rules.guarded.addresses },
       "no firewall rules are in force; containers are kept from the metadata service by routing until that is fixed, or until `ec2metaproxy firewall remove`",
     );
   } catch (error) {
     // An ordinary user can neither see nor change whether rules are in force.
     if (needsRoot(error)) return;
-    log.error({ err: error }, "NO FIREWALL RULES ARE IN FORCE: containers may reach the instance's own role");
+    log.error(
+      { code: "rules-missing-open", err: error },
+      "NO FIREWALL RULES ARE IN FORCE: containers may reach the instance's own role",
+    );
   }
 }

@@ -83,7 +83,7 @@ async function knownEngineBridges(log: Log): Promise<readonly string[]> {
   const { names, error } = await readEngineBridges(engineBridgesFile);
   if (error !== undefined)
     log.warn(
-      { error },
+      { code: "bridges-unreadable", error },
       `${engineBridgesFile} cannot be used; bridges that an engine names itself are not covered until the guard writes it again`,
     );
   return names;
@@ -100,11 +100,14 @@ export async function configuredPorts(file: Configuration, log: Log): Promise<Po
   } catch (error) {
     const ports = portsInText(await readFile(file.path, "utf8").catch(() => ""));
     if (ports !== undefined) {
-      log.warn({ err: error, ...ports }, `${file.path} has problems; the rules use the ports that it names`);
+      log.warn(
+        { code: "ports-assumed", err: error, ...ports },
+        `${file.path} has problems; the rules use the ports that it names`,
+      );
       return ports;
     }
     log.warn(
-      { err: error, port: defaultPorts.proxy },
+      { code: "ports-assumed", err: error, port: defaultPorts.proxy },
       `reading ${file.path} failed; PROXY_PORT defaults to ${defaultPorts.proxy} until it is fixed`,
     );
     return defaultPorts;

@@ -14,11 +14,13 @@ export async function coverBridges(
   const before = bridges.names().join(" ");
   await bridges
     .set(host, names)
-    .catch((err: unknown) => log.error({ err }, "the names of bridges are not kept for the next boot"));
+    .catch((err: unknown) =>
+      log.error({ code: "bridges-not-kept", err }, "the names of bridges are not kept for the next boot"),
+    );
   if (bridges.names().join(" ") === before) return;
   log.info({ bridges: bridges.names() }, "the bridges that engines were told the name of have changed");
   await repair.cover().catch((err: unknown) => {
-    log.error({ err }, "covering a bridge failed");
+    log.error({ code: "bridge-not-covered", err }, "covering a bridge failed");
     repair.request();
   });
 }

@@ -172,7 +172,7 @@ export class Repair {
       ]);
       if (restored.some((one) => one.status === "fulfilled" && one.value !== false))
         log.warn(
-          { gone, ms: Math.round(now() - startedAt) },
+          { code: "rules-restored", gone, ms: Math.round(now() - startedAt) },
           "firewall rules were removed, and were restored",
         );
     }
@@ -225,7 +225,7 @@ export class Repair {
     this.#succeeded(false, { state: "in-force", reason: "" });
     if (applied.changed)
       log.warn(
-        { summary: applied.summary, ms: Math.round(now() - startedAt) },
+        { code: "rules-restored", summary: applied.summary, ms: Math.round(now() - startedAt) },
         "the firewall rules were not as they should be, and were restored",
       );
   }
@@ -309,7 +309,7 @@ export class Repair {
     this.#firewall = { state, since, reason };
     if (state === "not-in-force")
       this.#options.log.error(
-        { reason },
+        { code: "rules-not-in-force", reason },
         "the firewall rules are not in force: containers may reach the instance's own role",
       );
     else if (before === "not-in-force" && state === "in-force")
@@ -332,7 +332,10 @@ export class Repair {
     this.#checked.resolve();
     // Once for each reason, not for each attempt.
     if (reason !== this.#logged)
-      this.#options.log.error({ error: reason }, "checking the firewall rules failed");
+      this.#options.log.error(
+        { code: "rules-unchecked", error: reason },
+        "checking the firewall rules failed",
+      );
     this.#logged = reason;
     if (!this.#isClosed) this.#cancelRetry = this.#options.schedule(retryMs, () => this.request());
   }

@@ -27,7 +27,10 @@ export async function startLock({ lock, complete, run, log, sleep, signal }: Opt
   const former = complete() ? [] : await readFormerLock(run);
   lock.start(former);
   if (former.length > 0)
-    log.warn({}, "an engine does not answer; what the former guard has locked stays locked until it does");
+    log.warn(
+      { code: "engine-late" },
+      "an engine does not answer; what the former guard has locked stays locked until it does",
+    );
   const wait = async () => {
     while (former.length > 0 && !complete() && !signal.aborted) await sleep(lookAgainMs, signal);
     lock.forgetFormer();

@@ -49,7 +49,10 @@ export function watchHost(options: Options): readonly Monitor[] {
       onLine,
       onStart,
       onEnd: (reason) =>
-        log.warn({ command: [command, ...args].join(" "), reason }, "a monitor ended; it will be restarted"),
+        log.warn(
+          { code: "monitor-ended", command: [command, ...args].join(" "), reason },
+          "a monitor ended; it will be restarted",
+        ),
       sleep,
       now,
     });
@@ -85,7 +88,7 @@ export function watchHost(options: Options): readonly Monitor[] {
           repair.request();
         } else if (change === "address")
           addressesChanged().catch((err: unknown) => {
-            log.warn({ err }, "the host's addresses cannot be read");
+            log.warn({ code: "addresses-unreadable", err }, "the host's addresses cannot be read");
             repair.request();
           });
       },

@@ -123,7 +123,7 @@ export async function guard(options: GuardOptions, environment: Environment, hos
     refresh: () => compare(),
     onOversized: ({ id, name }) =>
       log.error(
-        { container: id.slice(0, 12), name },
+        { code: "labels-too-large", container: id.slice(0, 12), name },
         "a container's labels are too large to be published; it is treated as unknown",
       ),
     onSocketLost: socketLosses(log),
@@ -143,7 +143,7 @@ export async function guard(options: GuardOptions, environment: Environment, hos
   );
   if (bridgesError !== undefined)
     log.warn(
-      { path: bridgesPath, error: bridgesError },
+      { code: "bridges-unreadable", path: bridgesPath, error: bridgesError },
       "the names of bridges cannot be used; the engines are asked",
     );
   const engines = followEngines(config, environment, {
@@ -257,7 +257,7 @@ function lockTroubles(log: Log): (error: string | undefined) => void {
     if (error === undefined) log.info({}, "the port lock is in force again");
     else
       log.error(
-        { error },
+        { code: "lock-incomplete", error },
         "the port lock is not complete; containers that are not locked are not protected from their neighbours",
       );
   };
@@ -267,9 +267,13 @@ function lockTroubles(log: Log): (error: string | undefined) => void {
 function socketLosses(log: Log): (reason: string | undefined) => void {
   let last: string | undefined;
   return (reason) => {
-    if (reason === undefined) log.warn({}, "somebody removed the guard's socket; it was made again");
+    if (reason === undefined)
+      log.warn({ code: "guard-socket-removed" }, "somebody removed the guard's socket; it was made again");
     else if (reason !== last)
-      log.error({ error: reason }, "somebody removed the guard's socket, and it cannot be made again");
+      log.error(
+        { code: "guard-socket-missing", error: reason },
+        "somebody removed the guard's socket, and it cannot be made again",
+      );
     last = reason;
   };
 }
@@ -299,16 +303,19 @@ async function reload(file: Configuration, before: Config, log: Log): Promise<vo
     const next = await file.read();
     for (const key of ["dockerHost", "dockerHosts", "dockerTls", "verbose"] as const) {
       if (JSON.stringify(next[key]) !== JSON.stringify(before[key]))
-        log.warn({ key }, "this key has changed since the start; it takes effect at the next restart");
+        log.warn(
+          { code: "restart-needed", key },
+          "this key has changed since the start; it takes effect at the next restart",
+        );
     }
     log.info({ config: file.path }, "configuration reloaded");
   } catch (error) {
     log.error(
-      { config: file.path },
+      { code: "reload-refused", config: file.path },
       `reload refused, the previous configuration stays in force: ${explain(error)}`,
     );
     const problems = error instanceof OperatorError ? error.problems : [];
-    for (const problem of problems) log.error({}, problemLine(problem));
+    for (const problem of problems) log.error({ code: "configuration-problem" }, problemLine(problem));
   }
 }
 

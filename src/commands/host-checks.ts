@@ -1,8 +1,9 @@
 import type { Config } from "../config/schema.ts";
+import { failures } from "../credentials/failures.ts";
+import { readMetadata } from "../credentials/host-credentials.ts";
 import { type HostSts, openSts } from "../credentials/sts.ts";
 import { explain, OperatorError, problemLine } from "../errors.ts";
 import { run } from "../firewall/command.ts";
-import { Upstream } from "../imds/upstream.ts";
 import type { Log } from "../log.ts";
 import { MetadataClient } from "../metadata/client.ts";
 import { rolePolicy } from "../roles/grant.ts";
@@ -46,19 +47,9 @@ export function hostChecks(
   return {
     metadata: (config) =>
       withMetadata(config, async (metadata) => {
-        const upstream = new Upstream({
-          metadata,
-          cacheSeconds: 0,
-          requestsPerSecond: config.passthrough.requestsPerSecond,
-          now: clocks.now,
-          timeoutMs,
-        });
-        try {
-          const instanceId = await upstream.text("/latest/meta-data/instance-id");
-          return `${config.metadataEndpoint} answers; instance ${instanceId?.trim() ?? "without an id"}`;
-        } finally {
-          upstream.close();
-        }
+        const path = "/latest/meta-data/instance-id";
+        const { body } = await readMetadata(metadata, path, timeoutMs, "metadata-failing");
+        return `${config.metadataEndpoint} answers; instance ${body.trim()}`;
       }),
     sts: (config) =>
       withSts(config, async (sts) => {
@@ -74,13 +65,17 @@ export function hostChecks(
         const request = {
           roleArn,
           sessionName: "ec2metaproxy-check",
-          // The alias's own: STS refuses more than the role allows, and the shortest where it says none.
-          durationSeconds: settings?.durationSeconds ?? 900,
+          // As containers get it: the role's own maximum may be less.
+          durationSeconds: settings?.durationSeconds ?? 3_600,
           ...(settings?.externalId !== undefined && { externalId: settings.externalId }),
         };
         try {
           await sts.assumeRole(request, AbortSignal.timeout(timeoutMs));
-          return `${alias}: this host may assume ${roleArn}`;
+          const text = `${alias}: this host may assume ${roleArn}`;
+          const limit = sts.durationLimit(roleArn);
+          if (limit === undefined) return text;
+          const { cause, cure } = failures[limit];
+          return { text: `${text}, for one hour at a time: ${cause}`, hint: cure };
         } catch (cause) {
           throw new Error(`${alias}: assuming ${roleArn}`, { cause });
         }

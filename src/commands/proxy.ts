@@ -2,10 +2,10 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Environment } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
 import { Directory } from "../containers/directory.ts";
-import { AssumeRoleError } from "../credentials/assume-role.ts";
+import { assumeRoleErrorIn } from "../credentials/assume-role.ts";
 import { CredentialCache } from "../credentials/cache.ts";
 import type { Clocks } from "../credentials/clock.ts";
-import { cureOf } from "../credentials/cure.ts";
+import { causeText } from "../credentials/diagnosis.ts";
 import { openSts } from "../credentials/sts.ts";
 import type { Change } from "../engine/connection.ts";
 import { explain } from "../errors.ts";
@@ -22,6 +22,7 @@ import type { Log } from "../log.ts";
 import { MetadataClient } from "../metadata/client.ts";
 import { rolePolicy } from "../roles/grant.ts";
 import type { Engines } from "./engines.ts";
+import { whyIncomplete } from "./incomplete.ts";
 import { Prefetching } from "./prefetching.ts";
 import { ProxyDurations } from "./proxy-durations.ts";
 import type { StatusFacts } from "./serve-status.ts";
@@ -50,6 +51,8 @@ export type ProxySurroundings = {
   readonly tokenKey: Buffer;
   readonly admissionLimits: AdmissionLimits;
   readonly audit: Pick<ImdsDependencies, "granted" | "refused">;
+  /** Undefined unless the configuration is `verbose`. */
+  readonly access?: ImdsDependencies["access"] | undefined;
   /** How long requests in progress may take when the proxy is closed. */
   readonly drainMs: number;
 };
@@ -156,7 +159,7 @@ export function openProxy(
     settings: () => settings,
     directory,
     listed: engines.listed,
-    complete: engines.complete,
+    incomplete: () => whyIncomplete(engines),
     refresh: engines.refresh,
     provenance: surroundings.provenance,
     locks: engines.guard?.locks,
@@ -165,6 +168,7 @@ export function openProxy(
     tokens: sessionTokens({ key: surroundings.tokenKey, now }),
     upstream,
     ...surroundings.audit,
+    access: surroundings.access,
     now,
   };
   const handlerOf = (handle: ReturnType<typeof imdsHandler>) =>
@@ -188,12 +192,18 @@ export function openProxy(
       hostProblem = undefined;
       log.info({ arn }, "assuming roles as this host");
     } catch (error) {
-      const message = explain(error);
+      const failed = assumeRoleErrorIn(error);
+      const message =
+        failed === undefined
+          ? explain(error)
+          : causeText({ ...failed.diagnosis, code: failed.code, message: failed.message });
       const isNew = hostProblem?.message !== message;
-      const cure = error instanceof AssumeRoleError ? cureOf(error) : "";
-      hostProblem = { message, cure, calls: (hostProblem?.calls ?? 0) + 1 };
+      hostProblem = { message, cure: failed?.diagnosis.cure ?? "", calls: (hostProblem?.calls ?? 0) + 1 };
       if (isNew)
-        log.warn({ err: error }, "STS does not accept this host's credentials yet; roles cannot be assumed");
+        log.warn(
+          { code: "sts-unusable", err: error, ...failed?.diagnosis },
+          "calling STS as this host failed; roles cannot be assumed",
+        );
     }
   };
 
@@ -240,7 +250,7 @@ export function openProxy(
         callers.replace(rolePolicy(config), instanceId);
       } catch (error) {
         log.warn(
-          { err: error },
+          { code: "metadata-unusable", err: error },
           "the instance metadata service does not answer; {instanceId} in templates stays empty",
         );
       }
@@ -278,7 +288,7 @@ function guarded(
 ): (request: IncomingMessage, response: ServerResponse) => void {
   return (request, response) => {
     handle(request, response).catch((error: unknown) => {
-      log.error({ err: error, path: request.url }, "answering a request failed; this is a bug");
+      log.error({ code: "bug", err: error, path: request.url }, "answering a request failed; this is a bug");
       if (response.headersSent) response.destroy();
       else response.writeHead(500, { "Content-Length": 0, Server: "EC2ws" }).end();
     });

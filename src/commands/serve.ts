@@ -9,6 +9,7 @@ import type { Clocks } from "../credentials/clock.ts";
 import { type ExitCode, exitCodes, explain, OperatorError, problemLine } from "../errors.ts";
 import { readOrCreateKey } from "../imds/session-token.ts";
 import type { Log } from "../log.ts";
+import { openAccessLog } from "../observability/access.ts";
 import { adminSocketName, openAdmin } from "../observability/admin.ts";
 import { openAudit } from "../observability/audit.ts";
 import { HealthLog } from "../observability/health-log.ts";
@@ -97,6 +98,8 @@ export async function serve(options: ServeOptions, environment: Environment, hos
     priorities: host.priorities,
     write: host.write,
   });
+  for (const { where, message, hint } of environment.ignored)
+    log.warn({ code: "variable-ignored", variable: where, cure: hint }, `the variable ${message}`);
   // From here on, so that a signal during the start neither kills the process half-way nor gets lost.
   const signals = listenForSignals(host);
   // Closed at the end, last first, also when the start fails: otherwise open handles would keep the process
@@ -121,6 +124,7 @@ export async function serve(options: ServeOptions, environment: Environment, hos
           : await readOrCreateKey(join(runtimeDirectory, tokenKeyName)),
       admissionLimits: connectionLimits(config.limits.connections, await openFilesLimit()),
       audit: { granted: audit.granted, refused: audit.refused },
+      ...(config.verbose && { access: openAccessLog(log, startedAt.toString(36)) }),
       drainMs,
     },
     open,
@@ -178,7 +182,7 @@ export async function serve(options: ServeOptions, environment: Environment, hos
       const next = await file.read();
       for (const key of needsRestart(config, next))
         log.warn(
-          { key },
+          { code: "restart-needed", key },
           guard !== undefined && engineKeys.includes(key)
             ? "this key has changed since the start; it takes effect when ec2metaproxy-guard is restarted"
             : "this key has changed since the start; it takes effect at the next restart",
@@ -190,10 +194,10 @@ export async function serve(options: ServeOptions, environment: Environment, hos
       const problems = error instanceof OperatorError ? error.problems : [];
       configProblem = [explain(error), ...problems.map(problemLine)].join(". ");
       log.error(
-        { config: file.path },
+        { code: "reload-refused", config: file.path },
         `reload refused, the previous configuration stays in force: ${explain(error)}`,
       );
-      for (const problem of problems) log.error({}, problemLine(problem));
+      for (const problem of problems) log.error({ code: "configuration-problem" }, problemLine(problem));
     }
     unit.ready();
     unit.status(status().summary);

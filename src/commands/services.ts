@@ -16,13 +16,18 @@ export type Services = {
    * would have another result.
    */
   readonly environment: Environment;
+  /** Whether these are the service's variables, or this process's for want of them. */
+  readonly environmentOf: "service" | "this process";
   /** Environment files that this user cannot read. */
   readonly unreadable: readonly string[];
 };
 
-/** For a check of the configuration alone. */
-export function notAsked(own: Environment): Services {
-  return { units: [], unknownBecause: undefined, environment: own, unreadable: [] };
+/** What is known without systemd. */
+function withoutUnits(own: Environment): Services {
+  return {
+    ...{ units: [], unknownBecause: undefined, unreadable: [] },
+    ...{ environment: own, environmentOf: "this process" },
+  };
 }
 
 /**
@@ -33,10 +38,10 @@ export async function readServices(own: Environment, run: Run = runCommand): Pro
   const properties = `--property=${unitProperties.join(",")}`;
   const shown = await run("systemctl", ["show", "--no-pager", properties, ...packagedUnits]);
   if (shown.kind === "missing" || shown.exitCode !== 0)
-    return { ...notAsked(own), unknownBecause: whyNot("systemctl", shown) };
+    return { ...withoutUnits(own), unknownBecause: whyNot("systemctl", shown) };
   const units = parseUnits(shown.stdout);
   const proxy = units.find(({ name, isLoaded }) => name === "ec2metaproxy.service" && isLoaded);
-  if (proxy === undefined) return { ...notAsked(own), units: units.filter(({ isLoaded }) => isLoaded) };
+  if (proxy === undefined) return { ...withoutUnits(own), units: units.filter(({ isLoaded }) => isLoaded) };
   const unreadable: string[] = [];
   let variables: Variables = parseAssignments(proxy.environment);
   for (const { path, isOptional } of proxy.environmentFiles) {
@@ -47,8 +52,9 @@ export async function readServices(own: Environment, run: Run = runCommand): Pro
       if (!(isMissing && isOptional)) unreadable.push(explain(error));
     }
   }
-  const environment = unreadable.length > 0 ? own : serviceEnvironment(own, variables);
-  return { units, unknownBecause: undefined, environment, unreadable };
+  if (unreadable.length > 0) return { ...withoutUnits(own), units, unreadable };
+  const environment = serviceEnvironment(own, variables);
+  return { units, unknownBecause: undefined, environment, environmentOf: "service", unreadable };
 }
 
 /** The service's variables, with what concerns this process kept. */

@@ -1,3 +1,4 @@
+import { causeText } from "../credentials/diagnosis.ts";
 import type { HealthProblem } from "../observability/health.ts";
 import { shortId } from "../roles/template.ts";
 import { printable } from "../text.ts";
@@ -104,9 +105,7 @@ function credentialsText({ credentials, state }: ContainerStatus): string {
   if (refreshedSecondsAgo !== undefined) parts.push(`refreshed ${duration(refreshedSecondsAgo)} ago`);
   // Where it is failing, the problem below says it.
   if (lastError !== undefined && state !== "failing")
-    parts.push(
-      `last call failed ${duration(lastError.secondsAgo)} ago: ${lastError.code}: ${lastError.message}`,
-    );
+    parts.push(`last call failed ${duration(lastError.secondsAgo)} ago: ${causeText(lastError)}`);
   return parts.join(", ");
 }
 

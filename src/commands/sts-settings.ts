@@ -26,6 +26,7 @@ export function stsSettings(
     useFips: config.sts.useFips,
     useDualstack: config.sts.useDualstack,
     proxyEnvironment: environment.proxy,
+    ...(environment.caBundle !== undefined && { caBundle: environment.caBundle }),
     maxSockets: config.sts.callsInFlight,
     log,
     ...clocks,

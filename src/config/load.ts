@@ -1,4 +1,5 @@
 import { exitCodes, OperatorError, type Problem } from "../errors.ts";
+import { environmentProblems, firstSet, ignoredVariables, proxyUrl } from "./environment.ts";
 import { parseJson, type TextProblem } from "./json.ts";
 import { pathText, problemsOf } from "./problems.ts";
 import { readText } from "./read-text.ts";
@@ -135,11 +136,23 @@ export type Environment = {
   readonly journalStream: string | undefined;
   /** For STS only. Requests to the metadata service never go through a proxy. */
   readonly proxy: { readonly HTTPS_PROXY?: string; readonly HTTP_PROXY?: string; readonly NO_PROXY?: string };
+  /** Path of a PEM file with the authorities to trust for STS. */
+  readonly caBundlePath: string | undefined;
+  /** Its content, once it has been read. */
+  readonly caBundle: string | undefined;
+  /** What is wrong with these, DOCKER_HOST and the content of files excepted. */
+  readonly problems: readonly Problem[];
+  /** Variables that are set although nothing here reads them. */
+  readonly ignored: readonly Problem[];
 };
 
 export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Environment {
-  const read = (...names: readonly string[]) =>
-    names.map((name) => variables[name]).find((value) => value !== undefined && value !== "");
+  const read = (...names: readonly string[]) => firstSet(variables, names)?.value;
+  const proxy = (name: string) => {
+    const value = read(name, name.toLowerCase());
+    return value === undefined ? {} : { [name]: proxyUrl(value) };
+  };
+  const noProxy = read("NO_PROXY", "no_proxy");
   return {
     notifySocket: read("NOTIFY_SOCKET"),
     listenPid: read("LISTEN_PID"),
@@ -154,10 +167,14 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
     sessionToken: read("AWS_SESSION_TOKEN"),
     dockerHost: read("DOCKER_HOST"),
     journalStream: read("JOURNAL_STREAM"),
-    proxy: Object.fromEntries(
-      (["HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"] as const)
-        .map((name) => [name, read(name, name.toLowerCase())])
-        .filter(([, value]) => value !== undefined),
-    ),
+    proxy: {
+      ...proxy("HTTPS_PROXY"),
+      ...proxy("HTTP_PROXY"),
+      ...(noProxy !== undefined && { NO_PROXY: noProxy }),
+    },
+    caBundlePath: read("AWS_CA_BUNDLE"),
+    caBundle: undefined,
+    problems: environmentProblems(variables),
+    ignored: ignoredVariables(variables),
   };
 }

@@ -8,6 +8,7 @@ import {
   metadataCategory,
   name,
   orEmpty,
+  regionPattern,
   roleArn,
   sessionPolicy,
   url,
@@ -179,7 +180,12 @@ export const configSchema = z
       .strictObject({ ca: z.string().min(1), cert: z.string().min(1), key: z.string().min(1) })
       .optional()
       .describe("Paths of the CA certificate, client certificate and key for engines at tcp:// addresses."),
-    verbose: z.boolean().default(false).describe("Log every request."),
+    verbose: z
+      .boolean()
+      .default(false)
+      .describe(
+        "Log each request with its answer, each assumed role and each refusal, at debug level. Never a credential, a token or a body.",
+      ),
     allowRoleArns: z
       .array(arnGlob)
       .default([])
@@ -230,7 +236,7 @@ export const configSchema = z
       .strictObject({
         region: z
           .string()
-          .regex(/^[a-z]{2,}(-[a-z]+)+-\d+$/, "expected a region such as eu-west-1")
+          .regex(regionPattern, "expected a region such as eu-west-1")
           .optional()
           .describe("Region of the STS endpoint. Default: AWS_REGION, else the instance's region."),
         endpoint: url

@@ -130,6 +130,9 @@ export const url = z.string().transform((value, context) => {
   return z.NEVER;
 });
 
+/** An AWS region, of any partition. */
+export const regionPattern = /^[a-z]{2,}(-[a-z]+)+-\d+$/;
+
 /** A name below `meta-data/`, a path like `placement/region` in it, `dynamic/…`, or `user-data`. */
 export const metadataCategory = z
   .string()

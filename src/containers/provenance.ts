@@ -22,13 +22,20 @@ export type Via = "redirect" | "direct";
 
 /**
  * - `no-such-socket`: the container has no such connection: somebody else uses its address.
+ * - `client-closed`: the connection is the container's, and it has closed its side already.
  * - `port-listening`: the container listens on the client's port. A client's port is never a listening one,
  *   unless an attacker connected *to* the container from a forged address of the metadata service.
  * - `container-gone`: its first process has ended, and the engine has not reported that yet.
  * - `no-pid`: it has not started, or it runs where this host cannot see it.
  * - `unreadable`: /proc cannot be read.
  */
-export type ProofCode = "no-such-socket" | "port-listening" | "no-pid" | "unreadable" | "container-gone";
+export type ProofCode =
+  | "no-such-socket"
+  | "client-closed"
+  | "port-listening"
+  | "no-pid"
+  | "unreadable"
+  | "container-gone";
 
 export type Proof =
   | { readonly proven: true }
@@ -157,6 +164,7 @@ export class Provenance {
       for (const [pattern, question] of byPattern) {
         if (found.listening.has(pattern)) question.answer(refusal("port-listening", listening(question)));
         else if (found.established.has(pattern)) question.answer({ proven: true });
+        else if (found.closed.has(pattern)) question.answer(refusal("client-closed", closed(question)));
         else continue;
         settled.add(question);
       }
@@ -199,6 +207,10 @@ function missing({ client, servers }: Question): string {
   const from = `${client.address} port ${client.port}`;
   const to = servers.map(({ address, port }) => `${address} port ${port}`).join(" or ");
   return `no established connection from ${from} to ${to} in its network namespace`;
+}
+
+function closed({ client }: Question): string {
+  return `the client at port ${client.port} has closed its side of the connection: it gave up, or it half-closes before it reads`;
 }
 
 function listening({ client }: Question): string {

@@ -14,17 +14,23 @@ export type Pattern = {
   readonly listener: Buffer;
   /** `FEA9FEA9:0050 01 `, remote address and state. One of these must match. */
   readonly remotes: readonly Buffer[];
+  /** The same for a connection that the client has closed. */
+  readonly closedRemotes: readonly Buffer[];
 };
 
 /** What a pass over a table has found. */
 export type Found = {
   readonly established: ReadonlySet<Pattern>;
+  /** Connections that the client was the first to close. */
+  readonly closed: ReadonlySet<Pattern>;
   /** The patterns whose local port has a listening socket. */
   readonly listening: ReadonlySet<Pattern>;
 };
 
 /** TCP_ESTABLISHED (include/net/tcp_states.h). A half-closed client has another state and is refused. */
 const established = "01";
+/** TCP_FIN_WAIT1 and TCP_FIN_WAIT2: the client has closed its side. TCP_TIME_WAIT: then the server, too. */
+const closedStates = ["04", "05", "06"];
 /** TCP_LISTEN. */
 const listen = "0A";
 
@@ -47,6 +53,9 @@ export function patternFor(table: "tcp" | "tcp6", local: End, remotes: readonly 
     local: Buffer.from(`: ${column(local)} `, "latin1"),
     listener: Buffer.from(`:${portColumn(local.port)} ${unspecified} ${listen} `, "latin1"),
     remotes: sameFamily.map((end) => Buffer.from(`${column(end)} ${established} `, "latin1")),
+    closedRemotes: sameFamily.flatMap((end) =>
+      closedStates.map((state) => Buffer.from(`${column(end)} ${state} `, "latin1")),
+    ),
   };
 }
 
@@ -84,6 +93,7 @@ export async function findSockets(
   limit: (read: () => Promise<number>) => Promise<number>,
 ): Promise<Found> {
   const established = new Set<Pattern>();
+  const closed = new Set<Pattern>();
   const listening = new Set<Pattern>();
   const buffer = Buffer.allocUnsafe(2 * chunkBytes);
   let kept = 0;
@@ -94,17 +104,19 @@ export async function findSockets(
     const lines = buffer.subarray(0, lineEnd);
     for (const pattern of patterns) {
       if (lines.includes(pattern.listener)) listening.add(pattern);
-      if (!established.has(pattern) && hasSocket(lines, pattern)) established.add(pattern);
+      if (!established.has(pattern) && hasSocket(lines, pattern.local, pattern.remotes))
+        established.add(pattern);
+      if (hasSocket(lines, pattern.local, pattern.closedRemotes)) closed.add(pattern);
     }
     // The last line may be incomplete.
     buffer.copyWithin(0, lineEnd, kept + count);
     kept = kept + count - lineEnd;
     if (kept > chunkBytes) throw new Error("reading a socket table: a line of more than 16 KiB");
   }
-  return { established, listening };
+  return { established, closed, listening };
 }
 
-function hasSocket(lines: Buffer, { local, remotes }: Pattern): boolean {
+function hasSocket(lines: Buffer, local: Buffer, remotes: readonly Buffer[]): boolean {
   for (let at = lines.indexOf(local); at !== -1; at = lines.indexOf(local, at + 1)) {
     const from = at + local.length;
     // One local port can have several peers, so a line that does not match does not end the search.

@@ -1,5 +1,7 @@
 import type { RoleRequest } from "../roles/grant.ts";
+import { type Diagnosis, failureOf } from "./diagnosis.ts";
 import type { Credentials } from "./document.ts";
+import { type FailureName, failures } from "./failures.ts";
 
 /** Rejects only with an AssumeRoleError. */
 export type AssumeRole = (request: RoleRequest, signal: AbortSignal) => Promise<Credentials>;
@@ -31,14 +33,40 @@ export class AssumeRoleError extends Error {
    */
   readonly code: string;
   readonly httpStatus: number | undefined;
+  /** Its entry in the table of failures. */
+  readonly failure: FailureName;
 
-  constructor(kind: FailureKind, code: string, message: string, httpStatus?: number) {
+  /** @param failure where the thrower knows it better than code and message tell */
+  constructor(kind: FailureKind, code: string, message: string, httpStatus?: number, failure?: FailureName) {
     super(message);
     this.name = "AssumeRoleError";
     this.kind = kind;
     this.code = code;
     this.httpStatus = httpStatus;
+    this.failure = failure ?? failureOf({ kind, code, message, httpStatus });
   }
+
+  /** What is probably wrong, and what to do about it: for a log line. */
+  get diagnosis(): Diagnosis {
+    return { failure: this.failure, ...failures[this.failure] };
+  }
+
+  /** The same as two sentences. */
+  get advice(): string {
+    const { cause, cure } = failures[this.failure];
+    return `${cause.charAt(0).toUpperCase()}${cause.slice(1)}. ${cure}`;
+  }
+}
+
+/** The AssumeRoleError that an error is or was caused by. */
+export function assumeRoleErrorIn(error: unknown): AssumeRoleError | undefined {
+  let at = error;
+  // Our own chains are short; a foreign one may be a circle.
+  for (let depth = 0; depth < 8 && at instanceof Error; depth += 1) {
+    if (at instanceof AssumeRoleError) return at;
+    at = at.cause;
+  }
+  return undefined;
 }
 
 /**
@@ -163,11 +191,6 @@ export function kindOf(code: string, httpStatus: number | undefined): FailureKin
   if (throttlingCodes.has(code) || httpStatus === 429) return "throttled";
   if (hostCredentialCodes.has(code) || notAboutTheRole.has(code)) return "temporary";
   return httpStatus === 400 || httpStatus === 403 ? "refused" : "temporary";
-}
-
-/** STS's error if a role session requests more than an hour for another role (role chaining). */
-export function isChainingLimit(code: string, message: string): boolean {
-  return code === "ValidationError" && /role chaining/i.test(message);
 }
 
 /**

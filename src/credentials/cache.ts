@@ -2,7 +2,6 @@ import type { Log, LogFields } from "../log.ts";
 import type { RoleRequest } from "../roles/grant.ts";
 import { type CacheAnswer, credentialsAnswer, refusedAnswer, unavailableAnswer } from "./answer.ts";
 import { type AssumeRole, AssumeRoleError, type FailureKind } from "./assume-role.ts";
-import { cureOf } from "./cure.ts";
 import type { Credentials } from "./document.ts";
 import { type HeldCredentials, heldCredentials, type Issued } from "./held.ts";
 import { CallRate } from "./rate.ts";
@@ -353,7 +352,10 @@ export class CredentialCache {
   #failed(entry: Entry, error: AssumeRoleError, startedAt: number): true {
     entry.failures += 1;
     if (error.kind === "temporary") {
-      this.#rate.failed(entry.key, startedAt, `${error.code}: ${error.message}`);
+      this.#rate.failed(entry.key, startedAt, {
+        reason: `${error.code}: ${error.message}`,
+        ...error.diagnosis,
+      });
       // In an outage, CallRate logs one line for all roles.
       if (this.#rate.state !== "down") this.#logFailure(entry, error);
     }
@@ -434,7 +436,7 @@ export class CredentialCache {
     const { kind, code, message } = error;
     if (kind === "refused") return;
     const { since = startedAt, calls = 0 } = this.#failure ?? {};
-    this.#failure = { since, calls: calls + 1, kind, code, message, cure: cureOf(error) };
+    this.#failure = { since, calls: calls + 1, kind, code, message, ...error.diagnosis };
   }
 
   /** Undefined where nobody waits for STS any more: then nothing would ever end the failure. */
@@ -488,7 +490,7 @@ export class CredentialCache {
     if (entry.logged === state) return;
     entry.logged = state;
     this.#options.log.warn(
-      { ...fieldsOf(entry), ...reasonOf(error), stillValid },
+      { code: "role-refused", ...fieldsOf(entry), ...reasonOf(error), stillValid },
       "assuming the role: refused",
     );
   }
@@ -498,7 +500,12 @@ export class CredentialCache {
     if (entry.failures < 2 || entry.logged === "failing") return;
     entry.logged = "failing";
     this.#options.log.warn(
-      { ...fieldsOf(entry), ...reasonOf(error), stillValid: this.#hasCredentials(entry) },
+      {
+        code: "role-failing",
+        ...fieldsOf(entry),
+        ...reasonOf(error),
+        stillValid: this.#hasCredentials(entry),
+      },
       "assuming the role: no answer; retrying",
     );
   }
@@ -506,7 +513,7 @@ export class CredentialCache {
   #logExpired(entry: Entry): void {
     entry.logged = "failing";
     this.#options.log.error(
-      { ...fieldsOf(entry), ...(entry.lastError && reasonOf(entry.lastError)) },
+      { code: "credentials-expired", ...fieldsOf(entry), ...(entry.lastError && reasonOf(entry.lastError)) },
       "credentials have expired and could not be renewed: containers get 503",
     );
   }
@@ -528,8 +535,8 @@ function asCallError(error: unknown): AssumeRoleError {
   return new AssumeRoleError("temporary", "InternalError", error instanceof Error ? error.name : "unknown");
 }
 
-function reasonOf({ code, message, httpStatus }: AssumeRoleError): LogFields {
-  return { code, reason: message, ...(httpStatus !== undefined && { httpStatus }) };
+function reasonOf({ code, message, httpStatus, diagnosis }: AssumeRoleError): LogFields {
+  return { stsCode: code, reason: message, ...(httpStatus !== undefined && { httpStatus }), ...diagnosis };
 }
 
 function fieldsOf({ request }: Entry): LogFields {

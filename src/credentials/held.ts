@@ -1,5 +1,5 @@
 import type { AssumeRoleError } from "./assume-role.ts";
-import { cureOf } from "./cure.ts";
+import type { Diagnosis } from "./diagnosis.ts";
 
 /** Of the last credentials that STS gave; by the monotonic clock, except `expiresAt`. */
 export type Issued = {
@@ -23,10 +23,7 @@ export type HeldCredentials = {
   readonly missingMs: number;
   /** Of the last call; undefined if it succeeded. */
   readonly lastError:
-    | (Pick<AssumeRoleError, "kind" | "code" | "message"> & {
-        readonly cure: string;
-        readonly agoMs: number;
-      })
+    | (Pick<AssumeRoleError, "kind" | "code" | "message"> & Diagnosis & { readonly agoMs: number })
     | undefined;
 };
 
@@ -52,7 +49,7 @@ export function heldCredentials(
       kind: lastError.kind,
       code: lastError.code,
       message: lastError.message,
-      cure: cureOf(lastError),
+      ...lastError.diagnosis,
       agoMs: now - lastErrorAt,
     },
   };

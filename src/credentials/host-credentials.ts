@@ -2,6 +2,8 @@ import { explain } from "../errors.ts";
 import type { MetadataAnswer, MetadataClient } from "../metadata/client.ts";
 import { singleFlight } from "../single-flight.ts";
 import { AssumeRoleError } from "./assume-role.ts";
+import { metadataFailureOf, statusFailure } from "./diagnosis.ts";
+import type { FailureName } from "./failures.ts";
 
 /** The keys that sign calls to STS. The same object until they are replaced. */
 export type HostKeys = {
@@ -92,10 +94,13 @@ export class HostCredentials {
   }
 
   readonly #readRegion = singleFlight(async () => {
-    const region = (await this.#get(regionPath)).body.trim();
+    const region = (await this.#get(regionPath, "region-unknown")).body.trim();
     // It becomes part of the host name that signed calls go to, so anything else must be rejected.
     if (!/^[a-z]{2,8}(-[a-z0-9]{1,16}){1,5}$/.test(region))
-      throw unavailable(`reading ${this.#metadata.endpoint}${regionPath}: the answer is not a region`);
+      throw unavailable(
+        "region-unknown",
+        `reading ${this.#metadata.endpoint}${regionPath}: the answer is not a region`,
+      );
     this.#region = region;
     return region;
   });
@@ -103,12 +108,19 @@ export class HostCredentials {
   readonly #read = singleFlight(async () => {
     const { endpoint } = this.#metadata;
     this.#readAt = this.#now();
-    const role = (await this.#get(listPath)).body.split("\n", 1)[0]?.trim() ?? "";
-    if (role === "") throw unavailable(`${endpoint} lists no role: the instance has no instance profile`);
-    const answer = await this.#get(`${listPath}${encodeURIComponent(role)}`);
+    const role = (await this.#get(listPath, "no-instance-profile")).body.split("\n", 1)[0]?.trim() ?? "";
+    if (role === "")
+      throw unavailable(
+        "no-instance-profile",
+        `${endpoint} lists no role: the instance has no instance profile`,
+      );
+    const answer = await this.#get(`${listPath}${encodeURIComponent(role)}`, "no-instance-profile");
     const parsed = parseKeys(answer.body);
-    if (parsed === undefined)
-      throw unavailable(`${endpoint} has no credentials for the instance's role ${role}`);
+    if (typeof parsed === "string")
+      throw unavailable(
+        parsed === "" ? "metadata-failing" : "instance-role-unusable",
+        `${endpoint} has no credentials for the instance's role ${role}${parsed === "" ? "" : ` (${parsed})`}`,
+      );
     // Measured by the service's clock if it sends its time: the host's may be wrong, or be set while the keys
     // live.
     const leftMs = parsed.expiration - (answer.at ?? this.#wallNow());
@@ -120,37 +132,47 @@ export class HostCredentials {
     return this.#keys ?? keys;
   });
 
-  async #get(path: string): Promise<MetadataAnswer> {
-    const what = `reading ${this.#metadata.endpoint}${path}`;
-    const answer = await this.#metadata.read(path, this.#timeoutMs).catch((error: unknown) => {
-      throw unavailable(`${what}: ${explain(error)}`);
-    });
-    if (answer.status === 200) return answer;
-    const hint =
-      answer.status === 403
-        ? " (metadata is turned off for this instance, or metadataEndpoint is the address of this proxy)"
-        : "";
-    throw unavailable(`${what}: status ${answer.status}${hint}`);
+  async #get(path: string, absent: FailureName): Promise<MetadataAnswer> {
+    return readMetadata(this.#metadata, path, this.#timeoutMs, absent);
   }
 }
 
-function unavailable(message: string): AssumeRoleError {
-  return new AssumeRoleError("temporary", "HostCredentialsUnavailable", message);
+/**
+ * Reads a path of the metadata service for this host itself. Rejects with an AssumeRoleError that says what
+ * is wrong with the service.
+ * @param absent what a 404 means for this path
+ */
+export async function readMetadata(
+  metadata: Pick<MetadataClient, "endpoint" | "read">,
+  path: string,
+  timeoutMs: number,
+  absent: FailureName,
+): Promise<MetadataAnswer> {
+  const what = `reading ${metadata.endpoint}${path}`;
+  const answer = await metadata.read(path, timeoutMs).catch((error: unknown) => {
+    throw unavailable(metadataFailureOf(error), `${what}: ${explain(error)}`);
+  });
+  if (answer.status === 200) return answer;
+  const failure = answer.status === 404 ? absent : statusFailure(answer.status);
+  throw unavailable(failure, `${what}: status ${answer.status}`);
+}
+
+function unavailable(failure: FailureName, message: string): AssumeRoleError {
+  return new AssumeRoleError("temporary", "HostCredentialsUnavailable", message, undefined, failure);
 }
 
 /**
- * Undefined unless the document is complete and successful. Its text is never quoted: it may hold a secret.
+ * The keys of a document that is complete and successful; otherwise the service's code, or an empty text. The
+ * document itself is never quoted: it may hold a secret.
  */
-function parseKeys(
-  body: string,
-): (Omit<HostKeys, "expiresAt"> & { readonly expiration: number }) | undefined {
+function parseKeys(body: string): (Omit<HostKeys, "expiresAt"> & { readonly expiration: number }) | string {
   let document: unknown;
   try {
     document = JSON.parse(body);
   } catch {
-    return undefined;
+    return "";
   }
-  if (typeof document !== "object" || document === null) return undefined;
+  if (typeof document !== "object" || document === null) return "";
   const fields: object = document;
   const field = (name: string): string => {
     const value: unknown = Reflect.get(fields, name);
@@ -163,6 +185,7 @@ function parseKeys(
     // NaN if missing or unreadable.
     expiration: Date.parse(field("Expiration")),
   };
-  const complete = field("Code") === "Success" && Object.values(keys).every((value) => value !== "");
-  return complete ? keys : undefined;
+  const code = field("Code");
+  if (code !== "Success") return /^[A-Za-z]{1,64}$/.test(code) ? code : "";
+  return Object.values(keys).every((value) => value !== "") ? keys : "";
 }

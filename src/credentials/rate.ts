@@ -1,4 +1,4 @@
-import type { Log } from "../log.ts";
+import type { Log, LogFields } from "../log.ts";
 import { TokenBucket } from "../token-bucket.ts";
 
 export type RateState = "normal" | "throttled" | "down";
@@ -111,13 +111,13 @@ export class CallRate {
     if (this.#throttled) return;
     this.#throttled = true;
     this.#log.warn(
-      { callsPerSecond: this.#rate },
+      { code: "sts-throttled", callsPerSecond: this.#rate },
       "STS throttles this account: all calls slow down until it stops",
     );
   }
 
   /** The request with this key got no usable answer. `reason` is for the log. */
-  failed(key: string, startedAt: number, reason: string): void {
+  failed(key: string, startedAt: number, reason: LogFields): void {
     // A call that started before the last answer belongs to an outage that is over.
     if (startedAt < this.#answeredAt || this.#down) return;
     this.#failing.add(key);
@@ -128,7 +128,7 @@ export class CallRate {
     this.#probedAt = now;
     this.#probes = 0;
     this.#log.warn(
-      { reason },
+      { code: "sts-outage", ...reason },
       "STS does not answer: cached credentials are served until they expire, and STS is probed",
     );
   }

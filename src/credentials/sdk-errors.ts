@@ -1,3 +1,4 @@
+import { withoutNodeAdvice } from "../errors.ts";
 import { AssumeRoleError, kindOf } from "./assume-role.ts";
 
 const maxMessageLength = 512;
@@ -6,8 +7,13 @@ const maxMessageLength = 512;
  * Converts what the SDK threw to an error that may be logged. Only known harmless text is copied: STS's code
  * and message, and the network's error code. Anything else could contain a secret: the parser's error for a
  * truncated answer, for example, quotes the answer.
+ * @param isProxys whether a connection that failed was to an HTTP proxy, and not to STS
  */
-export function asAssumeRoleError(error: unknown, aborted: boolean): AssumeRoleError {
+export function asAssumeRoleError(
+  error: unknown,
+  aborted: boolean,
+  isProxys: (error: ConnectionError) => boolean = () => false,
+): AssumeRoleError {
   if (error instanceof AssumeRoleError) return error;
   const name = textOf(error, "name");
   const code = textOf(error, "code");
@@ -15,7 +21,7 @@ export function asAssumeRoleError(error: unknown, aborted: boolean): AssumeRoleE
   if (aborted || code === "ETIMEDOUT" || (code === "" && ["TimeoutError", "AbortError"].includes(name))) {
     return new AssumeRoleError("temporary", "Timeout", "STS has not answered in time");
   }
-  const message = clean(textOf(error, "message"));
+  const message = clean(withoutNodeAdvice(textOf(error, "message")));
   const status = statusOf(error);
   if (
     textOf(error, "$fault") !== "" &&
@@ -27,7 +33,10 @@ export function asAssumeRoleError(error: unknown, aborted: boolean): AssumeRoleE
   ) {
     return new AssumeRoleError(kindOf(name, status), name, message, status);
   }
-  if (/^[A-Z][A-Z0-9_]{2,63}$/.test(code)) return new AssumeRoleError("temporary", code, message, status);
+  if (/^[A-Z][A-Z0-9_]{2,63}$/.test(code)) {
+    const failure = isProxys(connectionErrorOf(error)) ? "proxy-unreachable" : undefined;
+    return new AssumeRoleError("temporary", code, message, status, failure);
+  }
   const answered = status === undefined ? "" : ` (status ${status})`;
   return new AssumeRoleError(
     "temporary",
@@ -35,6 +44,24 @@ export function asAssumeRoleError(error: unknown, aborted: boolean): AssumeRoleE
     `STS's answer could not be used${answered}`,
     status,
   );
+}
+
+/** Node names what it tried to connect to, or the name that it could not resolve. */
+export type ConnectionError = {
+  readonly hostname: string;
+  readonly address: string;
+  readonly port: number | undefined;
+};
+
+function connectionErrorOf(error: unknown): ConnectionError {
+  // With several addresses, Node reports each attempt in `errors`.
+  const attempt = fieldOf(fieldOf(error, "errors"), "0") ?? error;
+  const port = fieldOf(attempt, "port");
+  return {
+    hostname: textOf(attempt, "hostname"),
+    address: textOf(attempt, "address"),
+    port: typeof port === "number" ? port : undefined,
+  };
 }
 
 function statusOf(error: unknown): number | undefined {

@@ -1,13 +1,14 @@
 import type { AssumeRoleError, FailureKind } from "./assume-role.ts";
+import type { Diagnosis } from "./diagnosis.ts";
 import type { RateState } from "./rate.ts";
 
 /** Calls in a row that got neither credentials nor a refusal. */
-export type StsFailure = Pick<AssumeRoleError, "kind" | "code" | "message"> & {
-  readonly calls: number;
-  readonly cure: string;
-  /** Since the first of them began. */
-  readonly forMs: number;
-};
+export type StsFailure = Pick<AssumeRoleError, "kind" | "code" | "message"> &
+  Diagnosis & {
+    readonly calls: number;
+    /** Since the first of them began. */
+    readonly forMs: number;
+  };
 
 /** The state of the cache, for `status` and the metrics. */
 export type CacheStats = {

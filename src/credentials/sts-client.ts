@@ -10,14 +10,22 @@ import type { RoleRequest } from "../roles/grant.ts";
 import { AssumeRoleError } from "./assume-role.ts";
 import type { Credentials } from "./document.ts";
 import type { HostKeys } from "./host-credentials.ts";
-import { asAssumeRoleError } from "./sdk-errors.ts";
+import { asAssumeRoleError, type ConnectionError } from "./sdk-errors.ts";
 import { answeredAt, type RawAnswer, readStsAnswer } from "./sts-answer.ts";
 import type { StsConnection, StsSettings, StsTimeouts } from "./sts-settings.ts";
 import { mustBeUsable } from "./usable.ts";
 
 export type ClientSettings = Pick<
   StsSettings,
-  "endpoint" | "useFips" | "useDualstack" | "proxyEnvironment" | "maxSockets" | "log" | "now" | "wallNow"
+  | "endpoint"
+  | "useFips"
+  | "useDualstack"
+  | "proxyEnvironment"
+  | "caBundle"
+  | "maxSockets"
+  | "log"
+  | "now"
+  | "wallNow"
 > &
   Pick<StsTimeouts, "connectMs" | "requestMs">;
 
@@ -33,9 +41,7 @@ type AnswerTime = {
   readonly own: number;
 };
 
-/**
- * Calls STS through the SDK. Rejects with what the SDK throws, which only `asAssumeRoleError` may inspect.
- */
+/** Calls STS through the SDK. Rejects with an AssumeRoleError. */
 export class StsClient implements StsConnection {
   readonly #settings: ClientSettings;
   readonly #agents: { readonly httpAgent: HttpAgent; readonly httpsAgent: HttpsAgent };
@@ -46,9 +52,10 @@ export class StsClient implements StsConnection {
 
   constructor(settings: ClientSettings) {
     this.#settings = settings;
-    const { proxyEnvironment: proxyEnv, maxSockets = 64 } = settings;
+    const { proxyEnvironment: proxyEnv, caBundle: ca, maxSockets = 64 } = settings;
     const agent = { keepAlive: true, maxSockets, proxyEnv };
-    this.#agents = { httpAgent: new HttpAgent(agent), httpsAgent: new HttpsAgent(agent) };
+    const httpsAgent = new HttpsAgent({ ...agent, ...(ca !== undefined && { ca }) });
+    this.#agents = { httpAgent: new HttpAgent(agent), httpsAgent };
   }
 
   /** How far STS's clock is ahead of our wall clock, as of its last answer. */
@@ -137,8 +144,9 @@ export class StsClient implements StsConnection {
     try {
       return await call;
     } catch (error) {
-      if (asAssumeRoleError(error, false).code === "Timeout") this.#dropIdle();
-      throw error;
+      const known = asAssumeRoleError(error, false, (at) => this.#isProxys(at));
+      if (known.code === "Timeout") this.#dropIdle();
+      throw known;
     } finally {
       this.#noteClock(client.config.systemClockOffset);
     }
@@ -152,6 +160,19 @@ export class StsClient implements StsConnection {
     for (const agent of Object.values(this.#agents))
       for (const sockets of Object.values(agent.freeSockets))
         for (const socket of sockets ?? []) socket.destroy();
+  }
+
+  /** A name that was resolved is no longer in the error, but a proxy's port is seldom STS's. */
+  #isProxys({ hostname, address, port }: ConnectionError): boolean {
+    const { proxyEnvironment, endpoint } = this.#settings;
+    const sts = endpoint === undefined ? undefined : URL.parse(endpoint);
+    const stsPort = portOf(sts) ?? 443;
+    return [proxyEnvironment.HTTPS_PROXY, proxyEnvironment.HTTP_PROXY].some((text) => {
+      const proxy = text === undefined ? null : URL.parse(text);
+      if (proxy === null || proxy.host === sts?.host) return false;
+      const host = proxy.hostname.replace(/^\[|\]$/g, "");
+      return hostname === host || (port === portOf(proxy) && (address === host || port !== stsPort));
+    });
   }
 
   #clientFor(keys: HostKeys, region: string): STSClient {
@@ -198,9 +219,14 @@ export class StsClient implements StsConnection {
     if (wrong) {
       const message =
         "this host's clock is wrong by more than five minutes: calls to STS are corrected, containers' calls to AWS may fail";
-      log.warn({ stsAheadSeconds: seconds }, message);
+      log.warn({ code: "clock-off", stsAheadSeconds: seconds }, message);
     } else log.info({ stsAheadSeconds: seconds }, "this host's clock agrees with STS again");
   }
+}
+
+function portOf(url: URL | null | undefined): number | undefined {
+  if (url === null || url === undefined) return undefined;
+  return url.port === "" ? (url.protocol === "https:" ? 443 : 80) : Number(url.port);
 }
 
 /** The SDK's middleware gets the response as `unknown`; this checks that it is an HTTP answer. */

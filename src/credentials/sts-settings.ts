@@ -25,6 +25,8 @@ export type StsSettings = {
     readonly HTTP_PROXY?: string;
     readonly NO_PROXY?: string;
   };
+  /** PEM certificates of the authorities to trust instead of the usual ones, for STS only. */
+  readonly caBundle?: string;
   readonly log: Log;
   /** For durations, milliseconds; monotonic, see clock.ts. */
   readonly now: () => number;
@@ -37,7 +39,7 @@ export type StsSettings = {
 
 /** One call to STS with given keys. */
 export type StsConnection = {
-  /** Rejects with what the SDK throws, which only `asAssumeRoleError` may inspect. */
+  /** Rejects with an AssumeRoleError. */
   assumeRole(request: RoleRequest, keys: HostKeys, region: string, end: AbortSignal): Promise<Credentials>;
   /** The ARN of the owner of these keys. Needs no permission. */
   callerArn(keys: HostKeys, region: string, end: AbortSignal): Promise<string>;

@@ -2,10 +2,11 @@ import { exitCodes, OperatorError } from "../errors.ts";
 import type { RoleRequest } from "../roles/grant.ts";
 import { singleFlight } from "../single-flight.ts";
 import type { AssumeRole } from "./assume-role.ts";
-import { AssumeRoleError, isChainingLimit, isHostCredentialCode } from "./assume-role.ts";
+import { AssumeRoleError, isHostCredentialCode } from "./assume-role.ts";
 import type { Credentials } from "./document.ts";
+import { type FailureName, failures } from "./failures.ts";
 import { FirstHop } from "./first-hop.ts";
-import { HostCredentials } from "./host-credentials.ts";
+import { HostCredentials, type HostKeys } from "./host-credentials.ts";
 import { asAssumeRoleError } from "./sdk-errors.ts";
 import {
   defaultTimeouts,
@@ -17,17 +18,22 @@ import {
 
 export type { HostIdentity, StsSettings } from "./sts-settings.ts";
 
-/** The longest session that one role session can open for another role (role chaining). */
+/**
+ * The longest session that one role session can open for another role (role chaining), and the least that a
+ * role's own maximum can be set to: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+ */
 const chainedSeconds = 3_600;
+/** STS refuses the requested duration; one of an hour is always possible. */
+type DurationLimit = Extract<FailureName, "duration-over-chaining-limit" | "duration-over-role-maximum">;
 /** The SDK corrects its clock when it is off by more than this. */
 const skewMs = 240_000;
 
 /** STS with this host's credentials. Call `close` at the end: connections are kept open. */
 export function openSts(settings: StsSettings): HostSts {
   if (settings.endpoint !== undefined && (settings.useFips || settings.useDualstack)) {
-    const hint = "Set sts.endpoint to the FIPS or dual-stack address itself, or leave sts.endpoint out.";
+    const hint = "Name the FIPS or dual-stack endpoint itself there, or leave it out.";
     const message =
-      "sts.useFips and sts.useDualstack choose an AWS endpoint, but sts.endpoint already names one";
+      "sts.useFips and sts.useDualstack choose an AWS endpoint, but sts.endpoint, AWS_ENDPOINT_URL_STS or AWS_ENDPOINT_URL already names one";
     throw new OperatorError(message, { hint, exitCode: exitCodes.configuration });
   }
   return new HostSts(settings);
@@ -42,8 +48,8 @@ export class HostSts {
   readonly #timeouts: StsTimeouts;
   readonly #host: HostCredentials;
   readonly #firstHop: FirstHop | undefined;
-  /** ARNs of roles for which STS allows this host one hour only. */
-  readonly #chained = new Set<string>();
+  /** Why STS does not allow this host the configured duration, by role ARN: one hour is requested instead. */
+  readonly #limited = new Map<string, DurationLimit>();
   #region: string | undefined;
   #client: StsConnection | undefined;
   #closed = false;
@@ -67,16 +73,21 @@ export class HostSts {
     // It has a deadline of its own: the caller that started it may give up while others wait for the same
     // result.
     const open = () =>
-      this.#within(AbortSignal.timeout(this.#timeouts.deadlineMs), (end) =>
-        this.#assumeAs(this.#host, first, end),
+      this.#within(AbortSignal.timeout(this.#timeouts.deadlineMs), (end, phase) =>
+        this.#assumeAs(this.#host, first, end, phase),
       );
     this.#firstHop = new FirstHop(open, settings.now);
   }
 
   readonly assumeRole: AssumeRole = (request, signal) =>
-    this.#within(AbortSignal.any([signal, AbortSignal.timeout(this.#timeouts.deadlineMs)]), (end) =>
-      this.#assumeAs(this.#firstHop ?? this.#host, request, end),
+    this.#within(AbortSignal.any([signal, AbortSignal.timeout(this.#timeouts.deadlineMs)]), (end, phase) =>
+      this.#assumeAs(this.#firstHop ?? this.#host, request, end, phase),
     );
+
+  /** Why sessions of this role have one hour and not their `durationSeconds`; undefined if they have it. */
+  durationLimit(roleArn: string): DurationLimit | undefined {
+    return this.#limited.get(roleArn);
+  }
 
   /** This host's AWS identity, as far as it is known yet. */
   identity(): HostIdentity {
@@ -92,9 +103,10 @@ export class HostSts {
   callerArn(signal: AbortSignal): Promise<string> {
     return this.#within(
       AbortSignal.any([signal, AbortSignal.timeout(this.#timeouts.deadlineMs)]),
-      async (end) => {
+      async (end, phase) => {
         const keys = await this.#host.current();
         const region = await this.region(end);
+        phase.waitsFor = "STS";
         return (await this.#loadedClient()).callerArn(keys, region, end);
       },
     );
@@ -116,14 +128,17 @@ export class HostSts {
    * Ends when `end` is aborted, even if the work does not listen to it. Every failure becomes an
    * AssumeRoleError.
    */
-  async #within<Result>(end: AbortSignal, work: (end: AbortSignal) => Promise<Result>): Promise<Result> {
+  async #within<Result>(
+    end: AbortSignal,
+    work: (end: AbortSignal, phase: Phase) => Promise<Result>,
+  ): Promise<Result> {
     const ended = Promise.withResolvers<never>();
-    const onEnd = () =>
-      ended.reject(new AssumeRoleError("temporary", "Timeout", "STS has not answered in time"));
+    const phase: Phase = { waitsFor: "the host's credentials" };
+    const onEnd = () => ended.reject(lateError(phase));
     end.addEventListener("abort", onEnd, { once: true });
     try {
       end.throwIfAborted();
-      return await Promise.race([work(end), ended.promise]);
+      return await Promise.race([work(end, phase), ended.promise]);
     } catch (error) {
       throw asAssumeRoleError(error, end.aborted);
     } finally {
@@ -136,13 +151,16 @@ export class HostSts {
     source: HostCredentials | FirstHop,
     request: RoleRequest,
     end: AbortSignal,
+    phase: Phase,
   ): Promise<Credentials> {
     const retried = new Set<"duration" | "clock" | "keys">();
     for (;;) {
+      phase.waitsFor = "the host's credentials";
       const keys = await source.current();
       const region = await this.region(end);
+      phase.waitsFor = "STS";
       const offsetBefore = this.#clockOffsetMs;
-      const durationSeconds = this.#chained.has(request.roleArn)
+      const durationSeconds = this.#limited.has(request.roleArn)
         ? Math.min(request.durationSeconds, chainedSeconds)
         : request.durationSeconds;
       try {
@@ -151,8 +169,9 @@ export class HostSts {
       } catch (thrown) {
         const error = asAssumeRoleError(thrown, end.aborted);
         const badKeys = isHostCredentialCode(error.code);
-        if (isChainingLimit(error.code, error.message) && durationSeconds > chainedSeconds) {
-          this.#noteChained(request);
+        const limit = isDurationLimit(error.failure) ? error.failure : undefined;
+        if (limit !== undefined && durationSeconds > chainedSeconds) {
+          this.#noteLimit(request, limit);
           retried.add("duration");
         } else if (
           badKeys &&
@@ -168,19 +187,29 @@ export class HostSts {
         ) {
           // They had expired, or the instance has a new instance profile.
           retried.add("keys");
-        } else throw badKeys && source === this.#host ? withNote(error, this.#host.expiryNote(keys)) : error;
+        } else throw badKeys && source === this.#host ? this.#aboutHostKeys(error, keys) : error;
       }
     }
   }
 
-  #noteChained(request: RoleRequest): void {
-    if (this.#chained.has(request.roleArn)) return;
-    this.#chained.add(request.roleArn);
-    const fields = { roleArn: request.roleArn, durationSeconds: request.durationSeconds };
+  #noteLimit({ roleArn, durationSeconds }: RoleRequest, limit: DurationLimit): void {
+    if (this.#limited.has(roleArn)) return;
+    this.#limited.set(roleArn, limit);
+    const { cause, cure } = failures[limit];
     this.#settings.log.warn(
-      fields,
-      "assuming the role: STS allows this host sessions of one hour only; requesting one hour from now on",
+      { code: "role-duration", failure: limit, roleArn, durationSeconds, cause, cure },
+      "assuming the role: STS does not allow its durationSeconds; requesting one hour from now on",
     );
+  }
+
+  #aboutHostKeys(error: AssumeRoleError, keys: HostKeys): AssumeRoleError {
+    const { kind, code, message, httpStatus, failure } = error;
+    if (this.#host.source === "environment" && failure === "keys-expired")
+      return new AssumeRoleError(kind, code, message, httpStatus, "environment-keys-expired");
+    const note = this.#host.expiryNote(keys);
+    // Expired keys of an instance profile are unknown to STS after a while.
+    if (note !== "") return new AssumeRoleError(kind, code, `${message}${note}`, httpStatus, "keys-expired");
+    return error;
   }
 
   /** How far STS's clock is ahead of ours, as of its last answer. */
@@ -205,7 +234,21 @@ export class HostSts {
   });
 }
 
-function withNote(error: AssumeRoleError, note: string): AssumeRoleError {
-  if (note === "") return error;
-  return new AssumeRoleError(error.kind, error.code, `${error.message}${note}`, error.httpStatus);
+/** What a call waits for, for the error if it takes too long. */
+type Phase = { waitsFor: "the host's credentials" | "STS" };
+
+function lateError({ waitsFor }: Phase): AssumeRoleError {
+  return waitsFor === "STS"
+    ? new AssumeRoleError("temporary", "Timeout", "STS has not answered in time")
+    : new AssumeRoleError(
+        "temporary",
+        "Timeout",
+        "the host's own credentials did not come in time",
+        undefined,
+        "metadata-timeout",
+      );
+}
+
+function isDurationLimit(failure: FailureName): failure is DurationLimit {
+  return failure === "duration-over-chaining-limit" || failure === "duration-over-role-maximum";
 }

@@ -272,7 +272,10 @@ class Connection implements EngineConnection {
     this.#set({ connected: true, since: wallNow(), lastError: undefined, apiVersion, engine: name });
     log.info({ host, engine: name, apiVersion, containers: this.state().containers }, "following the engine");
     if (!isTestedApi(apiVersion))
-      log.warn({ host, apiVersion }, "the engine's API version is outside the tested range");
+      log.warn(
+        { code: "engine-untested", host, apiVersion },
+        "the engine's API version is outside the tested range",
+      );
     this.#attemptEnded();
   }
 
@@ -281,7 +284,12 @@ class Connection implements EngineConnection {
     const lastError = explain(error);
     const { connected, since, lastError: before } = this.#state;
     this.#set({ connected: false, lastError, since: connected ? wallNow() : since });
-    const fields = { host, error: lastError, containers: this.state().containers };
+    const fields = {
+      code: "engine-lost" as const,
+      host,
+      error: lastError,
+      containers: this.state().containers,
+    };
     // A warning for each new error, not for each attempt.
     const isNew = connected || lastError !== before;
     log[isNew ? "warn" : "debug"](fields, "cannot follow the engine; its known containers stay in force");

@@ -299,7 +299,10 @@ export class Sync {
         if (!this.#queries.stopped) onBridges(names);
       } catch (error) {
         if (!this.#bridgesFailed && !this.#queries.stopped)
-          log.warn({ error: explain(error) }, "cannot list the engine's networks");
+          log.warn(
+            { code: "networks-unreadable", error: explain(error) },
+            "cannot list the engine's networks",
+          );
         this.#bridgesFailed = true;
       }
     }
@@ -329,7 +332,7 @@ export class Sync {
       if (lookup.kind !== "conflict" || before.has(address)) continue;
       const names = lookup.containers.map(({ name }) => name);
       log.warn(
-        { address, containers: names },
+        { code: "addresses-shared", address, containers: names },
         "two containers have the same address; neither is served there",
       );
       // One of them may be gone already; the engine knows.
@@ -348,7 +351,10 @@ export class Sync {
 
   #queryFailed(id: string, error: unknown): void {
     const { log, onLost, onRefusal } = this.#options;
-    log.warn({ container: id, error: explain(error) }, "cannot inspect a container");
+    log.warn(
+      { code: "container-unreadable", container: id, error: explain(error) },
+      "cannot inspect a container",
+    );
     if (statusOf(error) === undefined) {
       onLost(error);
       return;

@@ -391,7 +391,7 @@ export class GuardSubscriber implements Locks {
     this.#state = { ...this.#state, connected: false, since: connected ? wallNow() : since, lastError };
     // A warning for each new error, not for each attempt.
     log[connected || lastError !== before ? "warn" : "debug"](
-      { path, error: lastError },
+      { code: "guard-lost", path, error: lastError },
       "cannot follow the guard; known containers are served, new ones get 503",
     );
   }

@@ -28,7 +28,7 @@ const format: CredentialFormat = {
  * service. This protocol has no session token, so the proof is always required.
  */
 export function containerCredentialsHandler(deps: Omit<ImdsDependencies, "tokens" | "upstream">): Handler {
-  const connections = new Connections();
+  const connections = new Connections(deps.now);
   return async function handle(request, response) {
     const { method, headers } = request;
     const settings = deps.settings();
@@ -37,8 +37,9 @@ export function containerCredentialsHandler(deps: Omit<ImdsDependencies, "tokens
       containerRefusalAnswer(refusal, deps.now()),
     );
 
-    if (exchange.target.split("?", 1)[0] !== "/v1/credentials")
-      return exchange.refuse("path", "only /v1/credentials is served here");
+    exchange.isImds = false;
+    if (exchange.target.split("?", 1)[0] === "/v1/credentials") exchange.path = "/v1/credentials";
+    else return exchange.refuse("path", "only /v1/credentials is served here");
     if (method !== "GET") return exchange.refuse("method", "only GET is served here");
     const host = headers.host?.replace(/:\d{1,5}$/, "");
     if (!(host !== undefined && agentHosts.includes(host)) && !isMetadataHost(headers.host, connection))

@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Directory } from "../containers/directory.ts";
 import type { StsCode } from "../credentials/assume-role.ts";
+import { type AccessLog, type AnsweredFrom, reportWhenAnswered } from "./access.ts";
 import { type Answer, sendAnswer } from "./answers.ts";
 import type { Caller, Callers } from "./callers.ts";
 import type { Connection } from "./connection.ts";
@@ -12,6 +13,10 @@ export type ExchangeDependencies = {
   readonly callers: Pick<Callers, "of">;
   /** Called for each refused request. */
   readonly refused: (refused: RefusedRequest) => void;
+  /** Undefined unless the configuration is `verbose`. */
+  readonly access: AccessLog | undefined;
+  /** A monotonic clock in milliseconds. */
+  readonly now: () => number;
 };
 
 /** One request and its answer. Each refusal that is sent is also recorded. */
@@ -20,12 +25,19 @@ export class Exchange {
   /** The request target as received. */
   readonly target: string;
   readonly response: ServerResponse;
+  /** Canonical; undefined before the request is classified, and if it has no canonical form. */
+  path: string | undefined;
+  from: AnsweredFrom = "proxy";
+  /** Whether this is the metadata service, and not the endpoint of `containerCredentials`. */
+  isImds = true;
   /** Set once the caller is identified. */
   caller: Caller | undefined;
   /** Of the session token that the client sent, once verified; IMDS repeats it in each answer. */
   tokenSecondsLeft: number | undefined;
   readonly #deps: ExchangeDependencies;
   readonly #answerTo: (refusal: Refusal) => Answer;
+  /** Of the access log. */
+  readonly #requestId: string | undefined;
 
   /** @param answerTo how this listener answers a refused request */
   constructor(
@@ -40,6 +52,10 @@ export class Exchange {
     this.address = connection.address ?? "";
     this.target = request.url ?? "";
     this.response = response;
+    this.#requestId =
+      deps.access === undefined
+        ? undefined
+        : reportWhenAnswered(deps.access, this, connection, { request, response, now: deps.now });
   }
 
   send(answer: Answer): void {
@@ -76,7 +92,15 @@ export class Exchange {
       caller = this.#callerAtAddress();
       if (caller !== undefined) caller.activity.requests += 1;
     }
-    this.#deps.refused({ status, code, reason, address: this.address, caller, path: this.target });
+    this.#deps.refused({
+      status,
+      code,
+      reason,
+      address: this.address,
+      caller,
+      path: this.target,
+      ...(this.#requestId !== undefined && { requestId: this.#requestId }),
+    });
   }
 
   /** For the log only: before the caller is identified, the container that is known to have the address. */

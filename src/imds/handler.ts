@@ -8,7 +8,7 @@ import { type Connection, Connections } from "./connection.ts";
 import { Exchange, type ExchangeDependencies } from "./exchange.ts";
 import { isMetadataHost } from "./host.ts";
 import { type IdentityDependencies, identify } from "./identity.ts";
-import { type Classified, classify } from "./paths.ts";
+import { type Classified, canonicalOf, classify } from "./paths.ts";
 import { editListing, editVersionRoot, type PassthroughPolicy } from "./policy.ts";
 import { type Refusal, refusalAnswer } from "./refusals.ts";
 import { type CredentialDependencies, type CredentialFormat, sendCredentials } from "./role-credentials.ts";
@@ -28,7 +28,7 @@ export type ImdsDependencies = IdentityDependencies &
   ExchangeDependencies & {
     readonly settings: () => ImdsSettings;
     readonly tokens: SessionTokens;
-    readonly upstream: Pick<Upstream, "forward" | "text">;
+    readonly upstream: Pick<Upstream, "forward" | "text" | "source">;
     readonly now: () => number;
   };
 
@@ -50,7 +50,7 @@ const maxRememberedPath = 256;
 
 /** Answers IMDS requests. `handle` shows the whole request, from the caller's address to the last byte. */
 export function imdsHandler(deps: ImdsDependencies): Handler {
-  const connections = new Connections();
+  const connections = new Connections(deps.now);
   const classified = new LRUCache<string, Classified>({ max: maxClassified });
   const formats = credentialFormats();
 
@@ -66,6 +66,7 @@ export function imdsHandler(deps: ImdsDependencies): Handler {
       asked = classify(method, target);
       if (method === "GET" && target.length <= maxRememberedPath) classified.set(target, asked);
     }
+    if (deps.access !== undefined) exchange.path = canonicalOf(asked);
     if (asked.kind === "refused") return exchange.refuse(asked.code, asked.reason);
     if (!isMetadataHost(headers.host, connection))
       return exchange.refuse("host", "the Host header names something other than the metadata service");
@@ -108,6 +109,7 @@ export function imdsHandler(deps: ImdsDependencies): Handler {
     /** Answers with a listing of the real service, without the entries that are not forwarded. */
     const sendListing = async (path: string, edit: (listing: string) => string) => {
       let listing: string | undefined;
+      if (deps.access !== undefined) exchange.from = deps.upstream.source(path, container.id);
       try {
         listing = await deps.upstream.text(path, container.id, response);
       } catch (error) {
@@ -165,6 +167,7 @@ export function imdsHandler(deps: ImdsDependencies): Handler {
           return sendListing(path, (listing) =>
             editListing(listing, settings.passthrough, { hasRole: false, below: category }),
           );
+        if (deps.access !== undefined) exchange.from = deps.upstream.source(path, container.id);
         const forwarding = deps.upstream.forward(
           {
             method: method === "HEAD" ? "HEAD" : "GET",

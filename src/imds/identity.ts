@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { type Container, isStarting } from "../containers/container.ts";
 import type { Directory, Lookup } from "../containers/directory.ts";
 import type { Locks } from "../containers/protection.ts";
@@ -12,6 +13,10 @@ import type { IdentityCode } from "./refusals.ts";
  */
 const newsWaitMs = 2_000;
 
+/** How long to wait for the end of a connection that the client's kernel has announced already. */
+const endedWithinMs = 50;
+
+type Unproven = Extract<Proof, { proven: false }>;
 type ContainerLookup = Extract<Lookup, { kind: "container" }>;
 
 export type Identified = {
@@ -39,10 +44,10 @@ export type IdentityDependencies = {
    */
   readonly listed: Promise<void>;
   /**
-   * Whether every engine is being followed. While one is not, an unknown address may belong to one of its
-   * containers.
+   * Why the directory may lack containers: an engine or the guard cannot be read. An unknown address may
+   * belong to one of those. Undefined if it has all of them.
    */
-  readonly complete: () => boolean;
+  readonly incomplete: () => string | undefined;
   /** Lists each engine's running containers once; concurrent calls share one list. */
   readonly refresh: () => Promise<void>;
   readonly provenance: Pick<Provenance, "check">;
@@ -153,14 +158,36 @@ async function proveBySocket(
 ): Promise<Identity> {
   const first = await deps.provenance.check(lookup.container, connection, via);
   if (first.proven) return proven(deps, connection, lookup);
-  if (first.code !== "container-gone" && first.code !== "no-pid") return unproven(deps, lookup, first);
+  if (first.code !== "container-gone" && first.code !== "no-pid")
+    return unproven(deps, lookup, await withEnd(first, connection));
   // The container is gone, but its engine has not reported it; the event stream may be down. List once, then
   // try the address's new owner.
   await deps.refresh();
   const next = deps.directory.at(connection.address ?? "");
   if (next === lookup || next.kind !== "container") return unproven(deps, lookup, first);
   const second = await deps.provenance.check(next.container, connection, via);
-  return second.proven ? proven(deps, connection, next) : unproven(deps, next, second);
+  return second.proven
+    ? proven(deps, connection, next)
+    : unproven(deps, next, await withEnd(second, connection));
+}
+
+/**
+ * `no-such-socket` is the alert for spoofing, and a client that has given up must not raise it. Its socket is
+ * then closed, or gone: the kernel forgets it after a minute, and a connection may have waited longer than
+ * that for the service to start. On the other hand, a closed socket in the container's table is no excuse for
+ * somebody who is still there.
+ */
+async function withEnd(refused: Unproven, connection: Connection): Promise<Unproven> {
+  if (refused.code !== "no-such-socket" && refused.code !== "client-closed") return refused;
+  // The table may show the end before our own socket has reported it.
+  if (connection.end() === "open") await sleep(endedWithinMs);
+  const end = connection.end();
+  const hasGivenUp =
+    end === "reset" || (end === "closed" && (refused.code === "client-closed" || connection.isEarly));
+  if (!hasGivenUp) return { ...refused, code: "no-such-socket" };
+  return refused.code === "client-closed"
+    ? refused
+    : { ...refused, code: "client-closed", reason: "the client has given up, and its socket is gone" };
 }
 
 /**
@@ -232,6 +259,7 @@ export function lostProof(
 }
 
 function identityOf(deps: IdentityDependencies, lookup: Lookup, needed: ProofKind): Identity {
+  const incomplete = lookup.kind === "container" ? undefined : deps.incomplete();
   switch (lookup.kind) {
     case "container": {
       // There is no proof for a static container, whatever is configured.
@@ -242,24 +270,18 @@ function identityOf(deps: IdentityDependencies, lookup: Lookup, needed: ProofKin
       const names = lookup.containers.map(({ name }) => name).join(", ");
       const reason = `several running containers have this address: ${names}`;
       // One of them may have stopped, if its engine cannot be reached.
-      return deps.complete()
+      return incomplete === undefined
         ? unidentified("address-conflict", reason)
-        : unidentified("engine-unavailable", `${reason}; ${unreachable(deps)}`);
+        : unidentified("engine-unavailable", `${reason}; one of them may have stopped: ${incomplete}`);
     }
     case "unknown":
-      return deps.complete()
+      return incomplete === undefined
         ? unidentified("unknown-caller", "no running container has this address")
         : unidentified(
             "engine-unavailable",
-            `no container is known to have this address, and ${unreachable(deps)}`,
+            `no container is known to have this address, because not all are known: ${incomplete}`,
           );
   }
-}
-
-function unreachable({ locks }: IdentityDependencies): string {
-  return locks === undefined
-    ? "an engine cannot be reached"
-    : "the guard, or an engine that it follows, cannot be reached";
 }
 
 function unidentified(code: IdentityCode, reason: string, caller?: Caller): Unidentified {
@@ -304,7 +326,7 @@ function proven(deps: IdentityDependencies, connection: Connection, lookup: Cont
 function unproven(
   deps: IdentityDependencies,
   lookup: ContainerLookup,
-  { code, reason }: Extract<Proof, { proven: false }>,
+  { code, reason }: Unproven,
 ): Unidentified {
   return unidentified(code, reason, deps.callers.of(lookup.container));
 }

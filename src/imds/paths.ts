@@ -18,6 +18,27 @@ export type Classified =
 /** Forwarded if the policy permits `category`: a path under meta-data/, `dynamic/…` or `user-data`. */
 type Metadata = { readonly kind: "metadata"; readonly path: string; readonly category: string };
 
+/** The canonical path of a request; undefined if it has none. The query is no part of it. */
+export function canonicalOf(asked: Classified): string | undefined {
+  const listPath = "/latest/meta-data/iam/security-credentials";
+  switch (asked.kind) {
+    case "token":
+      return `/${asked.version}/api/token`;
+    case "role-list":
+      return `${listPath}${asked.extended ? "-extended" : ""}/`;
+    case "role-credentials":
+      return `${listPath}${asked.extended ? "-extended" : ""}/${asked.role}`;
+    case "iam-info":
+      return "/latest/meta-data/iam/info";
+    case "iam-listing":
+      return "/latest/meta-data/iam/";
+    case "refused":
+      return undefined;
+    default:
+      return asked.path;
+  }
+}
+
 export type Refused = {
   readonly kind: "refused";
   readonly code: PathCode;

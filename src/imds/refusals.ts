@@ -72,6 +72,10 @@ const proofRefusals = {
     status: 403,
     why: "the container with this address has no such connection: something else uses its address, or the client is behind it (Docker in Docker, a VPN), as with a hop limit of 1",
   },
+  "client-closed": {
+    status: 403,
+    why: "the client has closed its side of the connection: it gave up, for example while it waited for the service to start, or it half-closes before it reads (`nc -N`). No sign of an attack",
+  },
   "port-listening": {
     status: 403,
     why: "the container listens on the client's port: the connection was opened *to* it from a forged address",
@@ -95,7 +99,7 @@ export const callerRefusals = {
   "unknown-caller": { status: 403, why: "no running container has the address" },
   "engine-unavailable": {
     status: 503,
-    why: "no container, or more than one, is known to have the address, and the guard or an engine cannot be reached at the moment",
+    why: "no container, or more than one, is known to have the address, and the guard or an engine cannot be read at the moment; the reason says which and why",
   },
   "address-conflict": { status: 403, why: "several running containers have the address" },
   ...proofRefusals,
@@ -210,6 +214,8 @@ export type RefusedRequest = {
   readonly caller: Caller | undefined;
   /** The request target as received; empty if no request was read. */
   readonly path: string;
+  /** Of the access log, if there is one. */
+  readonly requestId?: string;
 };
 
 /** The metadata service's answer to a refused request. */

@@ -34,6 +34,7 @@ export async function sendCredentials(
 ): Promise<void> {
   const { lookup, caller, proof } = identity;
   const pending = deps.credentials.get(caller.container.id, caller.key, request);
+  exchange.from = pending instanceof Promise ? "sts" : "cache";
   const answer = pending instanceof Promise ? await pending : pending;
   // Since the caller was identified, the address may have moved to another container, or a reload may have
   // changed the decision.

@@ -92,6 +92,11 @@ export class Upstream {
     );
   }
 
+  /** Where an answer to this request would come from now; for the access log. */
+  source(path: string, container: string): "cache" | "service" {
+    return this.#cache.get(path, container) === undefined ? "service" : "cache";
+  }
+
   close(): void {
     this.#flights.close();
   }

@@ -16,7 +16,7 @@ export function readBody(answer: IncomingMessage, limit: number, timeoutMs: numb
     const fail = (why: string, cause?: unknown) => {
       clearTimeout(deadline);
       answer.destroy();
-      reject(new MetadataError("bad-answer", `reading the metadata service's answer: ${why}`, cause));
+      reject(new MetadataError("bad-answer", `reading the metadata service's answer: ${why}`, { cause }));
     };
     const deadline = setTimeout(() => fail(`not complete after ${timeoutMs} ms`), timeoutMs);
     if (Number(answer.headers["content-length"]) > limit) {

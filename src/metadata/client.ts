@@ -6,7 +6,6 @@ import {
 } from "node:http";
 import { Agent as HttpsAgent, request as requestHttps } from "node:https";
 import { addAbortSignal } from "node:stream";
-import { explain } from "../errors.ts";
 import { drain, readBody } from "./body.ts";
 import { MetadataError } from "./error.ts";
 import { type MetadataState, Reachability } from "./reachability.ts";
@@ -164,6 +163,7 @@ export class MetadataClient {
     throw new MetadataError(
       "no-answer",
       `the metadata service at ${this.#host} issues no session tokens, and without one (IMDSv1) the host's own credentials are not read`,
+      { status: 404 },
     );
   }
 
@@ -172,7 +172,7 @@ export class MetadataClient {
     const late = Promise.withResolvers<never>();
     const timer = setTimeout(() => {
       meter.throttled();
-      late.reject(this.#error(tokenPath, `: no whole answer in ${timeoutMs} ms`));
+      late.reject(this.#late(tokenPath, timeoutMs));
     }, timeoutMs);
     try {
       return await Promise.race([renewal, late.promise]);
@@ -224,8 +224,8 @@ export class MetadataClient {
     } catch (error) {
       if (!late.aborted) throw error;
       meter.throttled();
-      const failure = this.#error(path, `: no whole answer in ${timeoutMs} ms`);
-      this.#reachability.failed(explain(failure));
+      const failure = this.#late(path, timeoutMs);
+      this.#reachability.failed(failure);
       throw failure;
     }
   }
@@ -253,7 +253,7 @@ export class MetadataClient {
     const { meter, timeoutMs } = route;
     return new Promise((resolve, reject) => {
       if (signal?.aborted) {
-        reject(this.#error(path, "", signal.reason));
+        reject(this.#error(path, signal.reason));
         return;
       }
       // The retry has a connection of its own: the others in the pool may be closed too.
@@ -262,8 +262,10 @@ export class MetadataClient {
       const request = this.#request({ ...this.#origin, agent, method, path, headers: all });
       let answered = false;
       const abandon = () => request.destroy(signal?.reason);
+      let isLate = false;
       const deadline = setTimeout(() => {
         meter.throttled();
+        isLate = true;
         request.destroy(new Error(`no answer after ${timeoutMs} ms`));
       }, timeoutMs);
       signal?.addEventListener("abort", abandon, { once: true });
@@ -286,9 +288,9 @@ export class MetadataClient {
           meter.charge();
           resolve(this.#send(route, method, path, headers, signal, true));
         } else {
-          const failure = this.#error(path, "", error);
+          const failure = this.#error(path, error, isLate);
           // A client that has gone says nothing about the service.
-          if (!signal?.aborted) this.#reachability.failed(explain(failure));
+          if (!signal?.aborted) this.#reachability.failed(failure);
           reject(failure);
         }
       });
@@ -296,12 +298,16 @@ export class MetadataClient {
     });
   }
 
-  #error(path: string, why: string, cause?: unknown): MetadataError {
-    return new MetadataError(
-      "no-answer",
-      `asking the metadata service at ${this.#host} for ${path}${why}`,
+  #error(path: string, cause: unknown, isLate = false): MetadataError {
+    return new MetadataError("no-answer", `asking the metadata service at ${this.#host} for ${path}`, {
       cause,
-    );
+      isLate,
+    });
+  }
+
+  #late(path: string, timeoutMs: number): MetadataError {
+    const message = `asking the metadata service at ${this.#host} for ${path}: no whole answer in ${timeoutMs} ms`;
+    return new MetadataError("no-answer", message, { isLate: true });
   }
 }
 

@@ -6,10 +6,20 @@
  */
 export class MetadataError extends Error {
   readonly kind: "no-answer" | "bad-answer";
+  /** The status of an answer that was no use; 404 also where the service issues no session tokens. */
+  readonly status: number | undefined;
+  /** Nothing came in time. */
+  readonly isLate: boolean;
 
-  constructor(kind: MetadataError["kind"], message: string, cause?: unknown) {
+  constructor(
+    kind: MetadataError["kind"],
+    message: string,
+    { cause, status, isLate = false }: { cause?: unknown; status?: number; isLate?: boolean } = {},
+  ) {
     super(message, cause === undefined ? undefined : { cause });
     this.name = "MetadataError";
     this.kind = kind;
+    this.status = status;
+    this.isLate = isLate;
   }
 }

@@ -1,8 +1,10 @@
+import { MetadataError } from "./error.ts";
+
 /** Whether the metadata service answers, as its last exchanges show. Times are in milliseconds. */
 export type MetadataState = {
   /** Exchanges in a row that failed, since the last one that did not; undefined if the last one did not. */
   readonly failure:
-    | { readonly exchanges: number; readonly forMs: number; readonly message: string }
+    | { readonly exchanges: number; readonly forMs: number; readonly error: MetadataError }
     | undefined;
   /** Since the last exchange; undefined before the first one. */
   readonly quietMs: number | undefined;
@@ -11,7 +13,7 @@ export type MetadataState = {
 /** Notes how each exchange with the metadata service ended. */
 export class Reachability {
   readonly #now: () => number;
-  #failure: { readonly since: number; readonly exchanges: number; readonly message: string } | undefined;
+  #failure: { readonly since: number; readonly exchanges: number; readonly error: MetadataError } | undefined;
   #notedAt: number | undefined;
 
   /** @param now a monotonic clock in milliseconds */
@@ -28,14 +30,14 @@ export class Reachability {
     if (!isBad) {
       this.#notedAt = this.#now();
       this.#failure = undefined;
-    } else if (isOwn) this.failed(`${path}: status ${status}${status === 403 ? turnedOff : ""}`);
+    } else if (isOwn) this.failed(new MetadataError("bad-answer", `${path}: status ${status}`, { status }));
   }
 
-  failed(message: string): void {
+  failed(error: MetadataError): void {
     const now = this.#now();
     const { since = now, exchanges = 0 } = this.#failure ?? {};
     this.#notedAt = now;
-    this.#failure = { since, exchanges: exchanges + 1, message };
+    this.#failure = { since, exchanges: exchanges + 1, error };
   }
 
   state(): MetadataState {
@@ -44,13 +46,10 @@ export class Reachability {
     return {
       failure: failure && {
         exchanges: failure.exchanges,
-        message: failure.message,
+        error: failure.error,
         forMs: now - failure.since,
       },
       quietMs: this.#notedAt === undefined ? undefined : now - this.#notedAt,
     };
   }
 }
-
-const turnedOff =
-  " (metadata is turned off for this instance, or metadataEndpoint is the address of this proxy)";

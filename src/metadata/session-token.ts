@@ -70,6 +70,7 @@ export class MetadataSessionToken {
       throw new MetadataError(
         "no-answer",
         `asking the metadata service for a session token: it answered ${what}`,
+        { status: answer.status },
       );
     }
     const grantedSeconds = /^\d{1,5}$/.test(answer.ttlHeader) ? Number(answer.ttlHeader) : ttlSeconds;

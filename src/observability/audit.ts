@@ -55,7 +55,10 @@ export function openAudit(log: Log, now: () => number): Audit {
 
   const logSuppressed = () => {
     if (suppressed === 0 || now() - suppressedSince < repeatMs) return;
-    log.warn({ refusals: suppressed }, "refused: more unknown addresses than are logged one by one");
+    log.warn(
+      { code: "strangers-suppressed", refusals: suppressed },
+      "refused: more unknown addresses than are logged one by one",
+    );
     suppressed = 0;
   };
 
@@ -80,7 +83,7 @@ export function openAudit(log: Log, now: () => number): Audit {
       );
     },
     refused: (request) => {
-      const { status, code, reason, address, caller, path } = request;
+      const { status, code, reason, address, caller, path, requestId } = request;
       refused += 1;
       if (caller !== undefined) noteRefused(caller.activity, request, now());
       else if (code === "unknown-caller") stranger = { address, at: now() };
@@ -88,6 +91,7 @@ export function openAudit(log: Log, now: () => number): Audit {
       logSuppressed();
       const seen = caller?.refusalsLogged ?? unknownLogged;
       const fields = {
+        ...(requestId !== undefined && { request: requestId }),
         code,
         status,
         address,

@@ -1,5 +1,6 @@
 import { addressesOf, type Container, isStarting } from "../containers/container.ts";
 import type { Protection } from "../containers/protection.ts";
+import { causeText } from "../credentials/diagnosis.ts";
 import type { HeldCredentials } from "../credentials/held.ts";
 import type { Activity } from "../imds/activity.ts";
 import type { Denial, Grant } from "../roles/grant.ts";
@@ -109,10 +110,7 @@ function judgeCredentials(held: HeldCredentials | undefined, { request }: Grant)
   const { lastError } = held;
   const issued = held.expiresAt !== undefined;
   if (held.state === "missing" && !issued && held.missingMs <= graceMs) return undefined;
-  const why =
-    lastError === undefined
-      ? "STS has not answered yet"
-      : `${lastError.kind === "refused" ? "refused by IAM, " : ""}${lastError.code}: ${lastError.message}`;
+  const why = lastError === undefined ? "STS has not answered yet" : causeText(lastError);
   return failing(
     `has no ${issued ? "valid " : ""}credentials for ${request.roleArn}: ${why}`,
     lastError?.cure ?? "",

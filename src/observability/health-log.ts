@@ -31,7 +31,7 @@ export class HealthLog {
     for (const { part, message, hint } of problems) {
       if (this.#parts.has(part) || loggedElsewhere.has(part)) continue;
       this.#parts.add(part);
-      this.#log.error({ part, ...cure(hint) }, `unhealthy: ${message}`);
+      this.#log.error({ code: "unhealthy", part, ...cure(hint) }, `unhealthy: ${message}`);
     }
     for (const part of this.#parts)
       if (!failing.has(part)) {
@@ -45,12 +45,12 @@ export class HealthLog {
     const added = containers.filter(({ id }) => !this.#containers.has(id));
     for (const { id, name, message, hint } of added.slice(0, maxLines))
       this.#log.error(
-        { container: name, id: shortId(id), ...cure(hint) },
+        { code: "not-served", container: name, id: shortId(id), ...cure(hint) },
         `not served: the container ${message}`,
       );
     if (added.length > maxLines)
       this.#log.error(
-        { containers: added.length - maxLines },
+        { code: "not-served", containers: added.length - maxLines },
         "not served: more containers, for which see `ec2metaproxy status`",
       );
     for (const { id, name } of added) this.#containers.set(id, name);

@@ -1,5 +1,8 @@
+import { causeText, metadataFailureOf } from "../credentials/diagnosis.ts";
+import { failures } from "../credentials/failures.ts";
 import type { CacheStats } from "../credentials/stats.ts";
 import type { EngineState } from "../engine/connection.ts";
+import { explain } from "../errors.ts";
 import type { GuardState } from "../guard/subscriber.ts";
 import type { MetadataState } from "../metadata/reachability.ts";
 import { graceMs, recentMs, type Verdict } from "./container-health.ts";
@@ -204,13 +207,10 @@ function judgeMetadata({ metadata, needsMetadata }: HealthFacts): Judged {
   const { failure, quietMs } = metadata;
   if (failure === undefined) return quietMs === undefined ? { ...fine, isUnknown: true } : fine;
   if (failure.exchanges < failuresThatCount || failure.forMs < graceMs) return fine;
-  const message = `the instance metadata service does not work: ${failure.message}`;
+  const { cause, cure } = failures[metadataFailureOf(failure.error)];
+  const message = `${cause} (${explain(failure.error)})`;
   return needsMetadata
-    ? problem(
-        "metadata",
-        message,
-        "Is metadata turned on for this instance, and metadataEndpoint right? The host's own credentials come from it.",
-      )
+    ? problem("metadata", message, cure)
     : note("metadata", `${message} (the host's credentials do not depend on it)`, "", true);
 }
 
@@ -218,15 +218,12 @@ function judgeSts({ credentials, hostProblem, roles }: HealthFacts): Judged {
   const { state, failure } = credentials;
   if (state === "throttled" || failure?.kind === "throttled") {
     const isSingle = state !== "throttled" && (failure?.calls ?? 0) < failuresThatCount;
-    return isSingle
-      ? fine
-      : problem("sts", "STS throttles our calls", failure?.cure ?? "Calls slow down by themselves.");
+    return isSingle ? fine : problem("sts", failures.throttled.cause, failures.throttled.cure);
   }
   const isFailing = failure !== undefined && failure.calls >= failuresThatCount && failure.forMs >= graceMs;
   if (isFailing || state === "down") {
     if (failure === undefined) return problem("sts", "STS does not answer", "");
-    const { code, message, cure } = failure;
-    return problem("sts", `roles cannot be assumed: ${code}: ${message}`, cure);
+    return problem("sts", `roles cannot be assumed: ${causeText(failure)}`, failure.cure);
   }
   // Without a role in the configuration, the host needs no credentials.
   if (hostProblem !== undefined && hostProblem.calls >= failuresThatCount && roles > 0)

@@ -1,6 +1,7 @@
 import type { Container } from "../containers/container.ts";
 import { quote } from "../text.ts";
 import { type Refusal, riskWords } from "./denial.ts";
+import { likelyMistakes } from "./mistakes.ts";
 import type { RolePolicy, RoleSettings } from "./policy.ts";
 import { type Requested, type RequestSource, requestedRoles } from "./request.ts";
 import { resolve } from "./resolve.ts";
@@ -61,7 +62,14 @@ export function decide(
 ): Grant | Denial {
   const [own, ...ignored] = requestedRoles(container);
   const requested = own ?? defaultRole(policy);
-  const denied = (refusal: Refusal): Denial => ({ kind: "denial", source: requested?.source, ...refusal });
+  const mistakes = likelyMistakes(container, policy);
+  const denied = ({ code, reason, hint }: Refusal): Denial => ({
+    kind: "denial",
+    source: requested?.source,
+    code,
+    reason: [reason, ...mistakes].join("; "),
+    hint,
+  });
   if (requested === undefined) return denied(noRoleRequested(container));
   if (own === undefined && policy.requireLabel) return denied(labelRequired(container));
 
@@ -83,6 +91,7 @@ export function decide(
     policySource: inline.policy.source,
     rule,
     notes: [
+      ...mistakes,
       ...container.risks.map((each) => `${each}: it ${riskWords[each]}`),
       ...ignored
         .filter(({ value }) => value !== requested.value)

@@ -90,13 +90,19 @@ async function leftNothing(t: Test, host: TestHost, output: string): Promise<voi
   const links = await host.exec("find /etc/systemd/system -name 'ec2metaproxy*'");
   t.equal(links.stdout, "", "no unit is enabled");
   // By their executable: a process may have any name.
-  const processes = await host.exec("ls -l /proc/[0-9]*/exe 2>/dev/null | grep /usr/bin/ec2metaproxy; true");
-  t.equal(processes.stdout, "", "no process is left");
+  const left = await host.exec("ls -l /proc/[0-9]*/exe 2>/dev/null | grep /usr/bin/ec2metaproxy; true");
+  t.equal(left.stdout, "", "no process is left");
   const run = await host.exec("find /run -name '*ec2metaproxy*'");
   t.equal(run.stdout, "", "nothing is left in /run");
   const failed = await host.exec("systemctl list-units --all --no-legend 'ec2metaproxy*'");
   t.equal(failed.stdout, "", "systemd remembers no unit");
   t.match(output, /kept: .*the user ec2metaproxy/, "it says what it keeps");
+}
+
+/** How many processes of ours run. By the name that the kernel has, as an operator looks for them. */
+async function processes(host: TestHost): Promise<number> {
+  // pgrep -c prints 0 and exits with 1 if there is none.
+  return Number((await host.exec("pgrep -c -x ec2metaproxy || true")).stdout);
 }
 
 /** The user of the service, out of group docker where the operator had put it. */
@@ -232,6 +238,7 @@ if (canBoot(t)) {
           await host.exec("groupadd --force docker && gpasswd --add ec2metaproxy docker");
           await host.write("/etc/ec2metaproxy/environment", "AWS_REGION=eu-west-1\n", "0600");
           t.match(await rules(host), /table inet ec2metaproxy/);
+          t.equal(await processes(host), 2, "the proxy and the guard are found by their name");
           const { stdout, stderr } = await host.exec("apt-get remove -y ec2metaproxy");
           await leftNothing(t, host, stdout + stderr);
           await userIsHarmless(t, host);
@@ -328,6 +335,7 @@ if (canBoot(t)) {
           async (t) => {
             await host.exec("systemctl enable --now ec2metaproxy");
             await host.exec("groupadd --force docker && gpasswd --add ec2metaproxy docker");
+            t.equal(await processes(host), 2, "the proxy and the guard are found by their name");
             const said = await dnf(host, "remove", "ec2metaproxy");
             await leftNothing(t, host, said);
             await userIsHarmless(t, host);

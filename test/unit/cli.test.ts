@@ -68,7 +68,12 @@ const accepted: readonly [string, readonly string[], object][] = [
     { command: "firewall", action: "apply", backend: "iptables", settingsDirectory: "/d" },
   ],
   ["version", ["--version"], { command: "version" }],
-  ["help", ["firewall", "--help"], { command: "help" }],
+  ["version as a command", ["version"], { command: "version" }],
+  ["help", ["--help"], { command: "help", of: undefined }],
+  ["help as a command", ["help"], { command: "help", of: undefined }],
+  ["a command's help", ["firewall", "--help"], { command: "help", of: "firewall" }],
+  ["a command's short help", ["explain", "-h"], { command: "help", of: "explain" }],
+  ["help with a command", ["help", "check"], { command: "help", of: "check" }],
 ];
 
 for (const [name, argv, expected] of accepted) {
@@ -78,8 +83,15 @@ for (const [name, argv, expected] of accepted) {
   });
 }
 
-const refused: readonly [readonly string[], RegExp][] = [
-  [["srve"], /there is no command "srve"/],
+const refused: readonly (readonly [argv: readonly string[], message: RegExp, hint?: RegExp])[] = [
+  [["srve"], /there is no command "srve"/, /^Did you mean "serve"\? ec2metaproxy --help/],
+  [["chek"], /there is no command "chek"/, /^Did you mean "check"\?/],
+  [["Status"], /there is no command "Status"/, /^Did you mean "status"\?/],
+  [["help", "chek"], /there is no command "chek"/, /^Did you mean "check"\?/],
+  [["xyzzy"], /there is no command "xyzzy"/, /^ec2metaproxy --help/],
+  [["check", "--jsn"], /--jsn/, /^Did you mean "--json"\?/],
+  [["status", "--config-only"], /status takes no --config-only/, /ec2metaproxy status --help/],
+  [["version", "x"], /takes no operand "x"/],
   [["--frobnicate"], /--frobnicate/],
   [["check", "--verbose"], /check takes no --verbose/],
   [["explain"], /needs a container/],
@@ -88,7 +100,7 @@ const refused: readonly [readonly string[], RegExp][] = [
   [["status", "--probe"], /status takes no --probe/],
   [["firewall", "apply", "--probe"], /firewall apply takes no --probe/],
   [["firewall"], /needs one of apply/],
-  [["firewall", "aply"], /not "aply"/],
+  [["firewall", "aply"], /not "aply"/, /^Did you mean "apply"\? ec2metaproxy firewall --help/],
   [["firewall", "apply", "--backend", "pf"], /nftables or iptables, not "pf"/],
   [["serve", "x.json"], /takes no operand/],
   [["serve", "--guard", ""], /--guard needs a socket's path/],
@@ -101,7 +113,7 @@ const refused: readonly [readonly string[], RegExp][] = [
   [["firewall", "apply", "--settings", ""], /--settings needs a directory's path/],
 ];
 
-for (const [argv, expected] of refused) {
+for (const [argv, expected, hint] of refused) {
   t.test(`refused with exit code 64: ec2metaproxy ${argv.join(" ")}`, (t) => {
     try {
       parse(argv);
@@ -109,6 +121,7 @@ for (const [argv, expected] of refused) {
     } catch (error) {
       t.ok(error instanceof OperatorError && error.exitCode === 64);
       t.match(error instanceof Error ? error.message : "", expected);
+      if (hint !== undefined) t.match(error instanceof OperatorError && error.hint, hint);
     }
     t.end();
   });

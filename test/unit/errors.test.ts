@@ -41,3 +41,15 @@ for (const [name, error, text] of chains) {
     t.end();
   });
 }
+
+for (const [message, without] of [
+  [
+    "self-signed certificate; if the root CA is installed locally, try running Node.js with --use-system-ca",
+    "self-signed certificate",
+  ],
+  ["connect ECONNREFUSED 127.0.0.1:9", "connect ECONNREFUSED 127.0.0.1:9"],
+] as const) {
+  t.test(`"${message}" is printed without advice about flags of Node`, async (t) => {
+    t.equal(explain(new Error(message)), without);
+  });
+}

@@ -11,8 +11,8 @@ const tests = join(import.meta.dirname, "..");
 
 /** From the bottom up: a folder may import itself and the layers before it. */
 const floors = [
-  ["text.ts"],
-  ["errors.ts", "log.ts", "output.ts", "single-flight.ts", "token-bucket.ts", "version.ts"],
+  ["log-codes.ts", "text.ts"],
+  ["errors.ts", "log.ts", "output.ts", "single-flight.ts", "token-bucket.ts", "usage.ts", "version.ts"],
   ["config"],
   ["metadata"],
   ["containers"],
@@ -33,7 +33,6 @@ const floors = [
  */
 const testedElsewhere: Readonly<Record<string, string>> = {
   "commands/clocks.ts": "unit/credentials/clock.test.ts",
-  "commands/configuration.ts": "unit/config/relations.test.ts",
   "commands/engines.ts": "unit/commands/explain.test.ts",
   "commands/explain-live.ts": "unit/commands/container-status.test.ts",
   "commands/explanation-text.ts": "unit/commands/explain.test.ts",
@@ -67,6 +66,7 @@ const testedElsewhere: Readonly<Record<string, string>> = {
   "firewall/probe-namespace.ts": "netns/probe.test.ts",
   "firewall/route-guard.ts": "unit/commands/firewall-apply.test.ts",
   "guard/protocol.ts": "unit/guard/subscriber.test.ts",
+  "imds/access.ts": "unit/observability/access.test.ts",
   "imds/activity.ts": "unit/observability/container-health.test.ts",
   "imds/admission.ts": "unit/imds/server.test.ts",
   "imds/connection.ts": "unit/imds/identity.test.ts",

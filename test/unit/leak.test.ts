@@ -87,6 +87,8 @@ t.test(
       metadataEndpoint: aws.imds.url,
       sts: { endpoint: aws.sts.url, region: account.region },
       httpTokens: "optional",
+      // The access log must not hold what the answers hold.
+      verbose: true,
       aliasToARN: { web: role },
       staticContainers: {
         [web.address]: { name: web.name, alias: web.alias },
@@ -144,6 +146,8 @@ t.test(
     );
     t.notMatch(proxy.log(), /this is a bug/);
     t.equal(leaksHostSecret(proxy.log()), false, "nor does the log hold a secret of it");
+    t.match(proxy.log(), /answered request=/, "though it has each request");
+    for (const token of [webToken, noneToken]) t.notOk(proxy.log().includes(token), "nor a session token");
 
     const own = await ask(
       { port, from: web.address },
@@ -151,6 +155,9 @@ t.test(
       "/latest/meta-data/iam/security-credentials/web",
     );
     t.match(own.body, /"Code" : "Success"/, "and the proxy still serves");
+    for (const { secretAccessKey, sessionToken } of aws.secrets())
+      for (const secret of [secretAccessKey, sessionToken])
+        t.notOk(secret !== "" && proxy.log().includes(secret), "nor credentials");
     t.equal(leaks(own.body), false);
   },
 );

@@ -89,7 +89,7 @@ const commands: readonly [
   ["check of a bad file", "stderr", ["check", "-c", bad], 78, 8_000],
   ["explain", "stdout", ["explain", "c7", "--json", "-c", configPath], 1, 500],
   ["firewall render", "stdout", ["firewall", "render", "--backend", "nftables", "-c", configPath], 0, 1_000],
-  ["--help", "stdout", ["--help"], 0, 1_500],
+  ["--help", "stdout", ["--help"], 0, 1_000],
   ["--version", "stdout", ["--version"], 0, 10],
   ["wrong usage", "stderr", ["nothing"], 64, 50],
 ];
@@ -196,3 +196,19 @@ t.test("a report that does not go to the journal has no priorities", { buffered:
   const { err } = await run(process.execPath, [main, "nothing"], { JOURNAL_STREAM: "1:2" });
   t.match(err, /^ec2metaproxy: there is no command/);
 });
+
+for (const [args, variables, expected] of [
+  [["serve", "-c", configPath], { HTTPS_PROXY: "none" }, /HTTPS_PROXY: expected a port/],
+  [
+    ["check", "-c", configPath],
+    { AWS_DEFAULT_REGION: "us-east-1a" },
+    /AWS_DEFAULT_REGION: .*Write us-east-1\./,
+  ],
+  [["guard", "-c", configPath], { DOCKER_HOST: "ssh://host" }, /DOCKER_HOST: cannot use "ssh:\/\/host"/],
+] as const)
+  t.test(`${args[0]} with a wrong ${Object.keys(variables)} ends with 78 and names it`, async (t) => {
+    const { err, code } = await run(process.execPath, [main, ...args], variables);
+    t.equal(code, 78, err);
+    t.match(err, expected);
+    t.match(err, /Edit \/etc\/ec2metaproxy\/environment/);
+  });

@@ -3,8 +3,13 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import t from "tap";
+import { parseConfig } from "../../src/config/load.ts";
 import { configJsonSchema, configSchema } from "../../src/config/schema.ts";
 import { exitCodes } from "../../src/errors.ts";
+import { decide } from "../../src/roles/grant.ts";
+import { rolePolicy } from "../../src/roles/policy.ts";
+import { commandNames } from "../../src/usage.ts";
+import { containerWith } from "./roles/cases.ts";
 
 const root = join(import.meta.dirname, "../..");
 const readme = readFileSync(join(root, "README.md"), "utf8");
@@ -45,6 +50,32 @@ for (const group of groups)
     for (const key of keys) t.match(row, `\`${key}\``, key);
     t.end();
   });
+
+t.test("the README's example configurations are valid, and give the roles that it says", async (t) => {
+  const blocks = [...readme.matchAll(/```json\n(.*?)\n```/gs)].map(([, text = ""]) => text);
+  t.ok(blocks.length > 0, "there is one");
+  for (const text of blocks) {
+    const parsed = parseConfig(text, "README.md");
+    t.same(parsed.ok ? [] : parsed.problems, []);
+    if (!parsed.ok) continue;
+    const labelled = containerWith({ labels: { "ec2metaproxy.RoleAlias": "db" } });
+    t.match(decide(labelled, rolePolicy(parsed.config), undefined), { kind: "grant", roleName: "Database" });
+    t.match(decide(containerWith(), rolePolicy(parsed.config), undefined), {
+      kind: "grant",
+      roleName: "Default",
+    });
+  }
+});
+
+t.test("each command and make target that the README names exists", async (t) => {
+  for (const [, command = ""] of readme.matchAll(/`ec2metaproxy ([a-z]+)\b/g))
+    t.ok(
+      commandNames.some((name) => name === command),
+      `ec2metaproxy ${command}`,
+    );
+  for (const [, target = ""] of readme.matchAll(/(?:`|^ {4})make ([a-z][a-z-]*)/gm))
+    t.match(readFileSync(join(root, "Makefile"), "utf8"), new RegExp(`^${target}:`, "m"), `make ${target}`);
+});
 
 t.test("the README names every exit code", (t) => {
   const line = readme.split("\n").find((text) => text.startsWith("Exit codes:")) ?? "";

@@ -2,7 +2,7 @@ import { join } from "node:path";
 import t, { type Test } from "tap";
 import { check, type HostChecks } from "../../../src/commands/check.ts";
 import type { Finding } from "../../../src/commands/finding.ts";
-import { readEnvironment } from "../../../src/config/load.ts";
+import { type Environment, readEnvironment } from "../../../src/config/load.ts";
 import { OperatorError } from "../../../src/errors.ts";
 import { EngineStandIn, idOf } from "../../support/engine/stand-in.ts";
 import { hostileTexts, unsafe } from "../../support/hostile-texts.ts";
@@ -28,7 +28,14 @@ const healthy: HostChecks = {
 async function checked(
   t: Test,
   dockerHost: string,
-  { host = healthy, config: more = {}, runtimeDirectory = "/nonexistent", ...options }: Checked = {},
+  {
+    host = healthy,
+    config: more = {},
+    runtimeDirectory = "/nonexistent",
+    variables = {},
+    environment,
+    ...options
+  }: Checked = {},
 ) {
   const config = { dockerHost, aliasToARN: { web: roleArn }, defaultAlias: "web", ...more };
   const configPath = join(t.testdir({ "config.json": JSON.stringify(config) }), "config.json");
@@ -39,8 +46,8 @@ async function checked(
       printed += text;
     },
     silent,
-    host,
-    readEnvironment({ RUNTIME_DIRECTORY: runtimeDirectory }),
+    () => host,
+    environment ?? Promise.resolve(readEnvironment({ RUNTIME_DIRECTORY: runtimeDirectory, ...variables })),
   );
   return { code, printed };
 }
@@ -50,6 +57,8 @@ type Checked = {
   config?: Readonly<Record<string, unknown>>;
   /** Of the running proxy; default: none runs. */
   runtimeDirectory?: string;
+  variables?: Readonly<Record<string, string>>;
+  environment?: Promise<Environment>;
   guard?: string;
   json?: boolean;
   configOnly?: boolean;
@@ -208,4 +217,41 @@ t.test("a probe is made only on request", async (t) => {
   t.notMatch((await checked(t, engine.socketPath)).printed, /^\w+ +probe/m);
   const { printed } = await checked(t, engine.socketPath, { probe: true });
   t.match(printed, /^ok {4}probe +docker0: reached the proxy$/m);
+});
+
+t.test("a misspelt label is a note with the container's name, whatever role it gets instead", async (t) => {
+  await using engine = await EngineStandIn.listen();
+  const networks = { bridge: { ipv4: "172.17.0.3" } };
+  engine.run({ id: idOf("db"), name: "db", networks, labels: { "ec2metaproxy.rolealias": "db" } });
+  const { code, printed } = await checked(t, engine.socketPath);
+  t.equal(code, 0);
+  t.match(
+    printed,
+    /^warn {2}containers +db: the label "ec2metaproxy\.rolealias" is not read: it looks like ec2metaproxy\.RoleAlias/m,
+  );
+});
+
+t.test("a variable that is not read is a note", async (t) => {
+  await using engine = await EngineStandIn.listen();
+  const { printed } = await checked(t, engine.socketPath, { variables: { AWS_PROFILE: "x" } });
+  t.match(printed, /^warn {2}environment +AWS_PROFILE is set, but ec2metaproxy does not read it\. Profiles/m);
+});
+
+t.test("the problems of the configuration and of the environment are reported together", async (t) => {
+  const broken = (what: string) =>
+    new OperatorError(`${what} has 1 problem`, {
+      problems: [{ where: "AWS_REGION", message: "expected a region", hint: "" }],
+      exitCode: 78,
+      hint: `Edit ${what}.`,
+    });
+  const environment = Promise.reject(broken("the environment"));
+  await t.rejects(checked(t, "unix:///a.sock", { environment, config: { defaultAlias: "nobody" } }), {
+    exitCode: 78,
+    message: /config\.json has 1 problem, and the environment has 1 problem/,
+    problems: [{ where: /defaultAlias/ }, { where: "AWS_REGION" }],
+    hint: /Edit .*config\.json\. Edit the environment\./,
+  });
+  await t.rejects(checked(t, "unix:///a.sock", { environment: Promise.reject(broken("it")) }), {
+    message: "it has 1 problem",
+  });
 });

@@ -375,7 +375,8 @@ for (const { what, known, says } of [
 
 for (const hostile of hostileTexts)
   t.test(`explain escapes ${hostile.replace(/[^ -~]/g, "?")} also where the proxy says it`, async (t) => {
-    const error = { kind: "refused", code: hostile, message: hostile, cure: hostile, secondsAgo: 1 };
+    const said = { code: hostile, message: hostile, cause: hostile, cure: hostile };
+    const error = { kind: "refused", failure: "unknown", ...said, secondsAgo: 1 } as const;
     const known: Live = {
       ...live,
       state: "failing",

@@ -151,19 +151,20 @@ t.test(
     const sick = await status();
     t.equal(sick.code, 1);
     t.match(sick.text, /^Serving 1 container, 1 with a role, 1 NOT SERVED; .*status 403/);
-    t.match(sick.text, /PROBLEM +sts: roles cannot be assumed: .*it answered 403/);
-    t.match(sick.text, /-> The host's own credentials come from the metadata service/);
+    t.match(sick.text, /PROBLEM +sts: roles cannot be assumed: the instance metadata service answers 403: /);
+    t.match(sick.text, /PROBLEM +metadata: the instance metadata service answers 403: /);
+    t.match(sick.text, /-> Turn it on: `aws ec2 modify-instance-metadata-options/);
     t.match(sick.text, /NOT SERVED; 1 requests, 1 refused/);
     const explained = await explain("127.0.0.21");
     t.equal(explained.code, 1);
-    t.match(explained.text, /^c-aa DOES NOT GET the role Web: it has no credentials for .*it answered 403/);
+    t.match(explained.text, /^c-aa DOES NOT GET the role Web: it has no credentials for .* answers 403: /);
     const metrics = (await get("/metrics")).text;
     t.match(metrics, /^ec2metaproxy_sts_healthy 0$/m);
     t.match(metrics, /^ec2metaproxy_healthy 0$/m);
     t.match(metrics, /^ec2metaproxy_containers_not_served 1$/m);
 
     await until(() => /not served: the container has no credentials/.test(proxy.log()), 10_000);
-    t.match(proxy.log(), /unhealthy: roles cannot be assumed: .* cure="The host's own credentials/);
+    t.match(proxy.log(), /unhealthy: roles cannot be assumed: .* cure="Turn it on: /);
     aws.imds.setFaults({});
     await until(async () => (await get("/healthz")).status === 200, 60_000);
     t.equal((await ask({ port: port(proxy.endpoint), from: "127.0.0.21" }, "GET", list)).status, 200);

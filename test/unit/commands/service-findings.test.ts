@@ -24,6 +24,7 @@ const services: Services = {
   units,
   unknownBecause: undefined,
   environment: readEnvironment({}),
+  environmentOf: "service",
   unreadable: [],
 };
 const listens = (...users: readonly string[]) =>

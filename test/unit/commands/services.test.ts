@@ -22,7 +22,8 @@ t.test(
     const run = shows(
       unit(`Environment=AWS_REGION=unit DOCKER_HOST=tcp://e:1\nEnvironmentFiles=${file} (ignore_errors=yes)`),
     );
-    const { environment, unreadable } = await readServices(own, run);
+    const { environment, environmentOf, unreadable } = await readServices(own, run);
+    t.equal(environmentOf, "service");
     t.match(environment, {
       awsRegion: "file",
       dockerHost: "tcp://e:1",
@@ -35,11 +36,18 @@ t.test(
 
 t.test("a file that may be missing is no problem, and one that cannot be read is named", async (t) => {
   const missing = await readServices(own, shows(unit("EnvironmentFiles=/nonexistent (ignore_errors=yes)")));
-  t.same([missing.unreadable, missing.environment.awsRegion], [[], undefined]);
+  t.same(
+    [missing.unreadable, missing.environment.awsRegion, missing.environmentOf],
+    [[], undefined, "service"],
+  );
   const directory = t.testdir({});
   const shut = await readServices(own, shows(unit(`EnvironmentFiles=${directory} (ignore_errors=yes)`)));
   t.match(shut.unreadable, [/EISDIR/]);
-  t.equal(shut.environment.awsRegion, "shell", "then this shell's variables are used");
+  t.same(
+    [shut.environment.awsRegion, shut.environmentOf],
+    ["shell", "this process"],
+    "then this shell's variables are used",
+  );
 });
 
 t.test("without the unit, or without systemd, the variables are this shell's", async (t) => {

@@ -43,7 +43,7 @@ for (const hostile of hostileTexts) {
         state: "valid",
         expiresInSeconds: 10,
         refreshedSecondsAgo: 20,
-        lastError: { code: hostile, message: hostile, secondsAgo: 5 },
+        lastError: { code: hostile, message: hostile, cause: hostile, secondsAgo: 5 },
       },
     };
     const problem = { part: "sts", message: hostile, hint: hostile };

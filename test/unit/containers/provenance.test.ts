@@ -119,13 +119,13 @@ for (const [what, listen, to] of ways) {
   });
 }
 
-t.test("a client that has closed its side is not proven", async (t) => {
+t.test("a client that has closed its side is not proven, and is no intruder", async (t) => {
   const { client, accepted, connection } = await connected(t, "127.0.0.1", "127.0.0.1", { halfOpen: true });
   accepted.resume();
   client.end();
   await once(accepted, "end");
   t.match(await new Provenance().check(await thisProcess(), connection, "direct"), {
-    code: "no-such-socket",
+    code: "client-closed",
   });
 });
 

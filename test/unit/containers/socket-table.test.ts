@@ -131,3 +131,23 @@ t.test("a file that is not a table ends in an error before it fills the memory",
     /a line of more than 16 KiB/,
   );
 });
+
+for (const [state, isClosed] of [
+  ["04", true],
+  ["05", true],
+  ["06", true],
+  ["01", false],
+  ["02", false],
+  ["08", false],
+  ["0A", false],
+] as const)
+  t.test(
+    `state ${state} ${isClosed ? "is" : "is not"} that of a connection that the client closed`,
+    async (t) => {
+      const path = `${t.testdir()}/tcp`;
+      await writeFile(path, [header.padEnd(149), line(local, remote, state), ""].join("\n"));
+      await using table = await open(path);
+      const one = pattern();
+      t.equal((await findSockets(table, [one], (read) => read())).closed.has(one), isClosed);
+    },
+  );

@@ -1,6 +1,7 @@
 import t from "tap";
 import { keyOf } from "../../../src/credentials/assume-role.ts";
 import { CredentialCache } from "../../../src/credentials/cache.ts";
+import { failures } from "../../../src/credentials/failures.ts";
 import { SimulatedSts } from "../../simulation/simulated-sts.ts";
 import { SimulatedTime, seededRandom } from "../../simulation/simulated-time.ts";
 import { accessDenied, recordingLog, roleRequest, simulatedCache, watch } from "./fixture.ts";
@@ -231,7 +232,16 @@ t.test(
     t.ok((pauses[0] ?? 0) <= 8 && (pauses[1] ?? 0) > (pauses[0] ?? 0), `pauses grow: ${pauses.join(", ")}`);
     t.ok(Math.max(...pauses) <= 370);
     t.equal(lines.length, 1, "one line in half an hour of requests");
-    t.match(lines[0], { level: "warn", fields: { code: "AccessDenied", stillValid: false } });
+    t.match(lines[0], {
+      level: "warn",
+      fields: {
+        code: "role-refused",
+        stsCode: "AccessDenied",
+        stillValid: false,
+        failure: "trust-or-permission",
+        ...failures["trust-or-permission"],
+      },
+    });
 
     denied = false;
     await time.runFor(6 * minute);
@@ -384,3 +394,23 @@ for (const latencyMs of [10, 1_000, 4_000]) {
     cache.close();
   });
 }
+
+t.test("what a container holds names why its role is refused, until a call succeeds", async (t) => {
+  let denied = true;
+  const { time, cache, prefetch } = simulatedCache({
+    sts: { fault: (arn) => (denied && /denied/.test(arn) ? accessDenied : undefined) },
+  });
+  const heldBy = (role: string) => cache.held(role, keyOf(roleRequest(role)));
+  for (const role of ["denied", "db"]) prefetch(role, roleRequest(role));
+  await time.runFor(100);
+  t.match(heldBy("denied")?.lastError, {
+    failure: "trust-or-permission",
+    ...failures["trust-or-permission"],
+    message: /not authorized/,
+  });
+  t.equal(heldBy("db")?.lastError, undefined);
+  denied = false;
+  await time.runFor(60_000);
+  t.match(heldBy("denied"), { state: "valid", lastError: undefined });
+  cache.close();
+});

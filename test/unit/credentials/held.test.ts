@@ -57,7 +57,7 @@ t.test("a refusal is an answer, is kept with its cure, and is asked again withou
   await time.runFor(1_000);
   t.match(cache.held("web", key), {
     state: "refused",
-    lastError: { code: "AccessDenied", cure: /trust policy/ },
+    lastError: { code: "AccessDenied", failure: "trust-or-permission", cure: /trust policy/ },
   });
   t.equal(cache.stats().failure, undefined);
   const calls = sts.total;

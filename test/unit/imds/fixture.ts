@@ -9,6 +9,7 @@ import { configSchema } from "../../../src/config/schema.ts";
 import { type Container, staticContainer } from "../../../src/containers/container.ts";
 import type { Directory } from "../../../src/containers/directory.ts";
 import { Provenance } from "../../../src/containers/provenance.ts";
+import type { AccessLog } from "../../../src/imds/access.ts";
 import type { ImdsDependencies } from "../../../src/imds/handler.ts";
 import type { RefusedRequest } from "../../../src/imds/refusals.ts";
 import { rolePolicy } from "../../../src/roles/grant.ts";
@@ -39,6 +40,7 @@ const silent = {
 };
 
 export type FixtureOptions = {
+  readonly access?: AccessLog;
   readonly config?: Readonly<Record<string, unknown>>;
   readonly aws?: AwsOptions;
   /** Containers of an engine, beside the declared ones. */
@@ -122,6 +124,7 @@ export async function proxyFixture(t: Test, options: FixtureOptions = {}) {
         strangers: options.strangers ?? { total: 1_024, perAddress: 64 },
         rejections: options.rejections ?? { total: 1_024, perShare: 256 },
       },
+      access: options.access,
       audit: {
         granted: (caller, accessKeyId, _expiresAt, proof) => {
           grants.push(`${caller.container.name} ${accessKeyId}`);

@@ -1,4 +1,9 @@
-import t from "tap";
+import { once } from "node:events";
+import type { Socket } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import t, { type Test } from "tap";
+import { processStartedAt } from "../../../src/containers/proc.ts";
+import { Provenance } from "../../../src/containers/provenance.ts";
 import { ask, wire } from "../../support/raw-http.ts";
 import { engineContainer, listPath, proxyFixture, stranger, tokenPath, web } from "./fixture.ts";
 
@@ -134,6 +139,81 @@ for (const [code, status] of [
     t.same([ecs.status, JSON.parse(ecs.body).code], [status, code]);
     t.same([...new Set(vias)], ["redirect", "direct"], "each listener asks for its own kind of connection");
   });
+
+/** A proxy whose one container is this process, and which knows it only after `listed`. */
+async function proxyOfThisProcess(t: Test, metadataAddress = "127.0.0.1") {
+  const listed = Promise.withResolvers<void>();
+  const pidStartedAt = (await processStartedAt("/proc", process.pid)) ?? 0;
+  const container = { ...engineContainer("ee", "127.0.0.23"), pid: process.pid, pidStartedAt };
+  const proxy = await proxyFixture(t, {
+    listed: listed.promise,
+    provenance: {
+      // The real proof; on loopback the client connects to the proxy itself.
+      check: (asked, connection, via) => {
+        const metadata = [{ address: metadataAddress, port: connection.localPort }];
+        return new Provenance({ metadata }).check(asked, connection, via);
+      },
+    },
+    config: { defaultAlias: "web" },
+  });
+  const list = () => {
+    proxy.directory.upsert("engine", container);
+    listed.resolve();
+  };
+  return { proxy, list };
+}
+
+const request = `GET ${listPath} HTTP/1.1\r\nHost: 169.254.169.254\r\n\r\n`;
+
+for (const [how, leave] of [
+  ["closes its connection", (socket: Socket) => void socket.destroy()],
+  ["resets its connection", (socket: Socket) => void socket.resetAndDestroy()],
+] as const)
+  t.test(`a client that ${how} before it is identified is no intruder`, async (t) => {
+    const { proxy, list } = await proxyOfThisProcess(t);
+    const { socket, write } = wire(proxy.port, "127.0.0.23");
+    await once(socket, "connect");
+    write(request);
+    while (proxy.imds.connections() === 0) await sleep(5);
+    await sleep(50);
+    leave(socket);
+    await sleep(50);
+    list();
+    while (proxy.refusals.length === 0) await sleep(5);
+    t.same(
+      proxy.refusals.map(({ code }) => code),
+      ["client-closed"],
+    );
+  });
+
+t.test("who waits for its answer with an address that is another's is an intruder", async (t) => {
+  // The process has no connection to that address, as if somebody else used its own.
+  const { proxy, list } = await proxyOfThisProcess(t, "127.0.0.99");
+  const intruder = wire(proxy.port, "127.0.0.23");
+  intruder.write(request);
+  while (proxy.imds.connections() === 0) await sleep(5);
+  list();
+  t.equal((await intruder.answer())?.status, 403);
+  t.same(
+    proxy.refusals.map(({ code }) => code),
+    ["no-such-socket"],
+  );
+});
+
+t.test(
+  "a closed connection in the victim's table is no excuse for an intruder who is still there",
+  async (t) => {
+    const victim = engineContainer("ff", "127.0.0.24");
+    const proxy = await proxyFixture(t, {
+      containers: [victim],
+      provenance: { check: async () => ({ proven: false, code: "client-closed", reason: "in the table" }) },
+      config: { defaultAlias: "web" },
+    });
+    const at = { port: proxy.port, from: "127.0.0.24" };
+    t.equal((await ask(at, "GET", listPath)).status, 403);
+    t.equal(proxy.lastRefusal()?.code, "no-such-socket");
+  },
+);
 
 t.test("an unknown address, while an engine cannot be reached, gets 503", async (t) => {
   const proxy = await proxyFixture(t, { complete: false });

@@ -43,6 +43,7 @@ t.test("a caller that may be served in a moment gets 503, which SDKs retry, and 
     "unknown-caller",
     "address-conflict",
     "no-such-socket",
+    "client-closed",
     "port-listening",
     "token-version",
     "forwarded",

@@ -1,4 +1,5 @@
 import t from "tap";
+import { MetadataError } from "../../../src/metadata/error.ts";
 import { Reachability } from "../../../src/metadata/reachability.ts";
 
 function fixture() {
@@ -17,12 +18,13 @@ t.test("nothing is known before the first exchange", (t) => {
 
 t.test("failures in a row are counted from the first one, and end with an answer", (t) => {
   const { reachability, pass } = fixture();
-  reachability.failed("reset");
+  reachability.failed(new MetadataError("no-answer", "reset"));
   pass(5_000);
-  reachability.failed("timed out");
+  const error = new MetadataError("no-answer", "timed out", { isLate: true });
+  reachability.failed(error);
   pass(1_000);
   t.same(reachability.state(), {
-    failure: { exchanges: 2, forMs: 6_000, message: "timed out" },
+    failure: { exchanges: 2, forMs: 6_000, error },
     quietMs: 1_000,
   });
   reachability.answered("/latest/user-data", 404, false);
@@ -43,6 +45,6 @@ for (const { status, isOwn, fails } of [
   t.test(`${status} to ${isOwn ? "the host" : "a container"} is ${fails ? "a failure" : "none"}`, (t) => {
     const { reachability } = fixture();
     reachability.answered("/latest/api/token", status, isOwn);
-    t.equal(reachability.state().failure !== undefined, fails);
+    t.equal(reachability.state().failure?.error.status, fails ? status : undefined);
     t.end();
   });

@@ -28,10 +28,19 @@ const denied = {
   kind: "refused",
   code: "AccessDenied",
   message: "not authorized to perform sts:AssumeRole",
+  failure: "trust-or-permission",
+  cause: "IAM refuses",
   cure: "Correct the trust policy.",
   agoMs: 3_000,
 } as const;
-const silent = { ...denied, kind: "temporary", code: "Timeout", message: "STS has not answered" } as const;
+const silent = {
+  ...denied,
+  kind: "temporary",
+  code: "Timeout",
+  message: "STS has not answered",
+  failure: "sts-timeout",
+  cause: "STS is late",
+} as const;
 
 const facts = (container: Container, more: Partial<ContainerFacts> = {}, policy = plain): ContainerFacts => ({
   container,
@@ -97,7 +106,7 @@ const rows: readonly Row[] = [
       held: held({ ...none, state: "missing", missingMs: graceMs + 1, lastError: silent }),
     }),
     kind: "failing",
-    message: /^has no credentials for arn:.*: Timeout: STS has not answered$/,
+    message: /^has no credentials for arn:.*: STS is late \(Timeout: STS has not answered\)$/,
   },
   {
     what: "has credentials that have just expired",
@@ -109,7 +118,7 @@ const rows: readonly Row[] = [
     what: "has a role that IAM refuses, from the first moment on",
     facts: facts(web, { held: held({ ...none, state: "refused", missingMs: 1, lastError: denied }) }),
     kind: "failing",
-    message: /refused by IAM, AccessDenied: not authorized/,
+    message: /: IAM refuses \(AccessDenied: not authorized/,
   },
   {
     what: "asked a moment ago, and was refused",

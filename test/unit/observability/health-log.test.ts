@@ -14,7 +14,9 @@ const container = (id: string) => ({ id, name: `c${id}`, message: "has no creden
 t.test("a part that fails is logged once with its cure, and once when it is well again", (t) => {
   const { health, taken } = fixture();
   for (let round = 0; round < 3; round++) health.note({ problems: [firewall] }, []);
-  t.same(taken(), ['error: unhealthy: rules NOT IN FORCE {"part":"firewall","cure":"Install them."}']);
+  t.same(taken(), [
+    'error: unhealthy: rules NOT IN FORCE {"code":"unhealthy","part":"firewall","cure":"Install them."}',
+  ]);
   for (let round = 0; round < 3; round++) health.note({ problems: [] }, []);
   t.same(taken(), ['info: healthy again {"part":"firewall"}']);
   t.end();
@@ -30,7 +32,9 @@ t.test("what is logged where it arises is not logged twice", (t) => {
 t.test("each container that is not served has a line, and an outage of all has few", (t) => {
   const { health, taken } = fixture();
   for (let round = 0; round < 3; round++) health.note({ problems: [] }, [container("a")]);
-  t.same(taken(), ['error: not served: the container has no credentials {"container":"ca","id":"a"}']);
+  t.same(taken(), [
+    'error: not served: the container has no credentials {"code":"not-served","container":"ca","id":"a"}',
+  ]);
   const many = Array.from({ length: 500 }, (_, index) => container(`b${index}`));
   health.note({ problems: [] }, many);
   const lines = taken();

@@ -1,4 +1,6 @@
 import t from "tap";
+import { failures } from "../../../src/credentials/failures.ts";
+import { MetadataError } from "../../../src/metadata/error.ts";
 import {
   type Health,
   type HealthFacts,
@@ -37,8 +39,16 @@ const failure = {
   kind: "temporary",
   code: "ECONNRESET",
   message: "socket hang up",
+  failure: "connection-reset",
+  cause: "the connection was closed",
   cure: "Check the route.",
 } as const;
+const metadata = (exchanges: number, forMs: number, how: { status?: number; isLate?: boolean }) => ({
+  metadata: {
+    failure: { exchanges, forMs, error: new MetadataError("no-answer", "asking it", how) },
+    quietMs: 1,
+  },
+});
 const failing = (message: string) => ({
   name: "web",
   isUnlocked: false,
@@ -173,7 +183,7 @@ const rows: readonly Row[] = [
     facts: { credentials: { state: "normal", failure } },
     part: "sts",
     state: "failing",
-    says: /^roles cannot be assumed: ECONNRESET: socket hang up$/,
+    says: /^roles cannot be assumed: the connection was closed \(ECONNRESET: socket hang up\)$/,
   },
   {
     what: "one call that has failed",
@@ -192,7 +202,7 @@ const rows: readonly Row[] = [
     facts: { credentials: { state: "throttled", failure: undefined } },
     part: "sts",
     state: "failing",
-    says: /^STS throttles our calls$/,
+    says: new RegExp(`^${failures.throttled.cause}$`),
   },
   {
     what: "a host without credentials, before a container has asked",
@@ -203,14 +213,14 @@ const rows: readonly Row[] = [
   },
   {
     what: "IMDS that answers 403",
-    facts: { metadata: { failure: { exchanges: 2, forMs: 10_000, message: "status 403" }, quietMs: 1 } },
+    facts: metadata(2, 10_000, { status: 403 }),
     part: "metadata",
     state: "failing",
-    says: /does not work: status 403$/,
+    says: /^the instance metadata service answers 403: it is turned off .* \(asking it\)$/,
   },
   {
     what: "IMDS that has failed once",
-    facts: { metadata: { failure: { exchanges: 1, forMs: 20_000, message: "reset" }, quietMs: 1 } },
+    facts: metadata(1, 20_000, {}),
     part: "metadata",
     state: "ok",
   },
@@ -218,11 +228,11 @@ const rows: readonly Row[] = [
     what: "no IMDS, on a host with keys and a region of its own",
     facts: {
       needsMetadata: false,
-      metadata: { failure: { exchanges: 9, forMs: 90_000, message: "ETIMEDOUT" }, quietMs: 1 },
+      ...metadata(9, 90_000, { isLate: true }),
     },
     part: "metadata",
     state: "unknown",
-    says: /do not depend on it/,
+    says: /^the instance metadata service does not answer in time .*do not depend on it/,
   },
   {
     what: "IMDS before anybody has asked it",

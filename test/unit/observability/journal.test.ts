@@ -34,8 +34,8 @@ for (const [method, priority] of [
 ] as const) {
   t.test(`${method} has priority ${priority} in the journal`, (t) => {
     t.same(
-      written((log) => log[method]({ code: "x" }, "something happened"), "debug"),
-      [`<${priority}>something happened code=x\n`],
+      written((log) => log[method]({ code: "bug" }, "something happened"), "debug"),
+      [`<${priority}>something happened code=bug\n`],
     );
     t.end();
   });
@@ -89,13 +89,13 @@ t.test("an error is written with its causes, even if they are a circle", (t) => 
   const inner = new Error("connect ENOENT");
   const outer = new Error("listing containers", { cause: inner });
   t.same(
-    written((log) => log.error({ err: outer }, "failed")),
-    ['<3>failed error="listing containers: connect ENOENT"\n'],
+    written((log) => log.error({ code: "bug", err: outer }, "failed")),
+    ['<3>failed code=bug error="listing containers: connect ENOENT"\n'],
   );
   inner.cause = outer;
   t.same(
-    written((log) => log.error({ err: outer }, "failed")),
-    ['<3>failed error="listing containers: connect ENOENT"\n'],
+    written((log) => log.error({ code: "bug", err: outer }, "failed")),
+    ['<3>failed code=bug error="listing containers: connect ENOENT"\n'],
   );
   t.end();
 });
@@ -140,8 +140,8 @@ t.test("a stream to the journal is a socket", async (t) => {
 
 t.test("a thrown object without a prototype is logged", (t) => {
   t.match(
-    written((log) => log.warn({ err: Object.create(null) }, "failed")),
-    [/^<4>failed error=/],
+    written((log) => log.warn({ code: "engine-lost", err: Object.create(null) }, "failed")),
+    [/^<4>failed code=engine-lost error=/],
   );
   t.end();
 });

@@ -10,6 +10,8 @@ type Host = {
   readonly running?: readonly string[];
   /** Whether the new version accepts the file, and the firewall's settings. */
   readonly accepts?: boolean;
+  /** Whether it also accepts what only root can read. */
+  readonly acceptsAsRoot?: boolean;
   readonly rendersRules?: boolean;
   readonly execStart?: string;
 };
@@ -21,6 +23,7 @@ function upgrade(
   {
     running = all,
     accepts = true,
+    acceptsAsRoot = true,
     rendersRules = true,
     execStart = "argv[]=/usr/bin/ec2metaproxy serve -c /etc/ec2metaproxy/config.json --guard /g ;",
   }: Host,
@@ -33,7 +36,9 @@ function upgrade(
     "systemd-run": stub(
       `echo "run $*" >>"$LOG"; ${accepts ? "exit 0" : "echo 'config.json:1: listenn: unknown key' >&2; exit 78"}`,
     ),
-    ec2metaproxy: stub(rendersRules ? "exit 0" : "echo 'firewall.conf:1: wrong' >&2; exit 78"),
+    ec2metaproxy: stub(
+      `case "$*" in check*) ${acceptsAsRoot ? "exit 0" : "echo 'DOCKER_HOST: cannot use it' >&2; exit 78"} ;; esac; ${rendersRules ? "exit 0" : "echo 'firewall.conf:1: wrong' >&2; exit 78"}`,
+    ),
     invoke: stub('echo "invoke $*" >>"$LOG"'),
   };
   const folder = t.testdir(stubs);
@@ -80,6 +85,12 @@ t.test(
     t.same(restarts, ["invoke try-restart ec2metaproxy-firewall.service ec2metaproxy-firewall.timer"]);
   },
 );
+
+t.test("the same with a variable that only root can read, or that only the guard uses", async (t) => {
+  const { stderr, restarts } = upgrade(t, { acceptsAsRoot: false });
+  t.match(stderr, /DOCKER_HOST: cannot use it[\s\S]* or the service's variables .*left alone/);
+  t.same(restarts, ["invoke try-restart ec2metaproxy-firewall.service ec2metaproxy-firewall.timer"]);
+});
 
 t.test("wrong settings of the firewall leave its rules alone", async (t) => {
   const { stderr, restarts } = upgrade(t, { rendersRules: false });

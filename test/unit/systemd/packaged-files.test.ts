@@ -4,8 +4,11 @@ import { join } from "node:path";
 import t from "tap";
 import { parseConfig } from "../../../src/config/load.ts";
 import { configJsonSchema, configSchema } from "../../../src/config/schema.ts";
+import { failures } from "../../../src/credentials/failures.ts";
 import { exitCodes } from "../../../src/errors.ts";
 import { settingKeys } from "../../../src/firewall/settings.ts";
+import { refusals } from "../../../src/imds/refusals.ts";
+import { logCodes } from "../../../src/log-codes.ts";
 
 /** What the package ships beside the program says the same as the program. */
 const root = new URL("../../..", import.meta.url).pathname;
@@ -61,6 +64,29 @@ t.test("the manual page has every exit code", async (t) => {
     [...section.matchAll(/^\.It (\d+)$/gm)].map(([, code]) => Number(code)),
     Object.values(exitCodes),
   );
+});
+
+t.test("the manual page of the codes has every code, and roff that reads well", async (t) => {
+  const path = join(t.testdir({}), "page.7");
+  execFileSync(process.execPath, [join(root, "scripts/man-refusals.ts"), path]);
+  const page = readFileSync(path, "utf8");
+  for (const code of [...Object.keys(refusals), ...Object.keys(logCodes), ...Object.keys(failures)])
+    t.ok(new RegExp(`^\\.It Cm ${code.replaceAll("-", "\\\\-")}( No .*)?$`, "m").test(page), code);
+  t.notMatch(page, /^\.(?![A-Z][a-z]\b|\\")|@[A-Z]+@/m, "no text line begins like a macro");
+  t.notMatch(page, /`|\]\(/, "no Markdown is left");
+});
+
+t.test("every document is in nfpm.yaml and in the lists of the packages' files", async (t) => {
+  const documents = [
+    ...["README.md", "SECURITY.md", "CHANGELOG.md"],
+    ...readdirSync(join(root, "docs")).filter((file) => file.endsWith(".md")),
+  ];
+  for (const document of documents) {
+    const installed = `/usr/share/doc/ec2metaproxy/${document}.gz`;
+    t.ok(read("nfpm.yaml").includes(`dst: ${installed},`), document);
+    for (const list of ["deb", "rpm"])
+      t.ok(read(`test/golden/package/${list}-files.txt`).includes(`${installed}\n`), `${list}: ${document}`);
+  }
 });
 
 t.test("every unit and example is in nfpm.yaml", async (t) => {
