@@ -17,12 +17,12 @@ const stsCodes = {
   },
   "sts-outage": {
     level: "warn",
-    why: "no role of several could be assumed: cached credentials are served until they expire, and STS is probed",
+    why: "none of several roles could be assumed: cached credentials are served until they expire, and STS is probed",
     fix: "see cause and cure in the line",
   },
   "sts-unusable": {
     level: "warn",
-    why: "the first call to STS after the start failed, so no role can be assumed",
+    why: "calling STS as this host failed after the start, so no role can be assumed; the call is repeated",
     fix: "see cause and cure in the line",
   },
   "metadata-unusable": {

@@ -1,6 +1,8 @@
 import type { Environment } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
 import { assumeRoleErrorIn } from "../credentials/assume-role.ts";
+import type { EngineState } from "../engine/connection.ts";
+import { engineTrouble } from "../engine/trouble.ts";
 import { type ExitCode, exitCodes, explain, OperatorError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { decide, rolePolicy } from "../roles/grant.ts";
@@ -129,16 +131,7 @@ async function hostFindings(
   return [
     ...services,
     ...proxy,
-    ...engines.map(
-      ({ host: engineHost, connected, engine, lastError, containers: count }): Finding => ({
-        subject: "engine",
-        ok: connected,
-        text: connected
-          ? `${engineHost}: ${engine ?? "connected"}, ${count} running`
-          : `${engineHost}: ${lastError ?? "no answer"}`,
-        hint: connected ? "" : "Is it running, and may this user open its socket (root, or group docker)?",
-      }),
-    ),
+    ...engines.map(engineFinding),
     ...guardFindings(config, guardView, containers),
     // One list, made at one time: two of them could show a container and the one that followed it.
     ...conflictFindings(
@@ -188,6 +181,18 @@ async function hostFindings(
     ),
     ...(probe ? await host.probe(config) : []).map((judged): Finding => ({ subject: "probe", ...judged })),
   ];
+}
+
+function engineFinding(state: EngineState): Finding {
+  const { host, connected, engine, containers } = state;
+  const subject = "engine";
+  const trouble = engineTrouble(state);
+  if (trouble === undefined)
+    return { subject, ok: true, text: `${host}: ${engine ?? "connected"}, ${containers} running`, hint: "" };
+  const hint = connected
+    ? "Containers that it does not describe get nothing. Its own log may say why."
+    : "Is it running, and may this user open its socket (root, or group docker)?";
+  return { subject, ok: false, text: `${host}: ${trouble}`, hint };
 }
 
 /** Rules for a port where nobody is would only make things worse. */

@@ -1,6 +1,8 @@
 import { canonicalAddress } from "../config/address.ts";
 import type { Container } from "../containers/container.ts";
 import type { Directory } from "../containers/directory.ts";
+import type { EngineState } from "../engine/connection.ts";
+import { engineTrouble } from "../engine/trouble.ts";
 import {
   type ContainerSources,
   type ContainerStatus,
@@ -14,7 +16,7 @@ export type ExplainAnswer = {
   /** Those that match. Explained if it is one. */
   readonly matches: readonly { readonly id: string; readonly name: string }[];
   readonly explanation: Explanation | null;
-  /** Why there may be others: an engine that is not connected. */
+  /** Why there may be others: an engine that is not connected, or answers with errors. */
   readonly incomplete: string | null;
 };
 
@@ -46,24 +48,30 @@ export function liveOf(status: ContainerStatus): Live {
   };
 }
 
+type EngineOfSources = Pick<EngineState, "host" | "connected" | "lastError">;
+
+/** Why a container that is not found may exist nevertheless; null if every engine names all of its own. */
+export function whyNotAll(engines: readonly EngineOfSources[]): string | null {
+  for (const engine of engines) {
+    const trouble = engineTrouble(engine);
+    if (trouble !== undefined) return `${engine.host}: ${trouble}`;
+  }
+  return null;
+}
+
 type Sources = ContainerSources & {
   readonly directory: Pick<Directory, "at" | "byId">;
   readonly configPath: string;
-  readonly engines: readonly {
-    readonly host: string;
-    readonly connected: boolean;
-    readonly lastError: string | undefined;
-  }[];
+  readonly engines: readonly EngineOfSources[];
 };
 
 /** What the running proxy answers to `explain`. */
 export function explainAnswer(wanted: string, sources: Sources): ExplainAnswer {
   const { directory, callers, configPath, identityProof, engines } = sources;
   const found = containersNamed(directory, wanted);
-  const away = engines.find(({ connected }) => !connected);
   const [container] = found;
   const matches = found.map(({ id, name }) => ({ id, name }));
-  const incomplete = away === undefined ? null : `${away.host}: ${away.lastError ?? "no answer"}`;
+  const incomplete = whyNotAll(engines);
   if (container === undefined || found.length > 1) return { matches, incomplete, explanation: null };
   const status = containerStatus(container, sources);
   const owner = networkOwner(container, directory);

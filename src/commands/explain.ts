@@ -12,7 +12,7 @@ import { shortId } from "../roles/template.ts";
 import { jsonText, printable, quote } from "../text.ts";
 import { hostClocks } from "./clocks.ts";
 import { configuration } from "./configuration.ts";
-import { containersNamed, type ExplainAnswer } from "./explain-live.ts";
+import { containersNamed, type ExplainAnswer, whyNotAll } from "./explain-live.ts";
 import { type Explanation, explanationOf } from "./explanation.ts";
 import { explanationText } from "./explanation-text.ts";
 import { viewGuard } from "./guard-view.ts";
@@ -53,9 +53,7 @@ export async function explain(
   ]);
   const find = async (wanted: string) => {
     const found = containersNamed(directory, wanted);
-    const absent = engines.find(({ connected }) => !connected);
-    if (found.length === 0 && absent !== undefined)
-      exactlyOne(wanted, [], `${absent.host}: ${absent.lastError ?? "no answer"}`);
+    if (found.length === 0) exactlyOne(wanted, [], whyNotAll(engines));
     return found;
   };
   // A host without a guard has no lock that could be missing.

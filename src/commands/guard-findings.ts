@@ -77,7 +77,7 @@ export function guardFindings(
       .map(({ host, lastError }) =>
         finding(
           false,
-          `the guard cannot follow ${host}: ${lastError ?? "no answer"}`,
+          `the guard cannot follow ${host}: ${lastError ?? "it has not answered yet"}`,
           "Containers that start there get 503. Is the engine running?",
         ),
       ),

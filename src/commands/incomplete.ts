@@ -1,3 +1,4 @@
+import { engineTrouble } from "../engine/trouble.ts";
 import type { Engines } from "./engines.ts";
 
 /**
@@ -7,11 +8,13 @@ import type { Engines } from "./engines.ts";
 export function whyIncomplete(engines: Pick<Engines, "guard" | "states" | "complete">): string | undefined {
   const guard = engines.guard?.state();
   if (guard?.connected === false)
-    return `the guard at ${engines.guard?.path} is not connected: ${guard.lastError ?? "it has not answered yet"}`;
-  for (const { host, connected, lastError } of engines.states()) {
-    if (!connected) return `the engine ${host} cannot be read: ${lastError ?? "it has not answered yet"}`;
-    if (lastError !== undefined) return `the engine ${host} refuses a query: ${lastError}`;
+    return `guard ${engines.guard?.path} not connected: ${guard.lastError ?? "it has not answered yet"}`;
+  for (const engine of engines.states()) {
+    const trouble = engineTrouble(engine);
+    if (trouble !== undefined) return `engine ${engine.host} ${trouble}`;
   }
   if (engines.complete()) return undefined;
-  return guard === undefined ? "an engine cannot be read" : "the guard's list is not complete yet";
+  return guard === undefined
+    ? "the containers of an engine are not all listed yet"
+    : "the guard's list is not complete yet";
 }

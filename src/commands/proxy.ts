@@ -186,10 +186,12 @@ export function openProxy(
 
   /** Why this host's own call to STS has failed. */
   let hostProblem: StatusFacts["hostProblem"];
+  let loggedProblem = "";
   const askWhoWeAre = async () => {
     try {
       const arn = await sts.callerArn(AbortSignal.timeout(callerMs));
       hostProblem = undefined;
+      loggedProblem = "";
       log.info({ arn }, "assuming roles as this host");
     } catch (error) {
       const failed = assumeRoleErrorIn(error);
@@ -197,13 +199,15 @@ export function openProxy(
         failed === undefined
           ? explain(error)
           : causeText({ ...failed.diagnosis, code: failed.code, message: failed.message });
-      const isNew = hostProblem?.message !== message;
       hostProblem = { message, cure: failed?.diagnosis.cure ?? "", calls: (hostProblem?.calls ?? 0) + 1 };
-      if (isNew)
+      // Messages contain times, so that each would be a new one.
+      const problem = failed?.failure ?? message;
+      if (problem !== loggedProblem)
         log.warn(
           { code: "sts-unusable", err: error, ...failed?.diagnosis },
           "calling STS as this host failed; roles cannot be assumed",
         );
+      loggedProblem = problem;
     }
   };
 

@@ -1,4 +1,5 @@
 import { causeText } from "../credentials/diagnosis.ts";
+import { engineTrouble } from "../engine/trouble.ts";
 import type { HealthProblem } from "../observability/health.ts";
 import { shortId } from "../roles/template.ts";
 import { printable } from "../text.ts";
@@ -16,17 +17,20 @@ export function statusText(now: Status): string {
     ...health.notes.flatMap((note) => problemLines("note", note)),
     `version      ${version}, running for ${duration(uptimeSeconds)}`,
     `listening    ${listening}`,
-    `config       ${configPath}${configProblem === undefined ? "" : ` (the last reload was refused: ${configProblem})`}`,
+    `config       ${configPath}${configProblem === undefined ? "" : " (as it was before the reload that was refused)"}`,
     ...guardLines(now),
-    ...now.engines.map(
-      (engine) =>
-        `engine       ${engine.host}: ${engine.connected ? `${engine.engine ?? "connected"}, ${engine.containers} containers` : `not connected: ${engine.lastError ?? "not tried yet"}`}`,
-    ),
-    `STS          ${credentials.warm} sets of credentials ready, ${credentials.failing} failing, ${credentials.refused} refused by IAM; calls: ${credentials.state}`,
+    ...now.engines.map((engine) => `engine       ${engine.host}: ${engineText(engine)}`),
+    `STS          ${credentials.warm} sets of credentials ready, ${credentials.failing} failing, ${credentials.refused} refused; calls: ${credentials.state}`,
     "",
     ...now.containers.flatMap(containerLines),
   ];
   return lines.map(printable).join("\n");
+}
+
+function engineText(engine: Status["engines"][number]): string {
+  const trouble = engineTrouble(engine);
+  const known = engine.connected ? [`${engine.engine ?? "connected"}, ${engine.containers} containers`] : [];
+  return [...known, ...(trouble === undefined ? [] : [trouble])].join("; ");
 }
 
 function partsText(parts: Status["health"]["parts"]): string {

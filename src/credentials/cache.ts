@@ -506,7 +506,7 @@ export class CredentialCache {
         ...reasonOf(error),
         stillValid: this.#hasCredentials(entry),
       },
-      "assuming the role: no answer; retrying",
+      "assuming the role failed; retrying",
     );
   }
 

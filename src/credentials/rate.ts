@@ -129,7 +129,7 @@ export class CallRate {
     this.#probes = 0;
     this.#log.warn(
       { code: "sts-outage", ...reason },
-      "STS does not answer: cached credentials are served until they expire, and STS is probed",
+      "roles cannot be assumed: cached credentials are served until they expire, and STS is probed",
     );
   }
 

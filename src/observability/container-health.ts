@@ -126,7 +126,7 @@ function judgeRequests(activity: Activity, now: number): Verdict | undefined {
   if (!isRecent(activity, now) || now - unservedSince <= graceMs) return undefined;
   return failing(
     `asked for its role and was refused (${lastRefusal.code}): ${lastRefusal.reason}`,
-    "docs/refusals.md lists the codes.",
+    "`man 7 ec2metaproxy-refusals` explains the code.",
   );
 }
 

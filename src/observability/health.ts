@@ -2,6 +2,7 @@ import { causeText, metadataFailureOf } from "../credentials/diagnosis.ts";
 import { failures } from "../credentials/failures.ts";
 import type { CacheStats } from "../credentials/stats.ts";
 import type { EngineState } from "../engine/connection.ts";
+import { engineTrouble } from "../engine/trouble.ts";
 import { explain } from "../errors.ts";
 import type { GuardState } from "../guard/subscriber.ts";
 import type { MetadataState } from "../metadata/reachability.ts";
@@ -135,15 +136,13 @@ function judgeConfiguration({ configProblem, configPath, roles }: HealthFacts): 
 function judgeEngines({ engines, guard }: HealthFacts): Judged {
   // That its engines are not connected either goes without saying.
   if (guard?.connected === false) return { ...fine, isUnknown: true };
-  const problems = engines.flatMap(({ host, connected, lastError }): HealthProblem[] => {
-    if (!connected) {
-      const message = `engine ${host} not connected: ${lastError ?? "not tried yet"}`;
-      const hint = "Containers that start there now get nothing. Is the engine running?";
-      return [{ part: "engine", message, hint }];
-    }
-    if (lastError === undefined) return [];
-    const message = `engine ${host} answers with errors: ${lastError}`;
-    return [{ part: "engine", message, hint: "Containers that it does not describe get nothing." }];
+  const problems = engines.flatMap((engine): HealthProblem[] => {
+    const trouble = engineTrouble(engine);
+    if (trouble === undefined) return [];
+    const hint = engine.connected
+      ? "Containers that it does not describe get nothing."
+      : "Containers that start there now get nothing. Is the engine running?";
+    return [{ part: "engine", message: `engine ${engine.host} ${trouble}`, hint }];
   });
   return { problems, notes: [] };
 }
@@ -222,7 +221,7 @@ function judgeSts({ credentials, hostProblem, roles }: HealthFacts): Judged {
   }
   const isFailing = failure !== undefined && failure.calls >= failuresThatCount && failure.forMs >= graceMs;
   if (isFailing || state === "down") {
-    if (failure === undefined) return problem("sts", "STS does not answer", "");
+    if (failure === undefined) return problem("sts", "roles cannot be assumed", "");
     return problem("sts", `roles cannot be assumed: ${causeText(failure)}`, failure.cure);
   }
   // Without a role in the configuration, the host needs no credentials.

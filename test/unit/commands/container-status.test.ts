@@ -84,7 +84,7 @@ t.test("explain finds a container by address, name, id, and the beginning of an 
   t.match(explainAnswer("172.17.0.9", sources), { matches: [], explanation: null });
   const away = [{ host: "unix:///a.sock", connected: false, lastError: "ENOENT" }];
   t.match(explainAnswer("172.17.0.9", { ...sources, engines: away }), {
-    incomplete: "unix:///a.sock: ENOENT",
+    incomplete: "unix:///a.sock: not connected: ENOENT",
   });
   t.end();
 });

@@ -24,17 +24,17 @@ for (const { what, state, because } of [
   {
     what: "an engine that may not be opened",
     state: { connected: false, lastError: "connect EACCES /var/run/docker.sock" },
-    because: "the engine unix:///var/run/docker.sock cannot be read: connect EACCES /var/run/docker.sock",
+    because: "engine unix:///var/run/docker.sock not connected: connect EACCES /var/run/docker.sock",
   },
   {
     what: "an engine that has not answered yet",
     state: { connected: false },
-    because: "the engine unix:///var/run/docker.sock cannot be read: it has not answered yet",
+    because: "engine unix:///var/run/docker.sock not connected: it has not answered yet",
   },
   {
     what: "an engine that refuses to describe a container",
     state: { lastError: "inspecting abc: (HTTP code 500)" },
-    because: "the engine unix:///var/run/docker.sock refuses a query: inspecting abc: (HTTP code 500)",
+    because: "engine unix:///var/run/docker.sock answers with errors: inspecting abc: (HTTP code 500)",
   },
 ])
   t.test(`${what} is named with its error`, async (t) => {
@@ -42,7 +42,7 @@ for (const { what, state, because } of [
   });
 
 t.test("a list that is still being made is no reason to call an address unknown", async (t) => {
-  t.equal(whyIncomplete(follows({}, false)), "an engine cannot be read");
+  t.equal(whyIncomplete(follows({}, false)), "the containers of an engine are not all listed yet");
 });
 
 t.test("without the guard, the guard is named and not the engines that it follows", async (t) => {
@@ -58,6 +58,6 @@ t.test("without the guard, the guard is named and not the engines that it follow
   const guard = { path: "/run/guard.sock", state: () => state, locks };
   t.equal(
     whyIncomplete({ ...follows({ connected: false }), guard }),
-    "the guard at /run/guard.sock is not connected: connect ENOENT",
+    "guard /run/guard.sock not connected: connect ENOENT",
   );
 });

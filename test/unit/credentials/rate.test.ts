@@ -34,7 +34,7 @@ t.test(
     await time.runFor(5_000);
     const served = requests.filter((request) => !(get(request.sessionName, request) instanceof Promise));
     t.equal(served.length, 100);
-    t.equal(lines.filter((line) => line.message.startsWith("STS does not answer")).length, 1);
+    t.equal(lines.filter((line) => line.message.startsWith("roles cannot be assumed")).length, 1);
     t.equal(lines.filter((line) => line.message.startsWith("STS answers again")).length, 1);
     cache.close();
   },
