@@ -116,6 +116,8 @@ class Connection implements EngineConnection {
   /** Resolves when the attempt that is in progress, or the next one, has connected or failed. */
   #attempt = Promise.withResolvers<void>();
   #refreshedAt = Number.NEGATIVE_INFINITY;
+  /** The query that the engine refused on this connection, which may have been one of the first. */
+  #refusal: string | undefined;
   #state: OwnState;
 
   constructor(options: ConnectionOptions) {
@@ -209,6 +211,7 @@ class Connection implements EngineConnection {
 
   #openSync(engine: Engine, onLost: (error: unknown) => void): Sync {
     const { directory, host, log, onChange, onBridges, procRoot, now } = this.#options;
+    this.#refusal = undefined;
     return new Sync({
       owner: host,
       engine,
@@ -218,7 +221,10 @@ class Connection implements EngineConnection {
       onChange: (change) => onChange?.(change),
       onLost,
       ...(onBridges !== undefined && { onBridges }),
-      onRefusal: (lastError) => this.#set({ lastError }),
+      onRefusal: (lastError) => {
+        this.#refusal = lastError;
+        this.#set({ lastError });
+      },
       procRoot: procRoot ?? "/proc",
       mayBeRemote: this.#mayBeRemote,
       now,
@@ -269,7 +275,7 @@ class Connection implements EngineConnection {
   #connected(engine: Engine): void {
     const { log, host, wallNow } = this.#options;
     const { apiVersion, name } = engine;
-    this.#set({ connected: true, since: wallNow(), lastError: undefined, apiVersion, engine: name });
+    this.#set({ connected: true, since: wallNow(), lastError: this.#refusal, apiVersion, engine: name });
     log.info({ host, engine: name, apiVersion, containers: this.state().containers }, "following the engine");
     if (!isTestedApi(apiVersion))
       log.warn(

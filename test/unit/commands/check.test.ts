@@ -255,3 +255,12 @@ t.test("the problems of the configuration and of the environment are reported to
     message: "it has 1 problem",
   });
 });
+
+t.test("an engine that does not describe its containers is a failure, as it is in status", async (t) => {
+  await using engine = await EngineStandIn.listen();
+  engine.run({ id: idOf("web"), name: "web", networks: { bridge: { ipv4: "172.17.0.2" } } });
+  engine.fault({ kind: "status", status: 500, only: /containers\/\w+\/json/ });
+  const { code, printed } = await checked(t, engine.socketPath);
+  t.equal(code, 1);
+  t.match(printed, /^FAIL {2}engine +\S+: answers with errors: .*500.*Containers that it does not describe/m);
+});
