@@ -24,6 +24,8 @@ export type ContainerStatus = {
   /** Why it is in that state, in words, and what to do; empty where there is nothing to say. */
   readonly message: string;
   readonly hint: string;
+  /** The part of the message that says why its role cannot be assumed. */
+  readonly cause?: string;
   /** Absent where its credentials were not asked for yet. */
   readonly credentials:
     | {
@@ -92,6 +94,7 @@ export function containerStatus(container: Container, sources: ContainerSources)
     state: verdict.kind,
     message: verdict.message,
     hint: verdict.hint,
+    ...(verdict.cause !== undefined && { cause: verdict.cause }),
     credentials: held && credentialsStatus(held),
     requests: activity.requests,
     refusals: activity.refusals,

@@ -199,7 +199,8 @@ export function openProxy(
         failed === undefined
           ? explain(error)
           : causeText({ ...failed.diagnosis, code: failed.code, message: failed.message });
-      hostProblem = { message, cure: failed?.diagnosis.cure ?? "", calls: (hostProblem?.calls ?? 0) + 1 };
+      const { cause, cure = "" } = failed?.diagnosis ?? {};
+      hostProblem = { message, cause, cure, calls: (hostProblem?.calls ?? 0) + 1 };
       // Messages contain times, so that each would be a new one.
       const problem = failed?.failure ?? message;
       if (problem !== loggedProblem)
@@ -255,7 +256,7 @@ export function openProxy(
       } catch (error) {
         log.warn(
           { code: "metadata-unusable", err: error },
-          "the instance metadata service does not answer; {instanceId} in templates stays empty",
+          "the instance metadata service did not name the instance; {instanceId} in templates stays empty",
         );
       }
       prefetching.start(directory.containers());

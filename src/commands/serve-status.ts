@@ -2,7 +2,13 @@ import type { Container } from "../containers/container.ts";
 import type { CacheStats } from "../credentials/cache.ts";
 import type { EngineState } from "../engine/connection.ts";
 import type { GuardState } from "../guard/subscriber.ts";
-import { count, type Health, type HealthFacts, healthOf } from "../observability/health.ts";
+import {
+  count,
+  type Health,
+  type HealthFacts,
+  type HealthProblem,
+  healthOf,
+} from "../observability/health.ts";
 import { version } from "../version.ts";
 import { type ContainerSources, type ContainerStatus, containerStatus } from "./container-status.ts";
 import type { Engines } from "./engines.ts";
@@ -60,7 +66,10 @@ export function statusOf(facts: StatusFacts): Status {
     containers: containers.map((one) => ({
       name: one.name,
       isUnlocked: unlocked.has(one),
-      verdict: { kind: one.state, message: one.message, hint: one.hint },
+      verdict: {
+        ...{ kind: one.state, message: one.message, hint: one.hint },
+        ...(one.cause !== undefined && { cause: one.cause }),
+      },
     })),
   });
   return {
@@ -99,9 +108,9 @@ function summary(
   const failing = containers.filter(({ state }) => state === "failing").length;
   const served = failing === 0 ? "" : `, ${failing} NOT SERVED`;
   const connected = guard?.connected === false ? [] : engines.filter((engine) => engine.connected);
-  const messages = [...problems, ...notes.filter(({ part }) => part !== "guard" || guard !== undefined)].map(
-    ({ message }) =>
-      message.length > maxMessage ? `${message.slice(0, maxMessage - 1)}…` : message.replace(/\.$/, ""),
+  const shown = [...problems, ...notes.filter(({ part }) => part !== "guard" || guard !== undefined)];
+  const messages = withoutRepeats(shown).map((message) =>
+    message.length > maxMessage ? `${message.slice(0, maxMessage - 1)}…` : message.replace(/\.$/, ""),
   );
   const more = messages.length - shownInLine;
   return [
@@ -110,4 +119,16 @@ function summary(
     ...messages.slice(0, shownInLine),
     ...(more > 0 ? [`and ${more} more: ec2metaproxy status`] : []),
   ].join("; ");
+}
+
+/** One cause may have several effects: the host without credentials, all roles, each container. */
+function withoutRepeats(problems: readonly HealthProblem[]): readonly string[] {
+  const said = new Set<string>();
+  return problems.map(({ message, cause }) => {
+    if (cause === undefined) return message;
+    const isRepeated = said.has(cause);
+    said.add(cause);
+    const effect = message.slice(0, message.indexOf(cause)).replace(/:? *$/, "");
+    return isRepeated && effect !== "" ? `${effect} for the same reason` : message;
+  });
 }

@@ -34,6 +34,8 @@ export type Verdict = {
   readonly message: string;
   /** What to do; empty where there is nothing. */
   readonly hint: string;
+  /** The part of the message that says why its role cannot be assumed. */
+  readonly cause?: string;
 };
 
 /**
@@ -114,6 +116,7 @@ function judgeCredentials(held: HeldCredentials | undefined, { request }: Grant)
   return failing(
     `has no ${issued ? "valid " : ""}credentials for ${request.roleArn}: ${why}`,
     lastError?.cure ?? "",
+    lastError?.cause,
   );
 }
 
@@ -145,6 +148,6 @@ function waiting(message: string): Verdict {
   return { kind: "waiting", message, hint: "" };
 }
 
-function failing(message: string, hint: string): Verdict {
-  return { kind: "failing", message, hint };
+function failing(message: string, hint: string, cause?: string): Verdict {
+  return { kind: "failing", message, hint, ...(cause !== undefined && { cause }) };
 }

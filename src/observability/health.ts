@@ -27,6 +27,8 @@ export type HealthProblem = {
   readonly message: string;
   /** What to do; empty where there is nothing. */
   readonly hint: string;
+  /** The part of the message that says why, by which effects of one cause are recognized. */
+  readonly cause?: string;
 };
 
 export type Health = {
@@ -53,7 +55,13 @@ export type HealthFacts = {
   readonly metadata: MetadataState;
   /** Why the host's own call to STS failed, where none has succeeded yet. */
   readonly hostProblem:
-    | { readonly message: string; readonly cure: string; readonly calls: number }
+    | {
+        readonly message: string;
+        /** In the message; undefined if it is not known. */
+        readonly cause?: string | undefined;
+        readonly cure: string;
+        readonly calls: number;
+      }
     | undefined;
   /** Whether the host's keys or the region come from the metadata service. */
   readonly needsMetadata: boolean;
@@ -113,8 +121,8 @@ const order: readonly HealthPart[] = [
 
 const fine: Judged = { problems: [], notes: [] };
 
-function problem(part: HealthPart, message: string, hint: string): Judged {
-  return { problems: [{ part, message, hint }], notes: [] };
+function problem(part: HealthPart, message: string, hint: string, cause?: string): Judged {
+  return { problems: [{ part, message, hint, ...(cause !== undefined && { cause }) }], notes: [] };
 }
 
 function note(part: HealthPart, message: string, hint: string, isUnknown = false): Judged {
@@ -209,7 +217,7 @@ function judgeMetadata({ metadata, needsMetadata }: HealthFacts): Judged {
   const { cause, cure } = failures[metadataFailureOf(failure.error)];
   const message = `${cause} (${explain(failure.error)})`;
   return needsMetadata
-    ? problem("metadata", message, cure)
+    ? problem("metadata", message, cure, cause)
     : note("metadata", `${message} (the host's credentials do not depend on it)`, "", true);
 }
 
@@ -222,11 +230,16 @@ function judgeSts({ credentials, hostProblem, roles }: HealthFacts): Judged {
   const isFailing = failure !== undefined && failure.calls >= failuresThatCount && failure.forMs >= graceMs;
   if (isFailing || state === "down") {
     if (failure === undefined) return problem("sts", "roles cannot be assumed", "");
-    return problem("sts", `roles cannot be assumed: ${causeText(failure)}`, failure.cure);
+    return problem("sts", `roles cannot be assumed: ${causeText(failure)}`, failure.cure, failure.cause);
   }
   // Without a role in the configuration, the host needs no credentials.
   if (hostProblem !== undefined && hostProblem.calls >= failuresThatCount && roles > 0)
-    return problem("sts", `roles cannot be assumed: ${hostProblem.message}`, hostProblem.cure);
+    return problem(
+      "sts",
+      `roles cannot be assumed: ${hostProblem.message}`,
+      hostProblem.cure,
+      hostProblem.cause,
+    );
   return fine;
 }
 
@@ -238,7 +251,11 @@ function judgeContainers({ containers, stranger }: HealthFacts): Judged {
     const names = those.slice(0, namesShown).map(({ name }) => name);
     const more = those.length - names.length;
     const who = `${names.join(", ")}${more === 0 ? "" : ` and ${more} more`}`;
-    return { part: "containers", message: `${who}: ${message}`, hint: those[0]?.verdict.hint ?? "" };
+    const { hint = "", cause } = those[0]?.verdict ?? {};
+    return {
+      ...{ part: "containers", message: `${who}: ${message}`, hint },
+      ...(cause !== undefined && { cause }),
+    };
   });
   // Steps of `docker build` have such addresses too, so it need not be a failure.
   const isRecent = stranger !== undefined && stranger.agoMs < recentMs;

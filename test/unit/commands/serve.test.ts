@@ -151,6 +151,11 @@ t.test(
     const sick = await status();
     t.equal(sick.code, 1);
     t.match(sick.text, /^Serving 1 container, 1 with a role, 1 NOT SERVED; .*status 403/);
+    // That line says it once; below, each problem is whole.
+    t.match(
+      sick.text,
+      /^Serving .*403: .*; roles cannot be assumed for the same reason; c-aa: has no credentials for \S+ for the same reason$/m,
+    );
     t.match(sick.text, /PROBLEM +sts: roles cannot be assumed: the instance metadata service answers 403: /);
     t.match(sick.text, /PROBLEM +metadata: the instance metadata service answers 403: /);
     t.match(sick.text, /-> Turn it on: `aws ec2 modify-instance-metadata-options/);
