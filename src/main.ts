@@ -61,11 +61,11 @@ async function run(command: Command): Promise<ExitCode> {
     case "serve": {
       const { serve } = await import("./commands/serve.ts");
       const use = { aws: true, engine: command.guard === undefined };
-      return serve(command, await usable(use), host);
+      return serve(command, usable(use), host);
     }
     case "guard": {
       const { guard } = await import("./commands/guard.ts");
-      return guard(command, await usable({ aws: false, engine: true }), host);
+      return guard(command, usable({ aws: false, engine: true }), host);
     }
     case "check": {
       const { check } = await import("./commands/check.ts");

@@ -11,6 +11,7 @@ import { jsonText, printable } from "../text.ts";
 import { conflictFindings, seenBy } from "./check-containers.ts";
 import { hostClocks } from "./clocks.ts";
 import { configuration } from "./configuration.ts";
+import { bothOf } from "./environment.ts";
 import type { Finding } from "./finding.ts";
 import { guardFindings } from "./guard-findings.ts";
 import { viewGuard } from "./guard-view.ts";
@@ -73,20 +74,6 @@ export async function check(
     );
   print(options.json ? jsonText(findings) : findings.map(line).join("\n"));
   return findings.some(({ ok }) => ok === false) ? exitCodes.failed : exitCodes.ok;
-}
-
-/** Rejects with the problems of both, so that an operator sees all of them at once. */
-async function bothOf<A, B>(first: Promise<A>, second: Promise<B>): Promise<[A, B]> {
-  const [a, b] = await Promise.allSettled([first, second]);
-  if (a.status === "fulfilled" && b.status === "fulfilled") return [a.value, b.value];
-  const errors: readonly unknown[] = [a, b].flatMap((one) => (one.status === "rejected" ? one.reason : []));
-  const [one, other] = errors;
-  if (!(one instanceof OperatorError && other instanceof OperatorError)) throw one;
-  throw new OperatorError(`${explain(one)}, and ${explain(other)}`, {
-    problems: [...one.problems, ...other.problems],
-    exitCode: one.exitCode,
-    hint: `${one.hint} ${other.hint}`,
-  });
 }
 
 function configurationFinding(path: string, config: Config): Finding {

@@ -63,6 +63,20 @@ export async function usableEnvironment(environment: Environment, use: Environme
   });
 }
 
+/** The configuration and the environment. Rejects with the problems of both, to show all at once. */
+export async function bothOf<A, B>(first: Promise<A>, second: Promise<B>): Promise<[A, B]> {
+  const [a, b] = await Promise.allSettled([first, second]);
+  if (a.status === "fulfilled" && b.status === "fulfilled") return [a.value, b.value];
+  const errors: readonly unknown[] = [a, b].flatMap((one) => (one.status === "rejected" ? [one.reason] : []));
+  const [one, other] = errors;
+  if (!(one instanceof OperatorError && other instanceof OperatorError)) throw one;
+  throw new OperatorError(`${explain(one)}, and ${explain(other)}`, {
+    problems: [...one.problems, ...other.problems],
+    exitCode: one.exitCode,
+    hint: `${one.hint} ${other.hint}`,
+  });
+}
+
 function dockerHostProblem(text: string): Problem | undefined {
   try {
     parseDockerHost(text, false);

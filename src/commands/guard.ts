@@ -20,6 +20,7 @@ import { version } from "../version.ts";
 import { hostClocks } from "./clocks.ts";
 import { type Configuration, configuration } from "./configuration.ts";
 import { engineHosts, followEngines } from "./engines.ts";
+import { bothOf } from "./environment.ts";
 import { configuredPorts, defaultSettingsDirectory } from "./firewall.ts";
 import { planFirewall } from "./firewall-plan.ts";
 import { coverBridges } from "./guard-bridges.ts";
@@ -57,13 +58,17 @@ const maxTrouble = 500;
  * Runs the guard until a signal stops it: follows the engines, keeps the port lock, repairs the base rules,
  * and publishes the containers to the proxy. At its end, everything that it has put in force stays.
  */
-export async function guard(options: GuardOptions, environment: Environment, host: Host): Promise<ExitCode> {
+export async function guard(
+  options: GuardOptions,
+  usableEnvironment: Promise<Environment>,
+  host: Host,
+): Promise<ExitCode> {
   const clocks = hostClocks();
   const { now } = clocks;
-  const { runtimeDirectory } = environment;
   const settingsDirectory = options.settingsDirectory ?? defaultSettingsDirectory;
   const file = configuration(options.configPath);
-  const config = await file.read();
+  const [config, environment] = await bothOf(file.read(), usableEnvironment);
+  const { runtimeDirectory } = environment;
   if (runtimeDirectory === undefined) {
     throw new OperatorError(
       "RUNTIME_DIRECTORY is not set; the guard publishes on a socket in that directory",

@@ -21,6 +21,7 @@ import { version } from "../version.ts";
 import { hostClocks } from "./clocks.ts";
 import { configuration } from "./configuration.ts";
 import { connectionLimits, openFilesLimit } from "./descriptors.ts";
+import { bothOf } from "./environment.ts";
 import { explainAnswer } from "./explain-live.ts";
 import { listen } from "./listen.ts";
 import { openProxy, type ProxySurroundings } from "./proxy.ts";
@@ -85,14 +86,18 @@ async function follower(
 /**
  * Runs the proxy until a signal stops it: start, READY, reload, watchdog, stop. `openProxy` does the wiring.
  */
-export async function serve(options: ServeOptions, environment: Environment, host: Host): Promise<ExitCode> {
+export async function serve(
+  options: ServeOptions,
+  usableEnvironment: Promise<Environment>,
+  host: Host,
+): Promise<ExitCode> {
   const clocks = hostClocks();
   const { now } = clocks;
   const startedAt = now();
   const { guard } = options;
   const use = guard === undefined ? "serve without a guard" : "any";
   const file = configuration(options.configPath, options.overrides, use);
-  const config = await file.read();
+  const [config, environment] = await bothOf(file.read(), usableEnvironment);
   const log = openLog({
     level: config.verbose ? "debug" : "info",
     priorities: host.priorities,

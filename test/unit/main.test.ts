@@ -192,6 +192,16 @@ t.test("a warning of a one-shot command has priority 4 in the journal", { buffer
   t.match(err, /^<4>.*bad\.json has problems; .*\n$/);
 });
 
+for (const command of ["serve", "guard", "check"])
+  t.test(`${command} reports the problems of file and variables together`, { buffered: true }, async (t) => {
+    const variables = { HTTPS_PROXY: "none", DOCKER_HOST: "ssh://host" };
+    const { err, code } = await run(process.execPath, [main, command, "-c", bad], variables);
+    t.equal(code, 78);
+    t.match(err, /bad\.json has 90 problems, and the environment has (1 problem|2 problems)\n/);
+    t.match(err, command === "guard" ? /^ {2}DOCKER_HOST: /m : /^ {2}HTTPS_PROXY: /m);
+    t.match(err, /Edit .*bad\.json\. Edit \/etc\/ec2metaproxy\/environment/);
+  });
+
 t.test("a report that does not go to the journal has no priorities", { buffered: true }, async (t) => {
   const { err } = await run(process.execPath, [main, "nothing"], { JOURNAL_STREAM: "1:2" });
   t.match(err, /^ec2metaproxy: there is no command/);
