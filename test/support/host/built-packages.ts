@@ -48,7 +48,8 @@ const firstRelease = join(root, "test/fixtures/release-1.0.0");
 
 /**
  * Built by the same scripts as a release (about a minute), and cached in the user's cache folder until the
- * sources change. Not safe for two processes at once: scripts/test calls it before it runs files side by side.
+ * sources change. Not safe for two processes at once: scripts/test calls it before it runs files side by
+ * side.
  */
 export function builtPackages(): BuiltPackages {
   const cache = join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "ec2metaproxy", "packages");
