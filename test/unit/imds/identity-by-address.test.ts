@@ -354,6 +354,27 @@ t.test(`under "socket", a lock that does not come is not waited for longer than 
   t.ok(answer.ms > 1_500 && answer.ms < 5_000, `${Math.round(answer.ms)} ms`);
 });
 
+t.test(`under "socket", no answer goes out without the lock because too many wait for it`, async (t) => {
+  const { guard, proxy, get } = await guarded(t, [victim], bySocket);
+  guard.publish(victim, pending);
+  await until(() => proxy.facts().guard?.locks.protectionOf(victim.id).locked === false);
+  const early: (readonly [number, string | undefined])[] = [];
+  let isMade = false;
+  const waits = Array.from({ length: 70 }, async () => {
+    const { status, code } = await get(credentials);
+    if (!isMade) early.push([status, code]);
+    return status;
+  });
+  await until(() => early.length === 6);
+  isMade = true;
+  guard.publish(victim);
+  t.same(
+    early,
+    early.map(() => [503, "too-many-waiting"]),
+  );
+  t.equal((await Promise.all(waits)).filter((status) => status === 200).length, 64);
+});
+
 t.test("a static container is served as declared: there is nothing to lock", async (t) => {
   const { proxy } = await guarded(t);
   t.match((await ask({ port: proxy.port, from: web.address }, "GET", credentials)).body, /ASIA/);
