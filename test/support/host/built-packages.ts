@@ -36,7 +36,11 @@ const sources = [
   "systemd",
   "packaging",
   "firewall",
-  "docs/man",
+  "docs",
+  "CHANGELOG.md",
+  "LICENSE",
+  "README.md",
+  "SECURITY.md",
   "scripts",
   "nfpm.yaml",
   "package.json",
@@ -98,8 +102,7 @@ function build(work: string): void {
 
 /** The sources, and over them what was different in the first release. */
 function layFirstRelease(tree: string): void {
-  for (const source of [...sources, "LICENSE"])
-    cpSync(join(root, source), join(tree, source), { recursive: true });
+  for (const source of sources) cpSync(join(root, source), join(tree, source), { recursive: true });
   cpSync(firstRelease, tree, { recursive: true });
   symlinkSync(join(root, "node_modules"), join(tree, "node_modules"));
 }

@@ -1,0 +1,6 @@
+import t from "tap";
+import { breakAndListen } from "../support/host/break-and-listen.ts";
+import { canBoot } from "../support/host/requirements.ts";
+
+if (canBoot(t))
+  t.test("on bookworm, whatever is wrong, the product says so", (t) => breakAndListen(t, "bookworm"));
