@@ -1,6 +1,6 @@
-import { configPath, writeConfig } from "./appliance.ts";
+import { askForCredentials, configPath, writeConfig } from "./appliance.ts";
 import type { AwsSide } from "./aws.ts";
-import type { Engine } from "./engine.ts";
+import { containerEngine, type Engine } from "./engine.ts";
 import type { TestHost } from "./host.ts";
 
 /** A host on which two containers are served, and something is about to break. */
@@ -398,6 +398,20 @@ export const setUps: readonly SetUp[] = [
     mends: async ({ docker }) => void (await docker.remove("sidecar1")),
     says: { status: /sidecar1: asks for the role/, explain: /network of web1/ },
   },
+  {
+    name: "two containers have one address",
+    breaks: async (scene) => {
+      const [address = ""] = Object.values(await scene.docker.addresses("web1"));
+      await edited({ staticContainers: { [address]: { name: "vm1", alias: "data" } } })(scene);
+    },
+    mends: asBefore,
+    says: {
+      status: /has the same address as/,
+      check: /FAIL +containers[^\n]*have the same address/,
+      explain: /same address/,
+      metrics: /^ec2metaproxy_healthy 0$/m,
+    },
+  },
   // Engine
   {
     name: "Docker is stopped",
@@ -426,12 +440,21 @@ export const setUps: readonly SetUp[] = [
     says: {},
   },
   {
-    name: "Podman beside Docker",
+    name: "Podman beside Docker, as the manual says",
     breaks: async (scene) => {
-      await scene.host.exec("systemctl start podman.socket");
+      const { host } = scene;
+      await host.exec("systemctl enable --now podman.socket");
       await edited({ dockerHosts: ["unix:///run/docker.sock", "unix:///run/podman/podman.sock"] })(scene);
+      const podman = await containerEngine(host, "podman");
+      await podman.run({ name: "pod1", labels: { "ec2metaproxy.RoleAlias": "data" } });
+      await host.waitFor(async () => (await podman.inNetwork("pod1", askForCredentials)).code === 0, {
+        what: "Podman's container to be served",
+      });
     },
-    mends: asBefore,
+    mends: async (scene) => {
+      await scene.host.exec("podman rm --force --time=0 pod1; systemctl disable --now podman.socket");
+      await asBefore(scene);
+    },
     healthy: true,
     says: {},
   },
