@@ -82,7 +82,9 @@ t.test("every document is in nfpm.yaml and in the lists of the packages' files",
     ...readdirSync(join(root, "docs")).filter((file) => file.endsWith(".md")),
   ];
   for (const document of documents) {
-    const installed = `/usr/share/doc/ec2metaproxy/${document}.gz`;
+    // Debian's name for it.
+    const name = document === "CHANGELOG.md" ? "changelog" : document;
+    const installed = `/usr/share/doc/ec2metaproxy/${name}.gz`;
     t.ok(read("nfpm.yaml").includes(`dst: ${installed},`), document);
     for (const list of ["deb", "rpm"])
       t.ok(read(`test/golden/package/${list}-files.txt`).includes(`${installed}\n`), `${list}: ${document}`);
