@@ -238,7 +238,10 @@ if (canBoot(t)) {
           await host.exec("groupadd --force docker && gpasswd --add ec2metaproxy docker");
           await host.write("/etc/ec2metaproxy/environment", "AWS_REGION=eu-west-1\n", "0600");
           t.match(await rules(host), /table inet ec2metaproxy/);
-          t.equal(await processes(host), 2, "the proxy and the guard are found by their name");
+          // A start also applies the rules, by a process that ends.
+          await host.waitFor(async () => (await processes(host)) === 2, {
+            what: "the proxy and the guard, and nobody else, to be found by their name",
+          });
           const { stdout, stderr } = await host.exec("apt-get remove -y ec2metaproxy");
           await leftNothing(t, host, stdout + stderr);
           await userIsHarmless(t, host);
@@ -335,7 +338,10 @@ if (canBoot(t)) {
           async (t) => {
             await host.exec("systemctl enable --now ec2metaproxy");
             await host.exec("groupadd --force docker && gpasswd --add ec2metaproxy docker");
-            t.equal(await processes(host), 2, "the proxy and the guard are found by their name");
+            // A start also applies the rules, by a process that ends.
+            await host.waitFor(async () => (await processes(host)) === 2, {
+              what: "the proxy and the guard, and nobody else, to be found by their name",
+            });
             const said = await dnf(host, "remove", "ec2metaproxy");
             await leftNothing(t, host, said);
             await userIsHarmless(t, host);
