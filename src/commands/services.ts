@@ -59,23 +59,14 @@ export async function readServices(own: Environment, run: Run = runCommand): Pro
 
 /** The service's variables, with what concerns this process kept. */
 function serviceEnvironment(own: Environment, variables: Variables): Environment {
-  const {
-    notifySocket,
-    listenPid,
-    listenFds,
-    listenFdNames,
-    runtimeDirectory,
-    stateDirectory,
-    journalStream,
-  } = own;
   return {
     ...readEnvironment(variables),
-    notifySocket,
-    listenPid,
-    listenFds,
-    listenFdNames,
-    runtimeDirectory,
-    stateDirectory,
-    journalStream,
+    notifySocket: own.notifySocket,
+    listenPid: own.listenPid,
+    listenFds: own.listenFds,
+    listenFdNames: own.listenFdNames,
+    runtimeDirectory: own.runtimeDirectory,
+    stateDirectory: own.stateDirectory,
+    journalStream: own.journalStream,
   };
 }

@@ -1,5 +1,4 @@
-import type { Run } from "./command.ts";
-import { mustRun } from "./command.ts";
+import { mustRun, type Run } from "./command.ts";
 import { parseListing } from "./ip-listing.ts";
 import { type FormerElement, lockKinds, lockTable } from "./lock-table.ts";
 
