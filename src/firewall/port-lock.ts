@@ -411,7 +411,13 @@ export class PortLock {
       return [tracked, entries] as const;
     });
     if (fresh.length === 0) return undefined;
-    const remaining = new Set(await forgetNeighbours(this.#options.run, fresh));
+    // With an obstacle its hardware addresses may not be known, so nothing follows from the host's. It is not
+    // locked anyway.
+    const unjudged = new Set(
+      wanted.flatMap(([{ target }, entries]) => (target.obstacle === undefined ? [] : [...entries.values()])),
+    );
+    const others = (await forgetNeighbours(this.#options.run, fresh)).filter((entry) => !unjudged.has(entry));
+    const remaining = new Set(others);
     if (this.#live === undefined) return undefined;
     for (const [tracked, entries] of wanted)
       tracked.cleared = new Set(

@@ -831,6 +831,18 @@ t.test("a container is not locked while this host has another hardware address f
   t.same(lock.protectionOf("a"), { locked: true });
 });
 
+t.test("a container whose hardware address no engine names keeps nobody busy", async (t) => {
+  const { lock, host, retries, troubles, addProcess } = await fixture(t);
+  await addProcess(1);
+  host.neighbours = [{ dst: "172.17.0.2", dev: "docker0", lladdr: mac }];
+  lock.start();
+  lock.set("a", target(1, { macs: [], obstacle: "the engine does not name its hardware address" }));
+  await lock.settled();
+  t.same(lock.protectionOf("a"), { locked: false, reason: "the engine does not name its hardware address" });
+  t.equal(troubles.at(-1), undefined);
+  t.same(retries, []);
+});
+
 t.test("a container waits for its lock while failures may pass, and no longer", async (t) => {
   const { lock, answers, retries, addProcess } = await fixture(t);
   await addProcess(1);
